@@ -1,0 +1,63 @@
+"""The four hooks through which a distribution offers plug-ins, entry-point group `sbikit`.
+
+    [project.entry-points.sbikit]
+    my-plugin = "sbikit_my_plugin"
+
+    from sbikit import Offer, hookimpl
+
+    @hookimpl
+    def sbikit_simulators():
+        return [Offer("mine", "sbikit_my_plugin.simulator:Mine", "what it simulates")]
+
+The module behind an entry point should import nothing heavy: the class is imported only when chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("sbikit")
+hookimpl = pluggy.HookimplMarker("sbikit")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One plug-in on offer.
+
+    Args:
+        name: what a user types.
+        target: "module:Class".
+        summary: one line for `sbikit plugins`.
+        extra: the extra to install for it, "" for none, for example "npe" for `pip install 'sbikit[npe]'`.
+    """
+
+    name: str
+    target: str
+    summary: str
+    extra: str = ""
+
+
+@hookspec
+def sbikit_simulators() -> list[Offer]:
+    """Simulators on offer."""
+    return []
+
+
+@hookspec
+def sbikit_estimators() -> list[Offer]:
+    """Estimators on offer."""
+    return []
+
+
+@hookspec
+def sbikit_samplers() -> list[Offer]:
+    """Samplers that need no training on offer, built as `Class(simulator, options)`."""
+    return []
+
+
+@hookspec
+def sbikit_validators() -> list[Offer]:
+    """Validators on offer."""
+    return []

@@ -1,0 +1,289 @@
+"""The four nouns: a Simulator draws parameters, fields and data jointly; an Estimator learns a
+Sampler from such draws; a Sampler draws from a posterior; a Validator judges draws against the
+truths that they should cover.
+
+What a simulator can do beyond simulating is a capability: a protocol of one method, opt-in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sbikit.errors import SpecError
+from sbikit.options import Options as BaseOptions
+from sbikit.prior import Prior
+from sbikit.variables import Spec, Values, Variable
+
+if TYPE_CHECKING:
+    from sbikit.simulations import Simulations
+
+
+class Plugin(ABC):  # noqa: B024 - abstract through its children
+    """Anything made from options."""
+
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
+
+    def __init__(self, options: BaseOptions | None = None) -> None:
+        self.options = self.Options() if options is None else options
+
+
+# --- simulators -----------------------------------------------------------------------------
+
+
+class Simulator(Plugin):
+    """Makes joint draws of parameters, fields and data.
+
+    A subclass sets, as class attributes or in `__init__`:
+        prior: laws of the parameters.
+        outputs: the variables that `simulate` returns.
+        observed: names of the outputs that an instrument sees; the others are inferred
+            together with the parameters.
+    """
+
+    prior: Prior
+    outputs: tuple[Variable, ...]
+    observed: tuple[str, ...]
+
+    @abstractmethod
+    def simulate(
+        self, parameters: Values, *, seeds: NDArray[np.int64]
+    ) -> Mapping[str, Tensor | NDArray[np.floating]]:
+        """Simulate one draw a parameter vector.
+
+        Args:
+            parameters: `{prior.name: (B, D)}`, float32 tensors (`numpy.asarray` reads them).
+            seeds: (B,) integers in [0, 2^63): all randomness of draw i comes from seeds[i],
+                so a draw is the same alone and in any batch.
+
+        Returns:
+            Every output, numpy or torch, `(B, *variable.shape)`.
+        """
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Parameters and unobserved outputs given the observed ones."""
+        known = {variable.name for variable in self.outputs}
+        missing = [name for name in self.observed if name not in known]
+        if missing or not self.observed:
+            raise SpecError(
+                f"{type(self).__name__}.observed must name outputs of the simulator.",
+                where=f"{type(self).__name__}.observed",
+                expected="one or more of " + ", ".join(sorted(known)),
+                got=", ".join(self.observed) or "nothing",
+            )
+        hidden = tuple(v for v in self.outputs if v.name not in self.observed)
+        seen = tuple(v for v in self.outputs if v.name in self.observed)
+        return Spec((self.prior.variable, *hidden), seen)
+
+
+@dataclass(frozen=True)
+class LogDensity:
+    """The joint log density of latents and data at fixed data, in white coordinates.
+
+    White coordinates are those in which the prior of parameters and latent randomness is a
+    standard normal; additive constants are left out.
+
+    Args:
+        size: number of white coordinates.
+        log_prob: (*n, B, size) -> (*n, B), differentiable by autograd, float64 throughout.
+        decode: (*n, B, size) -> latents, each (*n, B, *variable.shape).
+    """
+
+    size: int
+    log_prob: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Values]
+
+
+@runtime_checkable
+class SupportsLogDensity(Protocol):
+    """Has a tractable, differentiable density: gradient-based samplers become possible."""
+
+    def log_density(self, observation: Values) -> LogDensity:
+        """The density given observations `(B, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class SupportsObserve(Protocol):
+    """Can add noise alone: fresh noise on stored simulations."""
+
+    def observe(self, outputs: Values, *, seeds: NDArray[np.int64]) -> Values:
+        """Observed variables for the unobserved outputs `(B, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class SupportsSummaries(Protocol):
+    """Knows maps that summarise its data, for example a Kaiser-Squires inversion."""
+
+    def summaries(self, values: Values) -> Values:
+        """Summary fields `(*batch, C, *grid)` of observed variables `(*batch, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class SupportsFloor(Protocol):
+    """Knows a lower bound of a latent field that depends on the parameters."""
+
+    def floor(self, parameters: Values) -> Values:
+        """Field name -> lower bound a channel, `(*batch, C)`, for parameters `(*batch, D)`."""
+        ...
+
+
+# --- samplers and estimators ----------------------------------------------------------------
+
+
+class Sampler(ABC):
+    """Draws from the posterior of the latents of `spec`.
+
+    A sampler that is a plug-in of its own (hook `sbikit_samplers`) also derives from `Plugin`
+    and is built as `Class(simulator, options)`.
+    """
+
+    spec: Spec
+
+    @abstractmethod
+    def sample(self, observation: Values, n: int, *, seed: int) -> Values:
+        """Draw `n` joint samples for each of B observations.
+
+        Args:
+            observation: observed variables, each (B, *shape).
+            n: draws an observation.
+            seed: fixes the draws.
+
+        Returns:
+            The latents of `spec`, each (n, B, *shape), float32 on the CPU.
+        """
+
+
+class Monitor(Protocol):
+    """Where a long computation reports, and what it is allowed to use."""
+
+    folder: Path | None
+    """Where checkpoints of unfinished work may be kept; None: nowhere."""
+    device: torch.device
+
+    def progress(
+        self, title: str, total: int, start: int = 0
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """A progress bar with rate and time left: call the result with the number of new units done."""
+        ...
+
+    def log(self, **record: float | int | str) -> None:
+        """Append one record to the training log."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell the user one line."""
+        ...
+
+
+class Estimator(Plugin):
+    """Learns a sampler from simulations."""
+
+    def match(self, spec: Spec) -> Spec:
+        """The part of `spec` that this estimator can infer, before any work is done.
+
+        Raises:
+            UnsupportedError: it can infer none of it.
+        """
+        return spec
+
+    @abstractmethod
+    def fit(self, simulations: Simulations, *, seed: int, monitor: Monitor) -> Sampler:
+        """Learn the posterior. Goes on from what `monitor.folder` holds of an interrupted fit."""
+
+    @abstractmethod
+    def save(self, sampler: Sampler, folder: Path) -> None:
+        """Write a fitted sampler: safetensors for weights, JSON for the rest."""
+
+    @abstractmethod
+    def load(self, folder: Path, simulator: Simulator, *, device: torch.device) -> Sampler:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the folder is damaged or belongs to another problem.
+        """
+
+
+# --- validators -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a validator judges.
+
+    Args:
+        spec: the problem that was inferred.
+        truth: held-out latents, each (B, *shape).
+        observation: their data, each (B, *shape).
+        draws: posterior draws of the latents, each (n, B, *shape).
+        training: M draws of all variables from the training stream, each (M, *shape): they
+            alone may fix scales and centres, so that nothing is tuned on the truths.
+    """
+
+    spec: Spec
+    truth: Values
+    observation: Values
+    draws: Values
+    training: Values
+
+
+Verdict = Literal["pass", "fail", "none"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure. `variable` is a latent's name or "joint"; `ideal` is None where there is none."""
+
+    name: str
+    variable: str
+    value: float
+    error: float
+    ideal: float | None
+    verdict: Verdict
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve with its band; all sequences have one length."""
+
+    name: str
+    variable: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    ideal: tuple[float, ...]
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a validator found."""
+
+    validator: str
+    metrics: tuple[Metric, ...]
+    curves: tuple[Curve, ...] = ()
+    references: tuple[str, ...] = field(default=())
+
+
+class Validator(Plugin):
+    """Judges draws against truths."""
+
+    @abstractmethod
+    def validate(self, evidence: Evidence, *, seed: int) -> Report:
+        """Judge; every metric has its standard error, ideal value and verdict."""
