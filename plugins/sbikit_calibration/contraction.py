@@ -1,0 +1,66 @@
+"""How much sharper than the prior the posterior is: 1 - E[posterior variance] / prior variance.
+
+It belongs beside every test of calibration: the prior itself is calibrated, with contraction 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sbikit import Evidence, Metric, Vector
+from sbikit_calibration.distance import JOINT
+
+
+def contraction(evidence: Evidence) -> list[Metric]:
+    """The contraction of every latent, of every scalar of a vector, and the mean over latents."""
+    metrics = []
+    ratios, variances = [], []
+    for variable in evidence.spec.latents:
+        posterior, prior = _variances(evidence, variable.name)
+        ratio, error = _ratio(posterior.flatten(1).mean(1), prior.flatten(1).mean(1))
+        if isinstance(variable, Vector):
+            single = [_ratio(posterior[:, i], prior[:, i]) for i in range(len(variable.labels))]
+            for label, (r, e) in zip(variable.labels, single, strict=True):
+                metrics.append(_metric(f"contraction_{label}", variable.name, r, e))
+            ratio, error = _mean([r for r, _ in single], [e for _, e in single])
+        metrics.append(_metric("contraction", variable.name, ratio, error))
+        ratios.append(ratio)
+        variances.append(error)
+    if len(ratios) > 1:
+        metrics.append(_metric("contraction", JOINT, *_mean(ratios, variances)))
+    return metrics
+
+
+def _variances(evidence: Evidence, name: str) -> tuple[Tensor, Tensor]:
+    """Posterior variance of every observation (B, *shape), squared deviations of training (M, *shape)."""
+    posterior = evidence.draws[name].var(0).double()
+    training = evidence.training[name].double()
+    M = len(training)
+    return posterior, (training - training.mean(0)).square() * (M / (M - 1))
+
+
+def _ratio(posterior: Tensor, prior: Tensor) -> tuple[float, float]:
+    """Ratio of the means of (B,) and (M,), and its standard error."""
+    top, bottom = float(posterior.mean()), max(float(prior.mean()), 1e-300)
+    spread = [float(x.std()) / len(x) ** 0.5 for x in (posterior, prior)]
+    ratio = top / bottom
+    return ratio, ((spread[0] / bottom) ** 2 + (ratio * spread[1] / bottom) ** 2) ** 0.5
+
+
+def _mean(values: list[float], errors: list[float]) -> tuple[float, float]:
+    """The mean, and an error that holds however the terms are correlated."""
+    terms = torch.tensor([values, errors], dtype=torch.float64).mean(1).tolist()
+    return terms[0], terms[1]
+
+
+def _metric(name: str, variable: str, ratio: float, error: float) -> Metric:
+    return Metric(
+        name,
+        variable,
+        1.0 - ratio,
+        error,
+        None,
+        "none",
+        "share of the prior variance that the data removed: 0 is the prior, 1 is certainty",
+    )

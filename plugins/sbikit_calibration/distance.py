@@ -1,0 +1,147 @@
+"""How close truth and draws lie to a centre, block by block.
+
+Every latent is scaled by the standard deviation of the training simulations (one constant a scalar
+of a vector, one a channel of a field), never by the truths that are judged: that would break the null.
+The joint distance gives every latent the weight 1/sqrt(dim), so that a vector of two parameters counts
+as much as a map of a thousand pixels:
+
+    d^2(y, c) = sum over latents of |(y - c) / s|^2 / dim.
+
+Only the order of distances matters, so what is kept is d^2(y, c) - d^2(truth, c), which is 0 for the
+truth and free of cancellation: with y' = (y - truth)/s and c' = (c - truth)/s it is |y'|^2 - 2 y'.c'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from sbikit import Evidence, SpecError, Values, Variable, Vector
+from sbikit.seeds import generator
+
+Centres: TypeAlias = Callable[[str, int], Tensor]
+"""(latent's name, index of the observation) -> K centres, (K, *variable.shape)."""
+
+JOINT = "joint"
+MINIMUM_TRAINING = 32
+_CHUNK = 2**21  # numbers in flight
+
+
+def check_evidence(evidence: Evidence) -> None:
+    """Refuse evidence that cannot be judged.
+
+    Raises:
+        SpecError: fewer than 2 draws, 2 observations or 32 training simulations, or a variable that
+            is missing or has the wrong shape.
+    """
+    first = evidence.spec.latents[0].name
+    n, B = _sizes(evidence.draws, first)
+    M = len(evidence.training.get(first, ()))
+    for what, got, least in (
+        ("draws an observation", n, 2),
+        ("observations", B, 2),
+        ("training simulations", M, MINIMUM_TRAINING),
+    ):
+        if got < least:
+            raise SpecError(
+                f"Too few {what} to judge.",
+                where="evidence",
+                expected=f"{least} or more",
+                got=str(got),
+                fix=f"give more {what}",
+            )
+    latents, everything = evidence.spec.latents, (*evidence.spec.latents, *evidence.spec.observables)
+    _check(evidence.draws, latents, (n, B), "draws")
+    _check(evidence.truth, latents, (B,), "truth")
+    _check(evidence.observation, evidence.spec.observables, (B,), "observation")
+    _check(evidence.training, everything, (M,), "training")
+
+
+def blocks(evidence: Evidence) -> tuple[str, ...]:
+    """What is judged: every latent, and their joint where there is more than one."""
+    names = tuple(variable.name for variable in evidence.spec.latents)
+    return (*names, JOINT) if len(names) > 1 else names
+
+
+def scale(variable: Variable, training: Tensor) -> Tensor:
+    """Standard deviation of training simulations (M, *shape), broadcastable to the variable's shape."""
+    pooled = (0,) if isinstance(variable, Vector) else (0, *range(2, training.ndim))
+    sd = training.double().std(pooled)
+    sd = torch.where(sd > 0, sd, 1.0)
+    return sd if isinstance(variable, Vector) else sd.reshape(-1, *(1,) * len(variable.grid))
+
+
+def excess(truth: Tensor, draws: Tensor, centres: Tensor) -> Tensor:
+    """d^2(draw, centre) - d^2(truth, centre) of scaled values.
+
+    Args:
+        truth: (dim,).
+        draws: (n, dim).
+        centres: (K, dim).
+
+    Returns:
+        (K, n), float64: negative where the draw is closer to the centre than the truth is.
+    """
+    c = (centres - truth).double()
+    rows = max(1, _CHUNK // truth.numel())
+    parts = []
+    for chunk in draws.split(rows):
+        y = (chunk - truth).double()
+        parts.append((y**2).sum(-1) - 2.0 * c @ y.T)
+    return torch.cat(parts, -1)
+
+
+def excesses(evidence: Evidence, centres: Centres) -> dict[str, Tensor]:
+    """The mean excess a scalar of every block: name -> (B, K, n + 1), float64; entry 0 is the truth's, 0."""
+    B = len(evidence.truth[evidence.spec.latents[0].name])
+    found = {}
+    for variable in evidence.spec.latents:
+        name = variable.name
+        s = scale(variable, evidence.training[name])
+        rows = [
+            excess(
+                (evidence.truth[name][b] / s).flatten(),
+                (evidence.draws[name][:, b] / s).flatten(1),
+                (centres(name, b) / s).flatten(1),
+            )
+            for b in range(B)
+        ]
+        dim = evidence.truth[name][0].numel()
+        found[name] = torch.nn.functional.pad(torch.stack(rows) / dim, (1, 0))
+    if len(found) > 1:
+        found[JOINT] = torch.stack(list(found.values())).sum(0)
+    return found
+
+
+def ranks(excess: Tensor, seed: int) -> Tensor:
+    """Closeness ranks, 0 the closest, of truth and draws: (B, K, n + 1) to the same; ties fall at random."""
+    shuffle = torch.rand(excess.shape, generator=generator(seed)).argsort(-1)
+    order = shuffle.gather(-1, excess.gather(-1, shuffle).argsort(dim=-1, stable=True))
+    return order.argsort(-1)
+
+
+def _sizes(draws: Values, name: str) -> tuple[int, int]:
+    shape = tuple(draws[name].shape) if name in draws else ()
+    return (shape[0], shape[1]) if len(shape) > 1 else (0, 0)
+
+
+def _check(values: Values, variables: Iterable[Variable], batch: tuple[int, ...], what: str) -> None:
+    for variable in variables:
+        expected = (*batch, *variable.shape)
+        got = tuple(values[variable.name].shape) if variable.name in values else None
+        if got != expected:
+            raise SpecError(
+                f"The {what} of {variable.name!r} has the wrong shape or is missing.",
+                where=f"evidence.{what}[{variable.name!r}]",
+                expected=str(expected),
+                got="nothing" if got is None else str(got),
+            )
+        if not bool(torch.isfinite(values[variable.name]).all()):
+            raise SpecError(
+                f"The {what} of {variable.name!r} has values that are not finite.",
+                where=f"evidence.{what}[{variable.name!r}]",
+                expected="finite numbers",
+            )

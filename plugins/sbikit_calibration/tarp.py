@@ -1,0 +1,181 @@
+"""TARP, tests of accuracy with random points (arXiv:2302.03026).
+
+f is the fraction of draws closer to a reference point than the truth is. An exact posterior gives f
+uniform for every reference that depends on the observation alone, and only an exact posterior does so
+for all. The expected coverage at level alpha is the share of truths with f <= alpha; the statistic is
+its largest distance from alpha (Kolmogorov and Smirnov).
+
+The references of one observation share truth and draws, so tables of that statistic do not apply. Its
+null is made from the evidence: under an exact posterior the truth is one more draw, so any draw can
+take its place; the statistic's rank among those of many such replacements is an exact p-value.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from pydantic import Field as Option
+from pydantic import model_validator
+from torch import Tensor
+
+from sbikit import Curve, Evidence, Metric, Options, Report, Validator
+from sbikit.seeds import derive_seed, generator
+from sbikit_calibration.centres import data_centres, prior_centres
+from sbikit_calibration.contraction import contraction
+from sbikit_calibration.distance import check_evidence, excesses, ranks
+
+_BOOTSTRAP = 1000
+_LEVELS = 101
+_CHUNK = 2**20
+
+
+def coverage(closer: Tensor, draws: int) -> Tensor:
+    """Each observation's share of references with at most j of S draws closer, (B, K) to (B, S + 1)."""
+    B, K = closer.shape
+    counts = torch.zeros(B, draws + 1, dtype=torch.float64)
+    counts.scatter_add_(1, closer, torch.ones(B, K, dtype=torch.float64))
+    return counts.cumsum(1) / K
+
+
+def distance_to_uniform(curves: Tensor) -> Tensor:
+    """Largest distance of coverage curves (..., S + 1) from (j + 1) / (S + 1), to (...)."""
+    levels = curves.shape[-1]
+    return (curves - torch.arange(1, levels + 1, dtype=torch.float64) / levels).abs().amax(-1)
+
+
+def null_distances(ranks: Tensor, count: int, seed: int) -> Tensor:
+    """The statistic with a random member of {truth, draws} in the place of the truth.
+
+    Args:
+        ranks: closeness ranks of truth and draws, (B, K, S + 1).
+        count: replacements to make.
+        seed: fixes them.
+
+    Returns:
+        (count,), float64.
+    """
+    B, K, levels = ranks.shape
+    source = generator(seed)
+    rows = max(1, _CHUNK // (B * K))
+    found = []
+    for chunk in torch.arange(count).split(rows):
+        T = len(chunk)
+        stand_in = torch.randint(levels, (B, 1, T), generator=source).expand(B, K, T)
+        closer = ranks.gather(-1, stand_in) + levels * torch.arange(T)
+        counts = torch.bincount(closer.flatten(), minlength=T * levels).reshape(T, levels)
+        found.append(distance_to_uniform(counts.double().cumsum(1) / (B * K)))
+    return torch.cat(found)
+
+
+def p_value(statistic: float, null: Tensor) -> float:
+    """Probability under the null of a statistic at least as large (Davison and Hinkley 1997, eq. 4.11)."""
+    return (1 + int((null >= statistic - 1e-12).sum())) / (1 + len(null))
+
+
+def bootstrap_curves(curves: Tensor, seed: int) -> Tensor:
+    """Mean coverage of observations drawn with replacement, (B, S + 1) to (1000, S + 1)."""
+    B = len(curves)
+    picks = torch.randint(B, (_BOOTSTRAP, B), generator=generator(seed))
+    weights = torch.zeros(_BOOTSTRAP, B, dtype=torch.float64)
+    weights.scatter_add_(1, picks, torch.ones(_BOOTSTRAP, B, dtype=torch.float64))
+    return weights @ curves / B
+
+
+class TarpOptions(Options):
+    """Options of `Tarp`."""
+
+    centres: int = Option(default=8, ge=1, le=1000, description="references an observation, of each kind")
+    alpha: float = Option(
+        default=0.0027, gt=0, lt=1, description="p-value below which the verdict is fail (0.0027: 3 sigma)"
+    )
+    null_draws: int = Option(
+        default=4000, ge=100, le=1_000_000, description="replacements of the truth that make the null"
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.alpha * (1 + self.null_draws) < 1:
+            raise ValueError("no p-value can fall below alpha: raise null_draws above 1/alpha")
+        return self
+
+
+class Tarp(Validator):
+    """TARP coverage of every latent and of their block-weighted joint."""
+
+    Options = TarpOptions
+
+    def __init__(self, options: TarpOptions | None = None) -> None:
+        self.options: TarpOptions = options or TarpOptions()
+
+    def validate(self, evidence: Evidence, *, seed: int) -> Report:
+        """The statistic and its p-value for prior and for data references, curves, and the contraction.
+
+        Raises:
+            SpecError: the evidence is too small or of the wrong shape.
+        """
+        check_evidence(evidence)
+        count = self.options.centres
+        far = prior_centres(evidence, count, derive_seed(seed, "prior"))
+        near = data_centres(evidence, count, derive_seed(seed, "data"))
+        metrics: list[Metric] = []
+        curves: list[Curve] = []
+        for name, centres in (("tarp", far), ("tarp_data_centres", near)):
+            for block, excess in excesses(evidence, centres).items():
+                found = ranks(excess, derive_seed(seed, "ties", name, block))
+                own = derive_seed(seed, name, block)
+                metrics.extend(self._metrics(name, block, found, own))
+                curves.append(_curve(name, block, found, own))
+        return Report("tarp", (*metrics, *contraction(evidence)), tuple(curves), ("arXiv:2302.03026",))
+
+    def _metrics(self, name: str, block: str, found: Tensor, seed: int) -> tuple[Metric, Metric]:
+        each = coverage(found[..., 0], found.shape[-1] - 1)
+        statistic = float(distance_to_uniform(each.mean(0)))
+        null = null_distances(found, self.options.null_draws, derive_seed(seed, "null"))
+        p = p_value(statistic, null)
+        spread = distance_to_uniform(bootstrap_curves(each, derive_seed(seed, "bootstrap"))).std()
+        return (
+            Metric(
+                name,
+                block,
+                statistic,
+                float(spread),
+                float(null.mean()),
+                "fail" if p < self.options.alpha else "pass",
+                "largest distance of the expected coverage from the diagonal; ideal: mean where calibrated",
+            ),
+            Metric(
+                f"{name}_p",
+                block,
+                p,
+                (p * (1.0 - p) / len(null)) ** 0.5,
+                None,
+                "none",
+                "probability of a distance this large where calibrated; uniform between 0 and 1 there",
+            ),
+        )
+
+
+def _curve(name: str, block: str, found: Tensor, seed: int) -> Curve:
+    """Expected coverage with its 95 % band over observations."""
+    levels = found.shape[-1]
+    each = coverage(found[..., 0], levels - 1)
+    band = bootstrap_curves(each, derive_seed(seed, "bootstrap"))
+    low, high = torch.quantile(band, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+    kept = torch.linspace(0, levels - 1, min(levels, _LEVELS)).round().long()
+    x = (kept + 1).double() / levels
+
+    def thinned(values: Tensor) -> tuple[float, ...]:
+        return (0.0, *values[kept].tolist())
+
+    return Curve(
+        f"{name}_coverage",
+        block,
+        (0.0, *x.tolist()),
+        thinned(each.mean(0)),
+        thinned(low),
+        thinned(high),
+        (0.0, *x.tolist()),
+        "credibility level",
+        "expected coverage (band: 95 % over observations)",
+    )

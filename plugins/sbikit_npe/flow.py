@@ -1,0 +1,75 @@
+"""The density estimator: a neural spline flow built by sbi.
+
+Durkan et al. 2019 (arXiv:1906.04032), autoregressive, in zuko's implementation: its splines reach to
+5 prior standard deviations on either side, and its state is a plain dictionary of tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sbikit import PluginError
+from sbikit_npe.embedding import Embedding
+
+
+def build_flow(
+    embedding: Embedding,
+    *,
+    row: int,
+    size: int,
+    transforms: int,
+    hidden: int,
+    layers: int,
+    bins: int,
+    seed: int,
+) -> Any:
+    """A flow over `size` coordinates given rows of `row` numbers, on the CPU.
+
+    Args:
+        embedding: rows (B, row) to contexts.
+        row: length of a row.
+        size: number of coordinates.
+        transforms: number of spline transforms.
+        hidden: width of the nets that make the splines' knots.
+        layers: depth of those nets.
+        bins: bins of each spline.
+        seed: fixes the flow's initial weights.
+
+    Returns:
+        sbi's `ConditionalDensityEstimator`.
+
+    Raises:
+        PluginError: sbi is not installed.
+    """
+    posterior_nn = load_posterior_nn()
+    build = posterior_nn(
+        model="zuko_nsf",
+        z_score_theta="none",
+        z_score_x="none",
+        hidden_features=[hidden] * layers,
+        num_transforms=transforms,
+        num_bins=bins,
+        embedding_net=embedding,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build(torch.zeros(2, size), torch.zeros(2, row))
+
+
+def load_posterior_nn() -> Any:
+    """sbi's builder of density estimators.
+
+    Raises:
+        PluginError: sbi is not installed.
+    """
+    try:
+        from sbi.neural_nets import posterior_nn
+    except ImportError as error:
+        raise PluginError(
+            f"The estimator 'npe' needs sbi, which cannot be imported: {error}",
+            where="sbikit_npe",
+            fix="pip install 'sbikit[npe]'",
+        ) from error
+    return posterior_nn

@@ -1,0 +1,165 @@
+"""One transformer over one sequence: a token a field patch, a token a scalar, a summary token.
+
+Pre-norm blocks with RMSNorm (arXiv:1910.07467), queries and keys normalised (arXiv:2302.05442),
+SwiGLU (arXiv:2002.05202), learned positions, and adaLN-zero modulation by noise level and summary
+(arXiv:2212.09748). The output starts at zero, so an untrained network is the guide itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def patchify(field: Tensor, patch: Sequence[int]) -> Tensor:
+    """(B, C, *grid) -> (B, patches, C * pixels of a patch)."""
+    for axis, size in enumerate(patch):
+        field = field.unflatten(2 + 2 * axis, (-1, size))
+    axes = len(patch)
+    outer, inner = [2 + 2 * a for a in range(axes)], [3 + 2 * a for a in range(axes)]
+    return field.permute(0, *outer, 1, *inner).flatten(1 + axes).flatten(1, axes)
+
+
+def unpatchify(tokens: Tensor, grid: Sequence[int], patch: Sequence[int]) -> Tensor:
+    """The inverse of `patchify`, (B, patches, C * pixels) -> (B, C, *grid)."""
+    axes = len(grid)
+    blocks = [n // p for n, p in zip(grid, patch, strict=True)]
+    field = tokens.unflatten(1, blocks).unflatten(1 + axes, (-1, *patch))
+    order = [0, 1 + axes]
+    for axis in range(axes):
+        order += [1 + axis, 2 + axes + axis]
+    field = field.permute(order)
+    for axis in range(axes):
+        field = field.flatten(2 + axis, 3 + axis)
+    return field
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, both modulated."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        hidden = 8 * width // 3 // 8 * 8
+        self.norm_attention = nn.RMSNorm(width, elementwise_affine=False)
+        self.norm_mlp = nn.RMSNorm(width, elementwise_affine=False)
+        self.norm_query = nn.RMSNorm(width // heads)
+        self.norm_key = nn.RMSNorm(width // heads)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """tokens (B, T, width), condition (B, width)."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, -1)
+        tokens = tokens + gate_a * self._attend(self.norm_attention(tokens) * (1 + scale_a) + shift_a)
+        value, gate = self.up(self.norm_mlp(tokens) * (1 + scale_m) + shift_m).chunk(2, -1)
+        return tokens + gate_m * self.down(value * F.silu(gate))
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(self.norm_query(query), self.norm_key(key), value)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """Residuals of the guide's field and scalars.
+
+    Args:
+        grid: grid of all fields, empty where there is none.
+        patch: pixels of a patch along each axis.
+        channels_in: channels of the field input: noisy field, guide, conditioning maps.
+        channels_out: channels of the latent field.
+        scalars: P.
+        scalar_features: inputs of a scalar's token.
+        summary: length of the summary vector.
+        width, depth, heads: of the transformer.
+    """
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, ...],
+        patch: tuple[int, ...],
+        channels_in: int,
+        channels_out: int,
+        scalars: int,
+        scalar_features: int,
+        summary: int,
+        width: int,
+        depth: int,
+        heads: int,
+    ) -> None:
+        super().__init__()
+        self.grid, self.patch = grid, patch
+        self.channels_out, self.scalars = channels_out, scalars
+        pixels = math.prod(patch)
+        self.patches = math.prod(n // p for n, p in zip(grid, patch, strict=True)) if grid else 0
+        if self.patches:
+            self.embed_field = nn.Linear(channels_in * pixels, width)
+            self.out_field = _zero(nn.Linear(width, max(channels_out, 1) * pixels))
+        self.embed_scalar = nn.Linear(scalar_features, width)
+        self.embed_summary = nn.Sequential(nn.Linear(summary, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_noise = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.position = nn.Parameter(torch.zeros(self.patches + scalars + 1, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.RMSNorm(width, elementwise_affine=False)
+        self.modulation = _zero(nn.Linear(width, 2 * width))
+        self.out_scalar = _zero(nn.Linear(width, 1))
+        self.register_buffer(
+            "frequencies", torch.exp(torch.linspace(-1.5, 2.5, width // 2)), persistent=False
+        )
+
+    frequencies: Tensor
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights that are not zero from `generator`, so that a seed fixes the network."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and bool(module.weight.any()):
+                fan_in = module.weight.shape[1]
+                module.weight.data.normal_(0.0, fan_in**-0.5, generator=generator)
+                if module.bias is not None:
+                    module.bias.data.zero_()
+        self.position.data.normal_(0.0, 0.02, generator=generator)
+
+    def forward(
+        self, field: Tensor, scalars: Tensor, summary: Tensor, log_sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Residuals of the field (B, C, *grid) and of the scalars (B, P).
+
+        Args:
+            field: (B, channels_in, *grid).
+            scalars: (B, P, scalar_features).
+            summary: (B, summary).
+            log_sigma: (B,), log of the noise level.
+        """
+        phase = log_sigma[:, None] * self.frequencies
+        condition = self.embed_noise(torch.cat([phase.sin(), phase.cos()], -1))
+        about = self.embed_summary(summary)
+        condition = F.silu(condition + about)
+        sequence = [self.embed_scalar(scalars), about[:, None]]
+        if self.patches:
+            sequence.insert(0, self.embed_field(patchify(field, self.patch)))
+        tokens = torch.cat(sequence, 1) + self.position
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        shift, scale = self.modulation(condition)[:, None].chunk(2, -1)
+        tokens = self.norm(tokens) * (1 + scale) + shift
+        scalar = self.out_scalar(tokens[:, self.patches : self.patches + self.scalars])[..., 0]
+        if not self.channels_out:
+            return field[:, :0], scalar
+        return unpatchify(self.out_field(tokens[:, : self.patches]), self.grid, self.patch), scalar
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

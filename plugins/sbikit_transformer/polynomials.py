@@ -1,0 +1,40 @@
+"""Quadratic polynomials of the parameters, fitted by least squares or as a Gamma regression."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def quadratic(u: Tensor) -> Tensor:
+    """1, u_i and u_i u_j (i <= j): (..., P) -> (..., 1 + P + P (P + 1) / 2)."""
+    size = u.shape[-1]
+    row, column = torch.triu_indices(size, size)
+    return torch.cat([torch.ones_like(u[..., :1]), u, u[..., row] * u[..., column]], dim=-1)
+
+
+def fit_least_squares(features: Tensor, target: Tensor) -> Tensor:
+    """Coefficients (F, R) of `features @ coefficients` nearest to `target`; (M, F), (M, R), float64."""
+    ridge = 1e-6 * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
+    return torch.linalg.solve(features.T @ features + ridge, features.T @ target)
+
+
+def fit_gamma(features: Tensor, target: Tensor, iterations: int = 12) -> Tensor:
+    """Coefficients (F, R) of a Gamma regression with log link, E[target] = exp(features @ coefficients).
+
+    The mean of squared amplitudes of a Gaussian field is Gamma distributed; with a log link the
+    weights of iteratively reweighted least squares are all one (McCullagh and Nelder 1989, ch. 8).
+
+    Args:
+        features: (M, F), float64.
+        target: (M, R), positive, float64.
+        iterations: of iteratively reweighted least squares.
+    """
+    scale = target.mean(0)
+    coefficients = torch.zeros(features.shape[1], target.shape[1], dtype=target.dtype)
+    for _ in range(iterations):
+        linear = (features @ coefficients).clamp(-6.0, 6.0)
+        working = linear + (target / scale * torch.exp(-linear) - 1.0).clamp(max=4.0)
+        coefficients = fit_least_squares(features, working)
+    coefficients[0] += torch.log(scale)
+    return coefficients

@@ -1,0 +1,187 @@
+r"""Maps between the variables of a problem and the coordinates in which the network works.
+
+Scalars: parameters go to white coordinates of the prior; other latent vectors through their
+support's bijection, standardised. Fields: y = (t - m(u)) / s, where t softens a lower bound `low`
+that may depend on the parameters,
+
+    x = low + c softplus((t - low) / c),    c = (mean of x - low) / 2:
+
+logarithmic near the bound, linear above. The bound is information on the parameters, so a field
+is decoded with the parameters of its own draw. The mean m is quadratic in the white scalars u.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to
+
+from sbikit import Field, Simulator, SupportsFloor, Values, Vector
+from sbikit_transformer.polynomials import fit_least_squares, quadratic
+
+_SKEWED = 0.3
+_MARGIN = 1.45
+
+
+def soften(x: Tensor, low: Tensor, centre: Tensor) -> Tensor:
+    """t of a field x that lies above `low` and has mean `centre`; all broadcast."""
+    c = 0.5 * (centre - low)
+    z = ((x - low) / c).clamp_min(1e-6)
+    # log(expm1(z)) without overflow.
+    return low + c * (z + torch.log(-torch.expm1(-z)))
+
+
+def harden(t: Tensor, low: Tensor, centre: Tensor) -> Tensor:
+    """The inverse of `soften`."""
+    c = 0.5 * (centre - low)
+    return low + c * torch.nn.functional.softplus((t - low) / c)
+
+
+class ScalarMap(torch.nn.Module):
+    """All latent vectors of a problem as one vector u of P white scalars."""
+
+    def __init__(self, simulator: Simulator, vectors: tuple[Vector, ...]) -> None:
+        super().__init__()
+        self.prior = simulator.prior
+        self.vectors = vectors
+        self.size = sum(v.shape[0] for v in vectors)
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("sd", torch.ones(self.size))
+
+    mean: Tensor
+    sd: Tensor
+
+    def _real(self, values: Values) -> Tensor:
+        parts = []
+        for vector in self.vectors:
+            value = values[vector.name]
+            if vector.name == self.prior.name:
+                parts.append(self.prior.to_white(value).clamp(-7.0, 7.0))
+            else:
+                parts.append(biject_to(vector.support).inv(value))
+        return torch.cat(parts, dim=-1)
+
+    def fit(self, values: Values) -> None:
+        """Standardise what the prior does not whiten; values each (M, D)."""
+        real = self._real(values)
+        first = 0
+        for vector in self.vectors:
+            part = slice(first, first := first + vector.shape[0])
+            if vector.name != self.prior.name:
+                self.mean[part] = real[:, part].mean(0)
+                self.sd[part] = real[:, part].std(0).clamp_min(1e-12)
+
+    def encode(self, values: Values) -> Tensor:
+        """(*, D) each -> (*, P)."""
+        return (self._real(values) - self.mean) / self.sd
+
+    def decode(self, u: Tensor) -> dict[str, Tensor]:
+        """(*, P) -> (*, D) each."""
+        real = u * self.sd + self.mean
+        values = {}
+        first = 0
+        for vector in self.vectors:
+            part = real[..., first : (first := first + vector.shape[0])]
+            if vector.name == self.prior.name:
+                values[vector.name] = self.prior.from_white(part)
+            else:
+                values[vector.name] = biject_to(vector.support)(part)
+        return values
+
+
+class FieldMap(torch.nn.Module):
+    """All latent fields of a problem, on one grid, as one field y of C channels.
+
+    A channel's bound comes from the simulator's `floor`, else from a support bounded below, else,
+    where the field is skewed, from a fit of its minimum, quadratic in the scalars; else none.
+    """
+
+    def __init__(self, simulator: Simulator, fields: tuple[Field, ...], scalars: int) -> None:
+        super().__init__()
+        self.simulator = simulator
+        self.fields = fields
+        self.channels = sum(f.channels for f in fields)
+        self.grid = fields[0].grid if fields else ()
+        features = 1 + scalars + scalars * (scalars + 1) // 2
+        self.register_buffer("mean", torch.zeros(features, self.channels))
+        self.register_buffer("sd", torch.ones(self.channels))
+        self.register_buffer("centre", torch.zeros(self.channels))
+        self.register_buffer("bounded", torch.zeros(self.channels, dtype=torch.bool))
+        self.register_buffer("log_depth", torch.zeros(features, self.channels))
+
+    mean: Tensor
+    sd: Tensor
+    centre: Tensor
+    bounded: Tensor
+    log_depth: Tensor
+
+    def _stack(self, values: Values) -> Tensor:
+        return torch.cat([values[f.name] for f in self.fields], dim=-1 - len(self.grid))
+
+    def _spread(self, per_channel: Tensor) -> Tensor:
+        """(*, C) -> (*, C, 1, ...), to broadcast over the grid."""
+        return per_channel[(..., *[None] * len(self.grid))]
+
+    def _parts(self) -> Iterator[tuple[Field, slice]]:
+        first = 0
+        for field in self.fields:
+            yield field, slice(first, first := first + field.channels)
+
+    def _low(self, vectors: Values, u: Tensor) -> Tensor:
+        """(*, C): the bound of each channel; without meaning where there is none."""
+        low = self.centre - torch.exp(quadratic(u) @ self.log_depth)
+        declared = self.simulator.floor(vectors) if isinstance(self.simulator, SupportsFloor) else {}
+        for field, part in self._parts():
+            if field.name in declared:
+                low[..., part] = declared[field.name].to(low)
+        return low
+
+    def fit(self, values: Values, u: Tensor) -> None:
+        """Fit bounds, mean and scale to M simulations; u is (M, P)."""
+        x = self._stack(values).transpose(0, 1).flatten(2)
+        self.centre.copy_(x.flatten(1).mean(1))
+        declared = self.simulator.floor(values) if isinstance(self.simulator, SupportsFloor) else {}
+        for field, part in self._parts():
+            for channel in range(part.start, part.stop):
+                if field.name in declared:
+                    self.bounded[channel] = True
+                else:
+                    self._fit_depth(channel, field, x[channel], u)
+        t = self._soften(self._stack(values), values, u)
+        features = quadratic(u)
+        self.mean.copy_(fit_least_squares(features.double(), t.flatten(2).mean(-1).double()))
+        left = t - self._spread(features @ self.mean)
+        self.sd.copy_(left.transpose(0, 1).flatten(1).std(1).clamp_min(1e-12))
+
+    def _fit_depth(self, channel: int, field: Field, x: Tensor, u: Tensor) -> None:
+        """Depth of the bound below the mean, from the support or from the minima; x is (M, pixels)."""
+        centred = x - self.centre[channel]
+        low = getattr(field.support, "lower_bound", None)
+        if low is not None:
+            self.log_depth[0, channel] = torch.log(self.centre[channel] - float(low))
+            self.bounded[channel] = True
+            return
+        if float(centred.pow(3).mean() / centred.pow(2).mean().pow(1.5)) < _SKEWED:
+            return
+        depth = (_MARGIN * -centred.amin(1)).clamp_min(1e-12).double().log()
+        self.log_depth[:, channel] = fit_least_squares(quadratic(u).double(), depth[:, None])[:, 0].float()
+        self.bounded[channel] = True
+
+    def _soften(self, x: Tensor, vectors: Values, u: Tensor) -> Tensor:
+        low, centre = self._spread(self._low(vectors, u)), self._spread(self.centre)
+        return torch.where(self._spread(self.bounded), soften(x, low, centre), x)
+
+    def encode(self, values: Values, u: Tensor) -> Tensor:
+        """Latent fields and vectors, u (*, P) -> y (*, C, *grid)."""
+        t = self._soften(self._stack(values), values, u)
+        return (t - self._spread(quadratic(u) @ self.mean)) / self._spread(self.sd)
+
+    def decode(self, y: Tensor, vectors: Values, u: Tensor) -> dict[str, Tensor]:
+        """y (*, C, *grid) with the draws' own vectors and scalars u (*, P) -> the latent fields."""
+        t = y * self._spread(self.sd) + self._spread(quadratic(u) @ self.mean)
+        low, centre = self._spread(self._low(vectors, u)), self._spread(self.centre)
+        x = torch.where(self._spread(self.bounded), harden(t, low, centre), t)
+        parts = torch.split(x, [f.channels for f in self.fields], dim=-1 - len(self.grid))
+        return {f.name: part for f, part in zip(self.fields, parts, strict=True)}

@@ -1,0 +1,188 @@
+r"""How well posterior draws find the truth: one observation's marginals, and many held-out truths.
+
+For truth t and n posterior draws with mean m and standard deviation s, write z = (m - t) / s. Under an
+exact posterior
+
+    E[z] = 0,   E[z^2] = (1 + 1/n)(n - 1)/(n - 3)  (Gaussian posterior),
+    the rank of t among the draws is uniform on 0..n,
+    E[(m - t)^2] = (1 + 1/n) E[s^2]                (any posterior).
+
+Where a variable has many pixels, z, z^2 and the coverage are averaged over the pixels of an observation
+first, and standard errors come from the scatter between observations, which are independent; pixels
+are not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+FEWEST_DRAWS = 8
+FEWEST_OBSERVATIONS = 4
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """One parameter's posterior: mean, standard deviation, 16 % and 84 % quantiles, number of draws."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    draws: int
+
+    @property
+    def mean_error(self) -> float:
+        """Monte-Carlo standard error of the mean for independent draws."""
+        return self.sd / math.sqrt(self.draws)
+
+    @property
+    def sd_error(self) -> float:
+        """Monte-Carlo standard error of the standard deviation, for a Gaussian."""
+        return self.sd / math.sqrt(2 * max(self.draws - 1, 1))
+
+
+def marginal(draws: Floats) -> Marginal:
+    """Summary of draws (n,), n at least 2."""
+    low, high = np.quantile(draws, [0.16, 0.84])
+    wide = draws.astype(np.float64)
+    return Marginal(float(wide.mean()), float(wide.std(ddof=1)), float(low), float(high), len(draws))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its standard error, and what it would be ideally (None: no ideal)."""
+
+    value: float
+    error: float
+    ideal: float | None
+
+    @property
+    def offset(self) -> float | None:
+        """Distance from the ideal in standard errors."""
+        if self.ideal is None or self.error <= 0:
+            return None
+        return (self.value - self.ideal) / self.error
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Held-out recovery of one scalar or of one channel of a field.
+
+    Args:
+        bias: mean z.
+        scatter: root mean square z.
+        coverage: share of truths inside the central interval of 68 %.
+        width: posterior standard deviation over the scatter of the truths; 1 means nothing learnt.
+    """
+
+    bias: Estimate
+    scatter: Estimate
+    coverage: Estimate
+    width: Estimate
+
+
+def recovery(truth: Floats, draws: Floats) -> Recovery:
+    """Judge draws of B observations.
+
+    Args:
+        truth: (B, P), with P pixels, or P = 1 for a scalar.
+        draws: (n, B, P), n at least `FEWEST_DRAWS`, B at least `FEWEST_OBSERVATIONS`.
+    """
+    n = len(draws)
+    mean, sd = draws.mean(0, dtype=np.float64), draws.std(0, ddof=1, dtype=np.float64)
+    z = (mean - truth) / np.maximum(sd, np.finfo(np.float32).tiny)
+    square, square_error = _mean_and_error((z**2).mean(1))
+    scatter = math.sqrt(square)
+    ideal_scatter = math.sqrt((1 + 1 / n) * (n - 1) / (n - 3))
+    return Recovery(
+        bias=Estimate(*_mean_and_error(z.mean(1)), 0.0),
+        scatter=Estimate(scatter, square_error / (2 * scatter) if scatter else 0.0, ideal_scatter),
+        coverage=_coverage(truth, draws),
+        width=_width(truth, sd),
+    )
+
+
+def _mean_and_error(x: Floats) -> tuple[float, float]:
+    """Mean and its standard error over independent entries (B,)."""
+    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def _coverage(truth: Floats, draws: Floats) -> Estimate:
+    n, observations = len(draws), len(truth)
+    rank = (draws < truth).sum(0)
+    edge = round(0.16 * (n + 1))
+    share = ((rank >= edge) & (rank <= n - edge)).mean(1)
+    ideal = (n + 1 - 2 * edge) / (n + 1)
+    value, error = _mean_and_error(share)
+    if truth.shape[1] == 1:
+        error = math.sqrt(ideal * (1 - ideal) / observations)
+    return Estimate(value, error, ideal)
+
+
+def _width(truth: Floats, sd: Floats) -> Estimate:
+    each = np.sqrt((sd**2).mean(1))
+    spread = float(truth.std(dtype=np.float64))
+    if spread == 0:
+        return Estimate(0.0, 0.0, None)
+    value, error = _mean_and_error(each)
+    relative = math.hypot(error / value if value else 0.0, 1 / math.sqrt(2 * (len(truth) - 1)))
+    return Estimate(value / spread, value / spread * relative, None)
+
+
+@dataclass(frozen=True)
+class ErrorByWidth:
+    """Actual error of the posterior mean against the error that the draws claim; each (K,)."""
+
+    claimed: Floats
+    actual: Floats
+    error: Floats
+
+
+def error_by_width(truth: Floats, draws: Floats, *, bins: int = 8) -> ErrorByWidth:
+    """Root mean square error of the posterior mean in bins of posterior standard deviation.
+
+    One half of the draws chooses the bin of a pixel and the other half is judged in it: with the
+    same draws for both, pixels would enter a bin through the noise of their own estimate.
+
+    Args:
+        truth: (B, P).
+        draws: (n, B, P), n at least `FEWEST_DRAWS`, B at least `FEWEST_OBSERVATIONS`.
+        bins: quantile bins of the posterior standard deviation.
+    """
+    chooser, judged = draws[0::2], draws[1::2]
+    width = chooser.std(0, ddof=1)
+    variance = judged.var(0, ddof=1, dtype=np.float64)
+    square = (judged.mean(0, dtype=np.float64) - truth) ** 2 / (1 + 1 / len(judged))
+    label = np.searchsorted(np.quantile(width, np.linspace(0, 1, bins + 1)[1:-1]), width)
+    rows = [_one_bin(square, variance, label == k) for k in range(bins) if (label == k).any()]
+    claimed, actual, error = (np.array(column) for column in zip(*rows, strict=True))
+    return ErrorByWidth(claimed, actual, error)
+
+
+def _one_bin(square: Floats, variance: Floats, inside: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Claimed and actual error over the pixels inside, with the standard error between observations."""
+    count, total = inside.sum(1), (square * inside).sum(1)
+    mean = float(total.sum() / count.sum())
+    used = max(int((count > 0).sum()), 2)
+    spread = math.sqrt(float(((total - mean * count) ** 2).sum()) * used / (used - 1)) / float(count.sum())
+    actual = math.sqrt(mean)
+    return math.sqrt(float(variance[inside].mean())), actual, spread / (2 * actual) if actual else 0.0
+
+
+__all__ = [
+    "FEWEST_DRAWS",
+    "FEWEST_OBSERVATIONS",
+    "ErrorByWidth",
+    "Estimate",
+    "Marginal",
+    "Recovery",
+    "error_by_width",
+    "marginal",
+    "recovery",
+]

@@ -1,0 +1,37 @@
+"""Plug-ins installed for one test."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toybox
+
+from sbikit import registry
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder on sys.path to install distributions into."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    registry.catalogue.cache_clear()
+    before = set(sys.modules)
+    yield folder
+    registry.catalogue.cache_clear()
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def toys(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`sbikit-toybox` installed; what its parts do is written to TOY_TRACE."""
+    toybox.install_toys(site)
+    monkeypatch.setenv("TOY_TRACE", str(site.parent / "trace"))
+    for name in ("TOY_STOP", "TOY_CRASH"):
+        monkeypatch.delenv(name, raising=False)
+    return site

@@ -1,0 +1,223 @@
+"""Run folders of a toy problem whose posterior is known: what the tests of the report read.
+
+A Gaussian field on a periodic grid with spectrum amplitude A and noise: given A the map's posterior is
+the Wiener posterior, exactly. The parameters' posterior is a Gaussian around a noisy estimate.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sbikit.interfaces import Curve, Metric, Report
+from sbikit.metrics import write_metrics
+from sbikit.store import write_posterior
+from sbikit.variables import Field, Spec, Vector
+
+THETA = Vector(
+    "theta",
+    ("Omega_m", "S8", "w0"),
+    latex=(r"\Omega_{\rm m}", "S_8", "w_0"),
+    units=("", "", ""),
+)
+SD = np.array([0.03, 0.02, 0.15])
+CENTRE = np.array([0.3, 0.8, -1.0])
+
+
+def problem(grid=(32, 32), channels=1, extent=(10.0, 10.0), vectors=True, fields=True):
+    kappa = Field("kappa", grid, channels, extent[: len(grid)], extent_unit="deg", latex=r"\kappa")
+    shear = Field("shear", grid, 2 * channels, extent[: len(grid)], extent_unit="deg", latex=r"\gamma")
+    latents = (*((THETA,) if vectors else ()), *((kappa,) if fields else ()))
+    return Spec(latents, (shear,))
+
+
+def _filter(grid, extent):
+    k = np.sqrt(
+        sum(
+            a**2
+            for a in np.meshgrid(
+                *[2 * np.pi * np.fft.fftfreq(n, s / n) for n, s in zip(grid, extent, strict=True)],
+                indexing="ij",
+            )
+        )
+    )
+    power = 1 / (1 + (k / 2.0) ** 2)
+    power.flat[0] = 0
+    return power / power.mean() * 0.02**2
+
+
+def gaussian_problem(rng, spec, observations, draws, noise=0.02):
+    """Joint truths, data and exact posterior draws: theta (n, B, 3), kappa (n, B, *shape)."""
+    field = next((v for v in (*spec.fields, *spec.observables) if isinstance(v, Field)), None)
+    channels = field.channels if spec.fields else field.channels // 2
+    shape = (channels, *field.grid)
+    axes = tuple(range(-len(field.grid), 0))
+    power = _filter(field.grid, field.extent)
+    size = np.prod(field.grid)
+
+    def correlated(*batch, spectrum):
+        white = np.fft.fftn(rng.normal(size=(*batch, *shape)), axes=axes)
+        return np.fft.ifftn(white * np.sqrt(spectrum), axes=axes).real
+
+    kappa = correlated(observations, spectrum=power)
+    data = kappa + noise * rng.normal(size=kappa.shape)
+    gain = power / (power + noise**2)
+    mean = np.fft.ifftn(np.fft.fftn(data, axes=axes) * gain, axes=axes).real
+    maps = mean + correlated(draws, observations, spectrum=power * noise**2 / (power + noise**2))
+    assert size == np.prod(maps.shape[2:]) / channels
+
+    theta = CENTRE + 3 * SD * rng.normal(size=(observations, 3))
+    estimate = theta + SD * rng.normal(size=theta.shape)
+    shrink = 9 / 10
+    theta_draws = CENTRE + shrink * (estimate - CENTRE)
+    theta_draws = theta_draws + np.sqrt(shrink) * SD * rng.normal(size=(draws, *theta.shape))
+    shear = np.concatenate([data, data[:, :, ::-1]], axis=1)
+    return (
+        {"theta": theta, "kappa": kappa},
+        {"shear": shear},
+        {"theta": theta_draws, "kappa": maps},
+        {"kappa_ks": data},
+    )
+
+
+def _tensors(values, index=()):
+    return {name: torch.from_numpy(np.ascontiguousarray(a[index], np.float32)) for name, a in values.items()}
+
+
+def reports(spec):
+    x = np.linspace(0, 1, 21)
+    y = np.clip(x + 0.03 * np.sin(6 * x), 0, 1)
+    band = 0.06 * np.sqrt(4 * x * (1 - x))
+
+    def curve(name, variable, x_label="credible level", y_label="coverage"):
+        low, high = np.clip(y - band, 0, 1), np.clip(y + band, 0, 1)
+        columns = (tuple(float(v) for v in column) for column in (x, y, low, high, x))
+        return Curve(name, variable, *columns, x_label, y_label)
+
+    names = [v.name for v in spec.latents] + (["joint"] if len(spec.latents) > 1 else [])
+    mira = tuple(
+        Metric("mira", n, 0.664 + 0.004 * i, 0.0052, 2 / 3, "pass", "Distance-rank test of the posterior.")
+        for i, n in enumerate(names)
+    )
+    coverage = tuple(
+        Metric(
+            "coverage 68 %",
+            n,
+            0.66,
+            0.03,
+            0.68,
+            "pass",
+            "Fraction of truths inside the 68 % credible region.",
+        )
+        for n in names
+    )
+    contraction = Metric(
+        "contraction", names[0], 0.81, 0.02, None, "none", "1 - posterior variance / prior variance."
+    )
+    return (
+        Report("mira", (*mira, contraction), (), ("Sharief et al. 2026, arXiv:2605.02014",)),
+        Report(
+            "coverage",
+            coverage,
+            tuple(curve("expected coverage", n) for n in names),
+            ("Lemos et al. 2023, arXiv:2302.03026, doi:10.48550/arXiv.2302.03026",),
+        ),
+    )
+
+
+def spoil(all_reports):
+    """The same with one failing check."""
+    first = all_reports[0]
+    bad = replace(
+        first.metrics[0],
+        value=0.612,
+        verdict="fail",
+        meaning="Distance-rank test of the posterior: below the ideal value the draws are too narrow.",
+    )
+    return (replace(first, metrics=(bad, *first.metrics[1:])), *all_reports[1:])
+
+
+def write_example_run(
+    folder: Path,
+    spec: Spec | None = None,
+    *,
+    reference=True,
+    truth=True,
+    calibration=True,
+    training=True,
+    judged=None,
+    draws=200,
+    observations=24,
+) -> Path:
+    """A complete run folder; what is switched off is left out of it."""
+    spec = spec or problem()
+    rng = np.random.default_rng(11)
+    folder.mkdir(parents=True, exist_ok=True)
+    held_out = gaussian_problem(rng, spec, observations, 64)
+    shown = gaussian_problem(rng, spec, 1, draws)
+    exact = {name: a[:, 0] + 0.1 * a[:, 0].std(0) for name, a in shown[2].items()}
+    write_posterior(
+        folder / "posterior.nc",
+        spec=spec,
+        posterior=_tensors(shown[2], np.s_[:, 0]),
+        observed=_tensors(shown[1], 0),
+        summaries=_tensors(shown[3], 0),
+        truth=_tensors(shown[0], 0) if truth else None,
+        reference=_tensors(exact) if reference else None,
+        calibration_draws=_tensors(held_out[2]) if calibration else None,
+        calibration_truth=_tensors(held_out[0]) if calibration else None,
+        calibration_observed=_tensors(held_out[1]) if calibration else None,
+    )
+    write_metrics(folder / "metrics.json", reports(spec) if judged is None else judged)
+    run = [
+        "simulator:",
+        "  name: lognormal",
+        "  size: 32",
+        "  extent_deg: 10.0",
+        "  noise: {galaxies_per_arcmin2: 27.0, sigma_e: 0.26}",
+        "estimator:",
+        "  name: diffusion-transformer",
+        "  width: 96",
+        "  learning_rate: 1e-3",
+        "validators:",
+        "- name: mira",
+        "- name: coverage",
+        "  levels: [0.5, 0.68, 0.95]",
+        "reference: {name: hmc, observations: 16, chains: 4}" if reference else "reference: null",
+        f"sampling: {{draws: 64, observations: {observations}, shown_draws: {draws}}}",
+        "seed: 3",
+        "device: cpu",
+    ]
+    (folder / "run.yaml").write_text("\n".join(run) + "\n")
+    provenance = {
+        "sbikit": "0.1.0",
+        "versions": {"torch": "2.13.0", "numpy": "2.4.6", "xarray": "2026.9.0"},
+        "python": "3.11.7",
+        "platform": "Linux-6.1-x86_64",
+        "device": "cpu",
+        "seed": 3,
+        "command": "sbikit run --sim lognormal --estimator diffusion-transformer --seed 3 --out runs/a",
+        "started": "2026-03-04T10:21:07+00:00",
+        "git": None,
+        "timings": {"fit": 132.4, "sample": 21.7, "validate": 3.2},
+        "simulations": 128000,
+        "peak_memory_mb": 1204.5,
+    }
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    if training:
+        (folder / "training.jsonl").write_text(_training(rng))
+    return folder
+
+
+def _training(rng):
+    lines = []
+    for step in range(0, 4001, 40):
+        loss = 0.3 + 0.9 * np.exp(-step / 500)
+        record = {"step": step, "loss": loss * np.exp(0.05 * rng.normal()), "simulations": 32 * step}
+        record |= {"seconds": step * 0.033, "learning_rate": 1e-3 * np.cos(step / 2600) ** 2}
+        if step % 400 == 0:
+            record["validation_loss"] = loss * 1.02
+        lines.append(json.dumps(record))
+    return "\n".join(lines) + "\n"

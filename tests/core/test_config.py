@@ -1,0 +1,206 @@
+"""The configuration: sources in order, and a message with its place for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sbikit import config
+from sbikit.config import Overrides, RunConfig, load_config, read_config
+from sbikit.config_text import render
+from sbikit.errors import OptionError, PluginError, SbikitError
+
+TOYS = Overrides(simulator="toy", estimator="toy-linear", validators=("toy-mean",))
+
+
+def toy_config(*assignments: str, file: Path | None = None) -> RunConfig:
+    return load_config(
+        file=file, overrides=Overrides("toy", "toy-linear", ("toy-mean",), assignments=assignments)
+    )
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+WHOLE = """\
+simulator: {name: toy, scale: 2.0}
+estimator:
+  name: toy-linear
+  steps: 7
+"""
+
+
+def test_defaults_are_filled_in(toys: Path) -> None:
+    found = toy_config()
+    assert found.simulator.options == {"mode": "good", "scale": 1.0}
+    assert found.estimator.options == {"steps": 4, "pause": 0.0}
+    assert found.sampling.model_dump() == {
+        "draws": 64,
+        "observations": 256,
+        "shown_draws": 1000,
+        "reference_draws": 1000,
+        "reference_observations": 1,
+    }
+    assert (found.reference, found.seed, found.device) == (None, 0, "auto")
+
+
+def test_later_sources_win(toys: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, WHOLE + "seed: 4\n")
+    found = load_config(
+        file=file,
+        overrides=Overrides(
+            validators=("toy-mean",), seed=5, device="cpu", assignments=("seed=6", "estimator.steps=9")
+        ),
+    )
+    assert found.simulator.options["scale"] == 2.0
+    assert (found.estimator.options["steps"], found.seed, found.device) == (9, 6, "cpu")
+
+
+def test_another_plugin_drops_the_options_of_the_one_before(toys: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, WHOLE + "validators: [{name: toy-mean}]\n")
+    found = load_config(file=file, overrides=Overrides(simulator="toy-field"))
+    assert set(found.simulator.options) == {"size", "parameters", "noise"}
+    same = load_config(file=file, overrides=Overrides(simulator="toy"))
+    assert same.simulator.options["scale"] == 2.0
+    by_name = load_config(file=file, overrides=Overrides(assignments=("simulator.name=toy-field",)))
+    assert by_name.simulator == found.simulator
+
+
+def test_a_validator_flag_keeps_the_options_the_file_gives(toys: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, WHOLE + "validators: [{name: mira, centres: 3}, {name: tarp}]\n")
+    found = load_config(file=file, overrides=Overrides(validators=("mira", "toy-mean")))
+    assert [choice.name for choice in found.validators] == ["mira", "toy-mean"]
+    assert found.validators[0].options["centres"] == 3
+
+
+def test_values_on_the_command_line_are_yaml(toys: Path) -> None:
+    assert toy_config("simulator.scale=1e-3").simulator.options["scale"] == 1e-3
+    assert toy_config("reference={name: toy-exact}").reference is not None
+    assert toy_config("reference.name=toy-exact", "reference=").reference is None
+    assert toy_config("validators=[]").validators == ()
+
+
+def test_an_index_picks_from_a_list(toys: Path) -> None:
+    found = load_config(
+        overrides=Overrides("toy", "toy-linear", ("mira",), assignments=("validators.0.centres=2",))
+    )
+    assert found.validators[0].options["centres"] == 2
+    with pytest.raises(OptionError, match=r"validators\.1\.centres|validators\.1 leads nowhere"):
+        toy_config("validators.1.centres=2")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message", "expected", "fix"),
+    [
+        ("simulator.scale=20", "simulator.scale cannot be 20", "a number, above 0, at most 10", ""),
+        ("simulator.scale='1'", "cannot be '1'", "a number", ""),
+        ("simulator.scale=.nan", "cannot be nan", "a number", ""),
+        ("simulator.mode=bad", "cannot be 'bad'", "one of good, raises, nan, shape", ""),
+        ("simulator.scal=1", "no option 'scal' in simulator", "one of mode, scale", "'scale'"),
+        ("estimator.steps=2.5", "cannot be 2.5", "a whole number, at least 1, at most 100", ""),
+        ("estimator.steps=true", "cannot be True", "a whole number", ""),
+        ("estimator.steps=[1]", "cannot be [1]", "a whole number", ""),
+        ("sampling.draws=1", "sampling.draws cannot be 1", "a whole number, at least 2", ""),
+        ("sampling=3", "sampling cannot be 3", "a mapping of options", ""),
+        ("simulator=toy", "simulator cannot be 'toy'", "a mapping of options", ""),
+        ("seed=-1", "seed cannot be -1", "a whole number, at least 0", ""),
+        ("device=gpu", "device cannot be 'gpu'", "one of cpu, cuda, auto", ""),
+        ("sed=1", "no option 'sed'", "seed", "'seed'"),
+        ("validators=[{}]", "validators.0.name is missing", "text", "validators.0.name"),
+        ("seed", "no assignment", "key=value", ""),
+        ("=3", "no assignment", "key=value", ""),
+        ("seed=[", "not YAML", "", ""),
+        ("seed.x=1", "leads nowhere", "", ""),
+        ("simulator.name=", "simulator.name cannot be None", "text", ""),
+    ],
+)
+def test_a_wrong_assignment_is_refused(
+    toys: Path, assignment: str, message: str, expected: str, fix: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        toy_config(assignment)
+    error = caught.value
+    assert message in error.message
+    assert assignment in error.where
+    assert expected in error.expected
+    assert fix in error.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        (WHOLE + "seed: x\n", "run.yaml:5:7", "seed cannot be 'x'"),
+        ("simulator:\n  name: toy\n  scale: 11\n", "run.yaml:3:10", "cannot be 11"),
+        (WHOLE + "sampling: {drws: 3}\n", "run.yaml:5:18", "no option 'drws'"),
+        (WHOLE + "validators:\n  - name: toy-mean\n    bins: 3\n", "run.yaml:7:11", "no option 'bins'"),
+        ("simulator: {name: toi}\n", "run.yaml:1:19", "no simulator named 'toi'"),
+        ("a: [\n", "run.yaml:2:1", "not YAML"),
+        ("a: 1\na: 2\n", "run.yaml:2:1", "duplicate key"),
+        ("- 1\n", "run.yaml:1:1", "no mapping"),
+        ("a: " + "[" * 30 + "]" * 30 + "\n", "run.yaml", "too deeply"),
+        (WHOLE + "validators: [{name: toy-mean}, {name: toy-mean}]\n", "run.yaml:5:39", "named twice"),
+    ],
+)
+def test_a_mistake_in_a_file_is_shown_with_line_and_column(
+    toys: Path, tmp_path: Path, text: str, place: str, message: str
+) -> None:
+    with pytest.raises(SbikitError) as caught:
+        load_config(file=written(tmp_path, text), overrides=Overrides(estimator="toy-linear"))
+    assert message in caught.value.message
+    assert place in caught.value.where
+
+
+def test_all_wrong_options_are_named_at_once(toys: Path) -> None:
+    with pytest.raises(OptionError, match=r"sampling\.draws cannot be 0. Also wrong: device, seed"):
+        toy_config("device=gpu", "seed=-1", "sampling.draws=0")
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "absent.yaml", tmp_path, tmp_path / "bytes.yaml"):
+        with pytest.raises(OptionError, match="cannot be read"):
+            read_config(path)
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(OptionError, match="no preset 'quik'") as caught:
+        load_config("quik")
+    assert "'quick'" in caught.value.fix
+
+
+def test_unusable_plugins_are_refused_with_their_place(toys: Path) -> None:
+    with pytest.raises(PluginError, match="reference sampler") as caught:
+        load_config(overrides=Overrides("toy", "toy-exact"))
+    assert "--estimator" in caught.value.where
+
+
+def test_commented_yaml_reads_back_as_the_same(toys: Path, tmp_path: Path) -> None:
+    found = toy_config("reference={name: toy-exact}", "simulator.scale=1e-3")
+    text = render(found)
+    assert read_config(written(tmp_path, text)) == found
+    assert "# scale of the data; a number, above 0, at most 10" in text
+    assert "# two parameters, three numbers" in text
+
+
+def test_the_schema_holds_the_options_of_every_plugin(toys: Path) -> None:
+    found = config.schema()
+    sections = found["$defs"]
+    toy = next(s for s in sections.values() if s.get("properties", {}).get("name", {}).get("const") == "toy")
+    assert toy["properties"]["scale"]["maximum"] == 10
+    assert toy["additionalProperties"] is False
+    names = {
+        s["properties"]["name"].get("const") for s in sections.values() if "name" in s.get("properties", {})
+    }
+    assert {"toy", "toy-linear", "toy-exact", "toy-mean", "mira"} <= names
+    assert set(found["properties"]) == set(RunConfig.model_fields)
+
+
+def test_every_preset_is_whole() -> None:
+    for name in config.presets():
+        tree = config.read_preset(name).tree
+        assert set(tree) <= set(RunConfig.model_fields)
+        assert {"simulator", "estimator", "validators"} <= set(tree)

@@ -1,0 +1,132 @@
+"""Discovery survives whatever is installed, and a wrong name is answered with the right one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toybox import install, offering
+
+import sbikit
+from sbikit import registry
+from sbikit.errors import OptionError, PluginError
+
+
+def refusal(kind: registry.Kind, name: str) -> PluginError:
+    with pytest.raises(PluginError) as caught:
+        registry.resolve(kind, name)
+    return caught.value
+
+
+def test_offers_are_found_with_their_distribution(toys: Path) -> None:
+    found = registry.find("simulator", "toy")
+    assert (found.distribution, found.version) == ("sbikit-toybox", "1.0")
+    assert registry.resolve("simulator", "toy").__name__ == "Toy"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('half installed')", "half installed"),
+        ("import a_library_that_is_not_there", "a_library_that_is_not_there"),
+        ("def (", "SyntaxError"),
+        ("x = 1", "hookimpl"),
+        ("from sbikit import hookimpl\n@hookimpl\ndef sbikit_simulators():\n    return 1 / 0", "division"),
+        ("from sbikit import hookimpl\n@hookimpl\ndef sbikit_simulators():\n    return ['toy']", "an Offer"),
+        (
+            "from sbikit import hookimpl\n@hookimpl\ndef sbikit_simulators(x):\n    return []",
+            "sbikit_simulators",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_remembered_and_harms_no_other(toys: Path, text: str, reason: str) -> None:
+    install(toys, "sbikit-lame", {"lame": "sbikit_lame"}, {"sbikit_lame.py": text})
+    problems = [p for p in registry.catalogue().problems if p.entry == "lame"]
+    assert len(problems) == 1
+    assert reason in problems[0].message
+    assert registry.resolve("simulator", "toy").__name__ == "Toy"
+    error = refusal("simulator", "lame")
+    assert "broken" in error.message
+    assert reason in error.message
+    assert "sbikit-lame" in error.where
+
+
+def test_two_offers_of_one_name_are_refused_by_name(toys: Path) -> None:
+    text = offering("sbikit_simulators", "toy", "sbikit_twin:Other")
+    install(toys, "sbikit-twin", {"twin": "sbikit_twin"}, {"sbikit_twin.py": text})
+    error = refusal("simulator", "toy")
+    assert "sbikit-toybox" in error.where
+    assert "sbikit-twin" in error.where
+    assert registry.catalogue().clashes().keys() == {("simulator", "toy")}
+    assert registry.resolve("estimator", "toy-linear").__name__ == "Linear"
+
+
+def test_one_name_for_two_kinds_is_no_clash(toys: Path) -> None:
+    text = offering("sbikit_validators", "toy", "sbikit_twin:Other")
+    install(toys, "sbikit-twin", {"twin": "sbikit_twin"}, {"sbikit_twin.py": text})
+    assert registry.catalogue().clashes() == {}
+    assert registry.resolve("simulator", "toy").__name__ == "Toy"
+
+
+def test_a_misspelt_hook_is_reported_beside_the_right_ones_of_its_module(toys: Path) -> None:
+    text = offering("sbikit_simulator", "odd", "sbikit_odd:Odd") + offering(
+        "sbikit_validators", "fine", "sbikit_toybox.parts:Mean"
+    )
+    install(toys, "sbikit-odd", {"odd": "sbikit_odd"}, {"sbikit_odd.py": text})
+    (problem,) = (p for p in registry.catalogue().problems if p.entry == "odd")
+    assert "did you mean sbikit_simulators?" in problem.message
+    assert registry.resolve("validator", "fine").__name__ == "Mean"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(toys: Path) -> None:
+    error = refusal("estimator", "toy-liner")
+    assert "'toy-linear'" in error.fix
+    assert "toy-linear" in error.expected
+
+
+def test_a_reference_sampler_asked_for_as_estimator_is_explained(toys: Path) -> None:
+    error = refusal("estimator", "toy-exact")
+    assert "reference sampler" in error.message
+    assert "--reference toy-exact" in error.fix
+
+
+def test_a_missing_extra_says_what_to_install(toys: Path) -> None:
+    error = refusal("estimator", "toy-extra")
+    assert "a_library_that_is_not_there" in error.message
+    assert error.fix == "pip install 'sbikit-toybox[more]'"
+
+
+def test_a_plugin_that_lacks_its_own_module_is_broken_not_missing(toys: Path) -> None:
+    text = offering("sbikit_simulators", "gone", "sbikit_gone.nowhere:Gone")
+    install(toys, "sbikit-gone", {"gone": "sbikit_gone"}, {"sbikit_gone/__init__.py": text})
+    error = refusal("simulator", "gone")
+    assert "cannot be imported" in error.message
+    assert "pip install sbikit_gone" not in error.fix
+
+
+def test_a_class_of_the_wrong_kind_is_refused(toys: Path) -> None:
+    error = refusal("estimator", "toy-wrong")
+    assert error.expected == "a subclass of sbikit.Estimator"
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(PluginError, match="no such kind"):
+        registry.build("simulators", "toy", {})  # type: ignore[arg-type]
+
+
+def test_load_takes_options_by_keyword(toys: Path) -> None:
+    simulator = sbikit.load("simulator", "toy", scale=2.5)
+    assert simulator.options.model_dump() == {"mode": "good", "scale": 2.5}
+    with pytest.raises(OptionError, match="no option 'scal'") as caught:
+        sbikit.load("simulator", "toy", scal=2.5)
+    assert "'scale'" in caught.value.fix
+
+
+def test_load_gives_a_sampler_its_simulator(toys: Path) -> None:
+    simulator = sbikit.load("simulator", "toy")
+    sampler = sbikit.load("sampler", "toy-exact", simulator=simulator)
+    assert sampler.spec == simulator.spec
+    with pytest.raises(OptionError, match="none was given"):
+        registry.build("sampler", "toy-exact", {})
+    with pytest.raises(OptionError, match="Only a sampler"):
+        sbikit.load("estimator", "toy-linear", simulator=simulator)  # type: ignore[call-overload]

@@ -1,0 +1,209 @@
+"""Distributions made on the spot, for tests of discovery and of whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+INIT = """
+from sbikit import Offer, hookimpl
+
+@hookimpl
+def sbikit_simulators():
+    return [Offer("toy", "sbikit_toybox.parts:Toy", "two parameters, three numbers"),
+            Offer("toy-field", "sbikit_toybox.parts:ToyField", "a small field"),
+            Offer("toy-plain", "sbikit_toybox.parts:Plain", "no density")]
+
+@hookimpl
+def sbikit_estimators():
+    return [Offer("toy-linear", "sbikit_toybox.parts:Linear", "linear regression"),
+            Offer("toy-wrong", "sbikit_toybox.parts:Toy", "no estimator at all"),
+            Offer("toy-extra", "sbikit_toybox.needs:Thing", "lacks its library", extra="more")]
+
+@hookimpl
+def sbikit_samplers():
+    return [Offer("toy-exact", "sbikit_toybox.parts:Exact", "the exact posterior")]
+
+@hookimpl
+def sbikit_validators():
+    return [Offer("toy-mean", "sbikit_toybox.parts:Mean", "the mean error")]
+"""
+
+PARTS = '''
+import json
+import os
+import time
+from typing import Literal
+
+import torch
+from pydantic import Field as Option
+from safetensors.torch import load_file, save_file
+
+from sbikit import (Estimator, Metric, Options, Plugin, Report, Sampler, Simulator, SupportsLogDensity,
+                    UnsupportedError, Validator)
+from sbikit.seeds import generator
+from sbikit.testing import GaussianField, GaussianVector
+
+
+def event(name):
+    """Write down what happens, and stop where the test says."""
+    if "TOY_TRACE" in os.environ:
+        with open(os.environ["TOY_TRACE"], "a") as file:
+            file.write(name + "\\n")
+    if os.environ.get("TOY_STOP") == name:
+        raise KeyboardInterrupt
+    if os.environ.get("TOY_CRASH") == name:
+        raise RuntimeError("the toy crashed")
+
+
+class ToyOptions(Options):
+    mode: Literal["good", "raises", "nan", "shape"] = Option(default="good", description="what goes wrong")
+    scale: float = Option(default=1.0, gt=0, le=10, description="scale of the data")
+
+
+class Toy(GaussianVector):
+    Options = ToyOptions
+
+    def __init__(self, options=None):
+        self.options = options or ToyOptions()
+
+    def simulate(self, parameters, *, seeds):
+        event("simulate")
+        out = super().simulate(parameters, seeds=seeds)["x"]
+        odd = torch.as_tensor(seeds % 7 == 0)
+        if self.options.mode == "raises" and bool(odd.any()):
+            raise ValueError("no solution [here]")
+        if self.options.mode == "nan":
+            out[odd] = float("nan")
+        return {"x": out[:, :2] if self.options.mode == "shape" else out}
+
+
+class ToyField(GaussianField):
+    def summaries(self, values):
+        return {"data_smooth": values["data"] * 0.5}
+
+
+class Plain(Simulator):
+    prior = GaussianVector.prior
+    outputs = GaussianVector.outputs
+    observed = GaussianVector.observed
+
+    def simulate(self, parameters, *, seeds):
+        event("simulate")
+        return GaussianVector().simulate(parameters, seeds=seeds)
+
+
+class LinearOptions(Options):
+    steps: int = Option(default=4, ge=1, le=100, description="batches")
+    pause: float = Option(default=0.0, ge=0, le=100, description="seconds a batch")
+
+
+class LinearSampler(Sampler):
+    def __init__(self, spec, weights):
+        self.spec, self.weights = spec, weights
+
+    def sample(self, observation, n, *, seed):
+        x = observation[self.spec.observables[0].name].flatten(1).double()
+        event(f"sample {len(x)}x{n}")
+        mean = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1) @ self.weights["slope"]
+        noise = torch.randn(n, *mean.shape, generator=generator(seed), dtype=x.dtype)
+        return {"theta": (mean + noise @ self.weights["root"].T).float()}
+
+
+class Linear(Estimator):
+    Options = LinearOptions
+
+    def match(self, spec):
+        if not spec.vectors:
+            raise UnsupportedError("Linear infers vectors.")
+        return spec.select(*(v.name for v in spec.vectors))
+
+    def fit(self, simulations, *, seed, monitor):
+        checkpoint = monitor.folder / "step.json" if monitor.folder else None
+        start = json.loads(checkpoint.read_text())["step"] if checkpoint and checkpoint.exists() else 0
+        with monitor.progress("training", self.options.steps, start) as advance:
+            for step in range(start, self.options.steps):
+                event(f"fit {step}")
+                time.sleep(self.options.pause)
+                monitor.log(step=step, loss=1.0 / (step + 1), simulations=(step + 1) * 500)
+                if checkpoint:
+                    checkpoint.write_text(json.dumps({"step": step + 1}))
+                advance(1)
+        draws = simulations.training(0, 500 * self.options.steps)
+        x = draws[simulations.spec.observables[0].name].flatten(1)
+        x = torch.cat([x, torch.ones(len(x), 1)], 1).double()
+        slope = torch.linalg.lstsq(x, draws["theta"].double()).solution
+        residual = draws["theta"].double() - x @ slope
+        root = torch.linalg.cholesky(residual.T @ residual / len(x))
+        return LinearSampler(self.match(simulations.spec), {"slope": slope, "root": root})
+
+    def save(self, sampler, folder):
+        save_file({k: v.contiguous() for k, v in sampler.weights.items()}, folder / "weights.safetensors")
+
+    def load(self, folder, simulator, *, device):
+        return LinearSampler(self.match(simulator.spec), load_file(folder / "weights.safetensors"))
+
+
+class Exact(Plugin, Sampler):
+    def __init__(self, simulator, options=None):
+        if not isinstance(simulator, SupportsLogDensity):
+            raise UnsupportedError("no density")
+        super().__init__(options)
+        self.spec, self.exact = simulator.spec, simulator.exact_sampler()
+
+    def sample(self, observation, n, *, seed):
+        event("reference")
+        return self.exact.sample(observation, n, seed=seed)
+
+
+class Mean(Validator):
+    def validate(self, evidence, *, seed):
+        event("validate")
+        metrics = []
+        for variable in evidence.spec.latents:
+            error = (evidence.draws[variable.name].mean(0) - evidence.truth[variable.name]).mean()
+            metrics.append(Metric("mean", variable.name, float(error), 0.1, 0.0, "pass", "bias"))
+        return Report("toy-mean", tuple(metrics))
+'''
+
+NEEDS = "import a_library_that_is_not_there\n"
+
+
+def install(folder: Path, distribution: str, entries: dict[str, str], modules: dict[str, str]) -> None:
+    """Write a distribution that `importlib.metadata` finds once `folder` is on sys.path.
+
+    Args:
+        folder: what goes on sys.path.
+        distribution: its name.
+        entries: entry point -> module, of group `sbikit`.
+        modules: path of a file -> its text.
+    """
+    info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    lines = [f"{name} = {module}\n" for name, module in entries.items()]
+    (info / "entry_points.txt").write_text("[sbikit]\n" + "".join(lines))
+    for path, text in modules.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+
+
+def install_toys(folder: Path) -> None:
+    """The distribution `sbikit-toybox`: toy, toy-linear, toy-exact, toy-mean."""
+    install(
+        folder,
+        "sbikit-toybox",
+        {"toybox": "sbikit_toybox"},
+        {
+            "sbikit_toybox/__init__.py": INIT,
+            "sbikit_toybox/parts.py": PARTS,
+            "sbikit_toybox/needs.py": NEEDS,
+        },
+    )
+
+
+def offering(hook: str, name: str, target: str) -> str:
+    """Text of a module with one offer."""
+    return (
+        "from sbikit import Offer, hookimpl\n\n"
+        f"@hookimpl\ndef {hook}():\n    return [Offer({name!r}, {target!r}, 'something')]\n"
+    )

@@ -1,0 +1,403 @@
+"""NPE against exact posteriors, its checkpoints, and its refusals."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sbikit_npe.coordinates import Coordinates
+from sbikit_npe.embedding import Embedding, Input
+from sbikit_npe.estimator import NPE, NPEOptions, NPESampler
+from torch import Tensor
+from torch.distributions import constraints
+
+from sbikit import (
+    CheckpointError,
+    Field,
+    Normal,
+    ObservationError,
+    PluginError,
+    Prior,
+    Simulator,
+    Spec,
+    Uniform,
+    UnsupportedError,
+    Values,
+    Vector,
+)
+from sbikit.simulations import Simulations
+from sbikit.testing import (
+    GaussianField,
+    GaussianFieldOptions,
+    GaussianVector,
+    QuietMonitor,
+    Spoiled,
+    check_estimator,
+)
+
+SMALL = NPEOptions(simulations=300, epochs=3, batch=50, transforms=2, hidden=16, channels=4, context=8)
+
+
+class Recorder(QuietMonitor):
+    """Remembers what it was told; raises KeyboardInterrupt after `limit` epochs."""
+
+    def __init__(self, folder: Path | None = None, limit: int = 10**9) -> None:
+        super().__init__(folder)
+        self.limit = limit
+        self.records: list[dict[str, float | int | str]] = []
+        self.lines: list[str] = []
+
+    def progress(
+        self, title: str, total: int, start: int = 0
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        def advance(done: int) -> None:
+            if len(self.records) >= self.limit:
+                raise KeyboardInterrupt
+
+        return nullcontext(advance)
+
+    def log(self, **record: float | int | str) -> None:
+        self.records.append(record)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def observe(simulator: Simulator, count: int, seed: int = 1) -> dict[str, Tensor]:
+    draws = Simulations(simulator, seed).held_out(0, count)
+    return {name: draws[name] for name in simulator.observed}
+
+
+def draw(sampler: NPESampler, seed: int = 0) -> Tensor:
+    return sampler.sample(observe(GaussianVector(), 4), 50, seed=seed)["theta"]
+
+
+@pytest.fixture(scope="module")
+def small() -> NPESampler:
+    return NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor())
+
+
+# --- exact posteriors -------------------------------------------------------------------------
+
+
+def check_agreement(found: Tensor, exact: Tensor, offset: float) -> None:
+    """Of draws (n, B, D): the means agree within `offset` sd (rms over B) and half of it on average over B,
+    and the standard deviations within 12 % on average over B."""
+    sd = exact.std(0)
+    error = (found.mean(0) - exact.mean(0)) / sd
+    assert (error.square().mean(0).sqrt() < offset).all()
+    assert (error.mean(0).abs() < offset / 2).all()
+    assert ((found.std(0) / sd).mean(0) - 1).abs().max() < 0.12
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.3, 1.0), (0.0, 0.8), (0.0, 1.25)])
+def test_the_check_below_refuses_a_wrong_posterior(shift: float, scale: float) -> None:
+    simulator = GaussianVector()
+    observation = observe(simulator, 100)
+    exact = simulator.exact_sampler()
+    truth = exact.sample(observation, 1000, seed=2)["theta"]
+    spoiled = Spoiled(exact, shift, scale).sample(observation, 1000, seed=1)["theta"]
+    check_agreement(exact.sample(observation, 1000, seed=1)["theta"], truth, 0.1)
+    with pytest.raises(AssertionError):
+        check_agreement(spoiled, truth, 0.25)
+
+
+def test_vector_posterior_is_learned() -> None:
+    simulator = GaussianVector()
+    options = NPEOptions(simulations=4000, epochs=8)
+    sampler = NPE(options).fit(Simulations(simulator, 1), seed=0, monitor=QuietMonitor())
+    observation = observe(simulator, 100)
+    found = sampler.sample(observation, 1000, seed=1)["theta"]
+    exact = simulator.exact_sampler().sample(observation, 1000, seed=2)["theta"]
+    check_agreement(found, exact, 0.2)
+    correlation = torch.corrcoef(found[:, 0].T)[0, 1]
+    covariance = simulator.exact_sampler().covariance
+    assert abs(correlation - covariance[0, 1] / covariance.diagonal().sqrt().prod()) < 0.15
+
+
+def test_field_parameters_are_learned_with_the_field_marginalised_out() -> None:
+    simulator = GaussianField(GaussianFieldOptions(size=8))
+    monitor = Recorder()
+    options = NPEOptions(simulations=4000, epochs=10, context=32)
+    sampler = NPE(options).fit(Simulations(simulator, 1), seed=0, monitor=monitor)
+    assert sampler.spec == simulator.spec.select("theta")
+    assert monitor.lines == ["npe: marginalised over field; only vectors are inferred"]
+    observation = observe(simulator, 100)
+    found = sampler.sample(observation, 500, seed=1)["theta"]
+    exact = simulator.exact_sampler().sample(observation, 1000, seed=2)["theta"]
+    check_agreement(found, exact, 0.25)
+
+
+@pytest.mark.slow
+def test_a_classifier_cannot_tell_the_vector_posterior_from_the_exact_one() -> None:
+    from sbi.utils.metrics import c2st
+
+    simulator = GaussianVector()
+    sampler = NPE().fit(Simulations(simulator, 1), seed=0, monitor=QuietMonitor())
+    observation = observe(simulator, 3)
+    found = sampler.sample(observation, 2000, seed=1)["theta"]
+    exact = simulator.exact_sampler().sample(observation, 2000, seed=2)["theta"]
+    for b in range(3):
+        assert float(c2st(found[:, b], exact[:, b], classifier="mlp")) < 0.55
+
+
+# --- what goes in and comes out ---------------------------------------------------------------
+
+
+class Assorted(Simulator):
+    """Grids of several sizes and dimensions with summaries, vectors beside, a bounded hidden vector."""
+
+    prior = Prior({"a": Uniform(1.0, 2.0), "b": Normal(0.0, 1.0)})
+    outputs = (
+        Vector("hidden", ("h1", "h2"), support=constraints.positive),
+        Field("line", (7,)),
+        Field("plane", (5, 8), channels=2),
+        Field("second", (5, 8)),
+        Field("cube", (4, 4, 6)),
+        Vector("x", ("x",)),
+    )
+    observed = ("line", "plane", "second", "cube", "x")
+
+    def simulate(self, parameters: Values, *, seeds: np.ndarray) -> dict[str, Tensor]:
+        theta = parameters["theta"]
+        out = {"hidden": torch.exp(theta), "x": theta[:, :1]}
+        for variable in self.outputs:
+            if isinstance(variable, Field):
+                extra = (None,) * len(variable.shape)
+                out[variable.name] = theta[(slice(None), 0, *extra)].expand(-1, *variable.shape).clone()
+        return out
+
+    def summaries(self, values: Values) -> dict[str, Tensor]:
+        return {"gradient": values["plane"].diff(dim=-1, append=values["plane"][..., :1])}
+
+
+def test_every_kind_of_variable_goes_in_and_stays_in_its_support() -> None:
+    simulator = Assorted()
+    sampler = NPE(SMALL).fit(Simulations(simulator, 0), seed=0, monitor=QuietMonitor())
+    assert Input("summary gradient", (2, 5, 8)) in sampler.inputs
+    draws = sampler.sample(observe(simulator, 2), 200, seed=0)
+    assert {name: tuple(value.shape) for name, value in draws.items()} == {
+        "theta": (200, 2, 2),
+        "hidden": (200, 2, 2),
+    }
+    assert (draws["hidden"] > 0).all()
+    assert ((draws["theta"][..., 0] >= 1) & (draws["theta"][..., 0] <= 2)).all()
+
+
+def test_coordinates_round_trip_and_standardise() -> None:
+    simulator = Assorted()
+    draws = Simulations(simulator, 0).training(0, 500)
+    coordinates = Coordinates(simulator.prior, simulator.spec)
+    coordinates.fit(draws)
+    white = coordinates.encode(draws)
+    assert torch.allclose(white[:, 2:].mean(0), torch.zeros(2), atol=1e-5)
+    assert torch.allclose(white[:, 2:].std(0), torch.ones(2), atol=1e-5)
+    for name, value in coordinates.decode(white).items():
+        assert torch.allclose(value, draws[name], rtol=1e-4)
+
+
+def test_the_edge_of_the_support_has_finite_coordinates() -> None:
+    prior = Prior({"a": Uniform(0.0, 1.0)})
+    coordinates = Coordinates(prior, Spec((prior.variable,), (Vector("x", ("x",)),)))
+    assert torch.isfinite(coordinates.encode({"theta": torch.tensor([[0.0], [1.0]])})).all()
+
+
+def test_the_embedding_does_not_see_where_things_are() -> None:
+    """Circular padding and global means: a shift by the coarsest stride changes nothing."""
+    embedding = Embedding((Input("map", (2, 16, 16)),), channels=4, width=8)
+    maps = torch.randn(3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    moved = maps.roll((4, 8), (-2, -1))
+    assert torch.allclose(embedding(maps.flatten(1)), embedding(moved.flatten(1)), atol=1e-6)
+    assert not torch.allclose(embedding(maps.flatten(1)), embedding(2 * maps.flatten(1)), atol=1e-3)
+
+
+def test_units_do_not_matter() -> None:
+    """Data a billion times smaller, with a large offset beside: the scales are learned."""
+
+    class Tiny(GaussianVector):
+        def simulate(self, parameters: Values, *, seeds: np.ndarray) -> dict[str, Tensor]:
+            return {"x": super().simulate(parameters, seeds=seeds)["x"] * 1e-9}
+
+    tiny = NPE(SMALL).fit(Simulations(Tiny(), 0), seed=0, monitor=QuietMonitor())
+    plain = NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor())
+    found = tiny.sample({"x": observe(GaussianVector(), 4)["x"] * 1e-9}, 50, seed=0)["theta"]
+    assert torch.allclose(found, draw(plain), atol=1e-2)
+
+
+def test_draws_depend_on_seed_and_place_alone(small: NPESampler) -> None:
+    observation = observe(GaussianVector(), 4)
+    both = small.sample(observation, 50, seed=0)["theta"]
+    alone = small.sample({"x": observation["x"][:1]}, 50, seed=0)["theta"]
+    assert torch.equal(both[:, :1], alone)
+    assert not torch.equal(both, draw(small, seed=1))
+
+
+def test_keeps_the_contract() -> None:
+    check_estimator(NPE(SMALL))
+
+
+# --- resuming ---------------------------------------------------------------------------------
+
+
+def test_an_interrupted_fit_goes_on_and_ends_where_the_other_does(tmp_path: Path, small: NPESampler) -> None:
+    simulations = Simulations(GaussianVector(), 0)
+    first = Recorder(tmp_path, limit=2)
+    with pytest.raises(KeyboardInterrupt):
+        NPE(SMALL).fit(simulations, seed=0, monitor=first)
+    assert [record["step"] for record in first.records] == [1, 2]
+    second = Recorder(tmp_path)
+    resumed = NPE(SMALL).fit(simulations, seed=0, monitor=second)
+    assert [record["step"] for record in second.records] == [3]
+    assert "npe: going on after epoch 2" in second.lines
+    assert torch.equal(draw(resumed), draw(small))
+    third = Recorder(tmp_path)
+    assert torch.equal(draw(NPE(SMALL).fit(simulations, seed=0, monitor=third)), draw(small))
+    assert third.records == []
+
+
+@pytest.mark.parametrize("change", ["options", "seed", "stream"])
+def test_the_checkpoint_of_another_fit_is_not_gone_on_with(tmp_path: Path, change: str) -> None:
+    NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor(tmp_path))
+    options = SMALL.model_copy(update={"learning_rate": 0.1}) if change == "options" else SMALL
+    simulations = Simulations(GaussianVector(), int(change == "stream"))
+    with pytest.raises(CheckpointError, match="other options, another seed or another problem"):
+        NPE(options).fit(simulations, seed=int(change == "seed"), monitor=QuietMonitor(tmp_path))
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_with(tmp_path: Path) -> None:
+    NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor(tmp_path))
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor(tmp_path))
+
+
+def test_training_stops_early_and_keeps_the_best_weights() -> None:
+    options = SMALL.model_copy(update={"epochs": 60, "patience": 3, "learning_rate": 0.02})
+    monitor = Recorder()
+    sampler = NPE(options).fit(Simulations(GaussianVector(), 0), seed=0, monitor=monitor)
+    losses = [float(record["validation_loss"]) for record in monitor.records]
+    assert len(losses) < 60
+    assert np.argmin(losses) == len(losses) - 4
+    draws = Simulations(GaussianVector(), 0).training(270, 30)
+    with torch.no_grad():
+        coordinates = sampler.coordinates.encode(draws)
+        loss = sampler.flow.loss(coordinates, sampler.reader.rows(draws)).mean()
+    assert float(loss) == pytest.approx(min(losses), rel=1e-5)
+
+
+# --- saving and loading -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(small: NPESampler, tmp_path: Path) -> Iterator[Path]:
+    NPE(SMALL).save(small, tmp_path / "fit")
+    yield tmp_path / "fit"
+    shutil.rmtree(tmp_path)
+
+
+def load(folder: Path, simulator: Simulator | None = None) -> NPESampler:
+    # The estimator's own options are the defaults: the folder's must win.
+    return NPE().load(folder, simulator or GaussianVector(), device=torch.device("cpu"))
+
+
+def test_a_saved_sampler_draws_the_same(small: NPESampler, saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ["npe.json", "npe.safetensors"]
+    assert torch.equal(draw(load(saved)), draw(small))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("npe.json", "missing"),
+        ("npe.json", "truncated"),
+        ("npe.safetensors", "missing"),
+        ("npe.safetensors", "truncated"),
+        ("npe.safetensors", "one bit changed"),
+    ],
+)
+def test_a_damaged_folder_is_refused(saved: Path, name: str, damage: str) -> None:
+    path = saved / name
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    if damage == "one bit changed":
+        data[-20] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(CheckpointError) as caught:
+        load(saved)
+    assert name in caught.value.where
+
+
+def test_weights_of_another_fit_are_refused(saved: Path, tmp_path: Path) -> None:
+    other = NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=1, monitor=QuietMonitor())
+    NPE(SMALL).save(other, tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "npe.safetensors", saved)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(saved)
+
+
+def test_options_that_do_not_fit_the_weights_are_refused(saved: Path) -> None:
+    path = saved / "npe.json"
+    path.write_text(path.read_text().replace('"hidden": 16', '"hidden": 17'))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(saved)
+
+
+def test_another_prior_is_another_problem(saved: Path) -> None:
+    class Wider(GaussianVector):
+        prior = Prior({"a": Normal(1.0, 0.6), "b": Normal(-2.0, 1.5)})
+
+    with pytest.raises(CheckpointError, match="another problem: its prior differ"):
+        load(saved, Wider())
+
+
+# --- refusals ---------------------------------------------------------------------------------
+
+
+def test_a_problem_without_vectors_is_refused() -> None:
+    spec = Spec((Field("f", (4,)),), (Vector("x", ("x",)),))
+    with pytest.raises(UnsupportedError, match="has none to infer") as caught:
+        NPE().match(spec)
+    assert "diffusion-transformer" in caught.value.fix
+
+
+def test_missing_sbi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sbi.neural_nets", None)
+    with pytest.raises(PluginError, match="needs sbi") as caught:
+        NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor())
+    assert caught.value.fix == "pip install 'sbikit[npe]'"
+
+
+def test_a_support_without_a_bijection_is_refused() -> None:
+    prior = Prior({"a": Normal(0.0, 1.0)})
+    counted = Vector("n", ("n",), support=constraints.nonnegative_integer)
+    with pytest.raises(UnsupportedError, match="support of 'n'"):
+        Coordinates(prior, Spec((prior.variable, counted), (Vector("x", ("x",)),)))
+
+
+def test_fields_of_four_dimensions_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="4 dimensions"):
+        Embedding((Input("f", (1, 2, 2, 2, 2)),), channels=2, width=2)
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ({}, "missing or has the wrong shape"),
+        ({"x": torch.zeros(2, 4)}, "missing or has the wrong shape"),
+        ({"x": torch.full((1, 3), torch.nan)}, "not finite"),
+    ],
+)
+def test_an_observation_that_does_not_fit_is_refused(
+    small: NPESampler, observation: Values, message: str
+) -> None:
+    with pytest.raises(ObservationError, match=message):
+        small.sample(observation, 10, seed=0)

@@ -1,0 +1,314 @@
+"""The diffusion transformer: its parts against closed forms, its draws against exact posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sbikit_transformer import training
+from sbikit_transformer.denoiser import Denoiser, patch_size
+from sbikit_transformer.diffusion import draw_log_sigma, noise_levels, solve
+from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
+from sbikit_transformer.fourier import Rings
+from sbikit_transformer.network import patchify, unpatchify
+from sbikit_transformer.transforms import harden, soften
+from torch import Tensor
+
+from sbikit import CheckpointError, Field, Normal, Prior, Simulations, Simulator, UnsupportedError, Values
+from sbikit.seeds import draw_seeds, generator, normals
+from sbikit.testing import GaussianField, GaussianVector, QuietMonitor, check_sampler
+
+SMALL = TransformerOptions(
+    steps=300, width=32, depth=2, guide_simulations=4096, guide_nodes=64, evaluations=20, sigma_min=0.03
+)
+
+
+class Interrupted(Exception):
+    """Stands for a power cut."""
+
+
+class CuttingMonitor(QuietMonitor):
+    """Cuts the work after so many steps, and keeps the log."""
+
+    def __init__(self, folder: Path, cut: int | None = None) -> None:
+        super().__init__(folder)
+        self.cut = cut
+        self.records: list[dict[str, float | int | str]] = []
+
+    def progress(
+        self, title: str, total: int, start: int = 0
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        done = start
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if title == "training" and done == self.cut:
+                raise Interrupted
+
+        @contextmanager
+        def bar() -> Iterator[Callable[[int], None]]:
+            yield advance
+
+        return bar()
+
+    def log(self, **record: float | int | str) -> None:
+        self.records.append(record)
+
+
+# --- parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("grid", "patch"), [((12,), (4,)), ((8, 12), (4, 3)), ((4, 6, 8), (2, 3, 4))])
+def test_patches_are_undone(grid: tuple[int, ...], patch: tuple[int, ...]) -> None:
+    field = torch.randn(3, 2, *grid, generator=generator(0))
+    tokens = patchify(field, patch)
+    assert torch.equal(unpatchify(tokens, grid, patch), field)
+    corner = field[0, 1][tuple(slice(p) for p in patch)].flatten()
+    assert torch.equal(tokens[0, 0, -len(corner) :], corner)
+
+
+def test_a_patch_divides_the_grid() -> None:
+    assert patch_size((32, 30, 7), 4) == (4, 3, 1)
+
+
+@pytest.mark.parametrize("grid", [(16,), (16, 16), (9, 12)])
+def test_rings_hold_all_modes_and_all_power(grid: tuple[int, ...]) -> None:
+    rings = Rings(grid)
+    field = torch.randn(5, *grid, generator=generator(1))
+    modes = rings.transform(field)
+    torch.testing.assert_close(rings.inverse(modes), field)
+    assert int(rings.count.sum()) == field[0].numel()
+    torch.testing.assert_close(rings.power(modes, modes).sum(-1), field.flatten(1).square().sum(-1))
+
+
+def test_the_soft_bound_is_undone_and_kept() -> None:
+    low = torch.tensor(-0.02)
+    x = torch.linspace(-0.0199, 0.3, 100)
+    torch.testing.assert_close(harden(soften(x, low, torch.zeros(())), low, torch.zeros(())), x)
+    far = harden(torch.linspace(-5.0, 5.0, 100), low, torch.zeros(()))
+    assert bool((far >= low).all())
+
+
+def test_training_noise_covers_what_sampling_visits() -> None:
+    levels = draw_log_sigma(20_000, generator(2)).exp()
+    edges = torch.tensor([0.05, 0.2, 1.0, 5.0, 30.0, 140.0])
+    shares = torch.histogram(levels, edges).hist / len(levels)
+    assert bool((shares > 0.03).all())
+
+
+def test_the_solver_reaches_a_known_normal() -> None:
+    """x ~ N(m, s^2): D = (s^2 x + sigma^2 m) / (s^2 + sigma^2), and the flow is the map z -> m + s z."""
+    mean, sd = 0.7, 0.3
+
+    def denoise(state: tuple[Tensor, Tensor], sigma: float) -> tuple[Tensor, Tensor]:
+        field, scalars = ((sd**2 * x + sigma**2 * mean) / (sd**2 + sigma**2) for x in state)
+        return field, scalars
+
+    z = torch.randn(4000, 1, generator=generator(3))
+    exact = mean + sd * z
+    errors = []
+    for steps in (12, 24, 48):
+        field, scalars = solve(denoise, (z[..., None], z), noise_levels(150.0, 0.003, steps))
+        torch.testing.assert_close(field[..., 0], scalars)
+        errors.append(float((scalars - exact).abs().max()) / sd)
+    assert errors[0] > 2.5 * errors[1] > 6.0 * errors[2]
+    assert errors[2] < 0.02
+
+
+# --- the guide ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy() -> tuple[GaussianField, dict[str, Tensor], Denoiser]:
+    """The Gaussian field, 64 held-out draws, and a denoiser of which only the guide is fitted."""
+    simulator = GaussianField()
+    simulations = Simulations(simulator, 0)
+    denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=64)
+    denoiser.fit_maps(simulations.training(0, 4096))
+    return simulator, simulations.held_out(0, 64), denoiser
+
+
+def _guess(denoiser: Denoiser, values: Values) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and sd of the scalars and mean field, told of nothing but the data."""
+    y, u = denoiser.encode(values)
+    condition = denoiser.condition(values)
+    sigma = torch.full((len(u),), 150.0)
+    noise = generator(4)
+    guess = denoiser.guide(
+        150.0 * torch.randn(u.shape, generator=noise),
+        150.0 * torch.randn(y.shape, generator=noise),
+        condition.modes,
+        condition.vectors,
+        sigma,
+    )
+    return guess.mean, guess.sd, guess.field
+
+
+def test_the_guide_is_the_exact_posterior_of_a_gaussian_field(
+    toy: tuple[GaussianField, dict[str, Tensor], Denoiser],
+) -> None:
+    simulator, values, denoiser = toy
+    n = 512
+    exact = simulator.exact_sampler().sample({"data": values["data"]}, n, seed=5)
+    flat = {name: value.flatten(0, 1) for name, value in exact.items()}
+    y, u = (part.unflatten(0, (n, -1)) for part in denoiser.encode(flat))
+    mean, sd, field = _guess(denoiser, values)
+    offset = ((mean - u.mean(0)) / u.std(0)).square().mean().sqrt()
+    assert offset < 0.15  # 0.044 of it is the Monte-Carlo error of the exact mean
+    assert float((sd / u.std(0)).mean() - 1.0) == pytest.approx(0.0, abs=0.05)
+    rms = (field - y.mean(0)).square().mean().sqrt()
+    assert rms < 0.06 * y.std(0).mean() + y.std(0).mean() / n**0.5
+    shuffled = dict(values) | {"data": values["data"].roll(1, 0)}
+    wrong = _guess(denoiser, shuffled)[0]
+    assert ((wrong - u.mean(0)) / u.std(0)).square().mean().sqrt() > 1.0
+
+
+# --- the estimator --------------------------------------------------------------------------
+
+
+Judged = tuple[Simulator, dict[str, Tensor], dict[str, Tensor]]
+
+
+def _judge(simulator: GaussianVector | GaussianField) -> Judged:
+    """The simulator, 256 draws for 16 held-out observations, and four times as many exact ones."""
+    simulations = Simulations(simulator, 0)
+    sampler = DiffusionTransformer(SMALL).fit(simulations, seed=1, monitor=QuietMonitor())
+    held_out = simulations.held_out(0, 16)
+    exact = simulator.exact_sampler().sample(held_out, 1024, seed=3)
+    return simulator, dict(sampler.sample(held_out, 256, seed=2)), dict(exact)
+
+
+@pytest.fixture(scope="module")
+def judged_field() -> Judged:
+    return _judge(GaussianField())
+
+
+def _agree(judged: Judged) -> None:
+    _, draws, exact = judged
+    for name, reference in exact.items():
+        mean, sd = reference.mean(0), reference.std(0)
+        offset = (draws[name].mean(0) - mean) / sd
+        noise = (1.0 / 256 + 1.0 / 1024) ** 0.5
+        assert float(offset.square().mean().sqrt()) < 0.15 + noise, name
+        assert float((draws[name].std(0) / sd).mean()) == pytest.approx(1.0, abs=0.08), name
+
+
+def test_draws_follow_the_exact_posterior_of_a_vector() -> None:
+    _agree(_judge(GaussianVector()))
+
+
+def test_draws_follow_the_exact_posterior_of_a_field(judged_field: Judged) -> None:
+    _agree(judged_field)
+
+
+def test_parameters_and_field_of_one_draw_belong_together(judged_field: Judged) -> None:
+    """Within one posterior, the amplitude goes with the draw's own variance as in exact draws."""
+    simulator, draws, exact = judged_field
+    (latent,) = simulator.spec.fields
+
+    def coherence(values: Values) -> float:
+        a, b = values["theta"][..., 0], values[latent.name].flatten(2).var(-1).log()
+        a, b = a - a.mean(0), b - b.mean(0)
+        return float(((a * b).mean(0) / (a.std(0) * b.std(0))).mean())
+
+    ideal = coherence(exact)
+    assert ideal > 0.2
+    assert coherence(draws) == pytest.approx(ideal, abs=0.1)
+    apart = dict(draws) | {"theta": draws["theta"].roll(1, 0)}
+    assert abs(coherence(apart) - ideal) > 0.15
+
+
+def test_an_interrupted_training_ends_where_it_would_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "_LOG_EVERY", 10)
+    options = SMALL.model_copy(update={"steps": 40, "guide_simulations": 256})
+    simulations = Simulations(GaussianField(), 0)
+    observation = simulations.held_out(0, 2)
+    whole = DiffusionTransformer(options).fit(simulations, seed=3, monitor=CuttingMonitor(tmp_path / "whole"))
+    cut = CuttingMonitor(tmp_path / "cut", cut=25)
+    with pytest.raises(Interrupted):
+        DiffusionTransformer(options).fit(simulations, seed=3, monitor=cut)
+    again = CuttingMonitor(tmp_path / "cut")
+    resumed = DiffusionTransformer(options).fit(simulations, seed=3, monitor=again)
+    assert [r["step"] for r in again.records] == [30, 40]
+    first, second = (s.sample(observation, 3, seed=4) for s in (whole, resumed))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[DiffusionTransformer, Path]:
+    """A barely trained estimator and the folder it was saved to."""
+    estimator = DiffusionTransformer(SMALL.model_copy(update={"steps": 3, "guide_simulations": 256}))
+    sampler = estimator.fit(Simulations(GaussianField(), 0), seed=0, monitor=QuietMonitor())
+    folder = tmp_path_factory.mktemp("saved")
+    estimator.save(sampler, folder)
+    return estimator, folder
+
+
+def test_what_is_saved_draws_the_same(fitted: tuple[DiffusionTransformer, Path]) -> None:
+    estimator, folder = fitted
+    simulator = GaussianField()
+    sampler = estimator.load(folder, simulator, device=torch.device("cpu"))
+    observation = Simulations(simulator, 0).held_out(0, 3)
+    check_sampler(sampler, {"data": observation["data"]})
+    fresh = estimator.fit(Simulations(simulator, 0), seed=0, monitor=QuietMonitor())
+    a, b = (s.sample(observation, 4, seed=1) for s in (sampler, fresh))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "garbage", "remove"])
+def test_damaged_weights_are_refused(
+    fitted: tuple[DiffusionTransformer, Path], tmp_path: Path, spoil: str
+) -> None:
+    estimator, folder = fitted
+    whole = (folder / "weights.safetensors").read_bytes()
+    if spoil != "remove":
+        broken = whole[: len(whole) // 2] if spoil == "truncate" else b"\x00" * 64
+        (tmp_path / "weights.safetensors").write_bytes(broken)
+    with pytest.raises(CheckpointError, match=r"weights"):
+        estimator.load(tmp_path, GaussianField(), device=torch.device("cpu"))
+
+
+def test_weights_of_another_problem_are_refused(fitted: tuple[DiffusionTransformer, Path]) -> None:
+    estimator, folder = fitted
+    with pytest.raises(CheckpointError, match="another problem"):
+        estimator.load(folder, GaussianVector(), device=torch.device("cpu"))
+
+
+class TwoGrids(Simulator):
+    """A simulator whose fields have different grids."""
+
+    prior = Prior({"a": Normal(0.0, 1.0)})
+    outputs = (Field("fine", (8, 8)), Field("coarse", (4, 4)))
+    observed = ("coarse",)
+
+    def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
+        fine = normals(seeds, (1, 8, 8))
+        return {"fine": fine, "coarse": torch.nn.functional.avg_pool2d(fine, 2)}
+
+
+def test_fields_on_different_grids_are_refused_before_any_work() -> None:
+    with pytest.raises(UnsupportedError, match="one grid"):
+        DiffusionTransformer(SMALL).match(TwoGrids().spec)
+
+
+def test_a_draw_depends_on_seed_and_observation_alone(fitted: tuple[DiffusionTransformer, Path]) -> None:
+    estimator, folder = fitted
+    simulator = GaussianField()
+    sampler = estimator.load(folder, simulator, device=torch.device("cpu"))
+    data = Simulations(simulator, 0).held_out(0, 3)["data"]
+    many = sampler.sample({"data": data}, 5, seed=7)
+    few = sampler.sample({"data": data[:1]}, 2, seed=7)
+    for name in many:
+        torch.testing.assert_close(many[name][:2, :1], few[name], rtol=1e-4, atol=1e-4)
+    assert len(set(draw_seeds(7, "x", 0, 1000).tolist())) == 1000
