@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from _record import record
 from numpy.typing import NDArray
+from torch import Tensor
+
+from sbikit.seeds import draw_seeds, normals
 from sbikit_lognormal.emulator import Emulator, find_table
 from sbikit_lognormal.field import Pixels, power_matrix
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
 from sbikit_lognormal.spectra import ELL, Setting, source_distribution, spectra
-from torch import Tensor
-
-from sbikit.seeds import draw_seeds, normals
 
 HELD_OUT = Path(__file__).parents[1] / "tests" / "reference" / "lognormal_held_out.npz"
 FIDUCIAL = (0.3, 0.8, -1.0)

@@ -25,7 +25,7 @@ _HOMES = {
         "ObservationError",
         "DeviceError",
     ),
-    "sbikit.variables": ("Values", "Variable", "Vector", "Field", "Spec"),
+    "sbikit.variables": ("Values", "Variable", "Vector", "Field", "Spec", "check_observation"),
     "sbikit.prior": ("Law", "Uniform", "Normal", "TruncatedNormal", "LogNormal", "Prior"),
     "sbikit.interfaces": (
         "Plugin",
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from sbikit.prior import Law, LogNormal, Normal, Prior, TruncatedNormal, Uniform  # noqa: F401
     from sbikit.registry import load  # noqa: F401
     from sbikit.simulations import Simulations  # noqa: F401
-    from sbikit.variables import Field, Spec, Values, Variable, Vector  # noqa: F401
+    from sbikit.variables import Field, Spec, Values, Variable, Vector, check_observation  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

@@ -240,7 +240,8 @@ def _draw_maps(maps: Sequence[_Map], field: Field, layout: Layout) -> Figure:
     shape = field.extent[vertical] / field.extent[horizontal]
     across = math.ceil(len(maps) / math.ceil(len(maps) / min(layout.columns, len(maps))))
     width = min(layout.width / across, 3.1)
-    height = (width - 0.5) * min(max(shape, 0.3), 3.0) + 0.95
+    ragged = 0.35 if len(maps) % across else 0.0  # an x label between two rows
+    height = (width - 0.5) * min(max(shape, 0.3), 3.0) + 0.95 + ragged
     figure, panels = _panels(len(maps), layout, height=height / width, widest=width)
     for i, (axes, one) in enumerate(zip(panels, maps, strict=True)):
         _draw_map(figure, axes, one, field, left=i % across == 0, bottom=i + across >= len(maps))
@@ -577,6 +578,11 @@ def _wave_numbers(field: Field, k: Array) -> tuple[Array, str, float, str]:
     return k, f"$k$ [rad/{field.extent_unit}]", 1.0, f"$P(k)$ [{unit}]"
 
 
+def _spectrum_bins(field: Field) -> int:
+    """Few enough bins for each to hold several modes."""
+    return max(1, min(max(field.grid) // 2, 10 if len(field.grid) == 1 else 20))
+
+
 def _curve_with_bands(axes: Axes, x: Array, rows: Array, colour: str) -> None:
     """Median of rows (n, K) with bands; of the reference only the outline of 68 %, so that both are seen."""
     if colour == REFERENCE:
@@ -602,11 +608,17 @@ def _power_panel(
     axes: Axes, field: Field, sets: Mapping[str, tuple[Array, str]], truth: Array | None
 ) -> None:
     for rows, colour in tuple(sets.values())[::-1]:
-        spectrum = power_spectrum(rows, field.extent)
+        spectrum = power_spectrum(rows, field.extent, bins=_spectrum_bins(field))
         x, x_label, factor, y_label = _wave_numbers(field, spectrum.k)
         _curve_with_bands(axes, x, factor * spectrum.power, colour)
     if truth is not None:
-        axes.plot(x, factor * power_spectrum(truth, field.extent).power, color=TRUTH, ls="--", lw=1.2)
+        axes.plot(
+            x,
+            factor * power_spectrum(truth, field.extent, bins=_spectrum_bins(field)).power,
+            color=TRUTH,
+            ls="--",
+            lw=1.2,
+        )
     axes.set(yscale="log", xlabel=x_label, ylabel=y_label, title="power spectrum")
     _log_multipoles(axes)
 
@@ -616,12 +628,15 @@ def _ratio_panel(
 ) -> None:
     if truth is None:
         return
-    true = power_spectrum(truth, field.extent).power
+    true = power_spectrum(truth, field.extent, bins=_spectrum_bins(field)).power
     safe = np.where(true > 0, true, np.inf)
+    tops = [1.0]
     for rows, colour in tuple(sets.values())[::-1]:
-        spectrum = power_spectrum(rows, field.extent)
+        spectrum = power_spectrum(rows, field.extent, bins=_spectrum_bins(field))
         x, x_label, *_ = _wave_numbers(field, spectrum.k)
         _curve_with_bands(axes, x, spectrum.power / safe, colour)
+        tops.append(float(np.quantile(np.quantile(spectrum.power / safe, 0.975, axis=0), 0.9)))
+    axes.set_ylim(0.0, 1.15 * min(max(*tops, 1.3), 5.0))
     axes.axhline(1.0, color=TRUTH, ls="--", lw=1.2)
     axes.set(xlabel=x_label, ylabel="power / power of the truth", title="ratio to the truth")
     _log_multipoles(axes)
@@ -633,10 +648,10 @@ def _correlation_panel(
     if truth is None:
         return
     for rows, colour in tuple(sets.values())[::-1]:
-        found = correlation(rows, truth, field.extent)
+        found = correlation(rows, truth, field.extent, bins=_spectrum_bins(field))
         x, x_label, *_ = _wave_numbers(field, found.k)
         _curve_with_bands(axes, x, found.power, colour)
-        of_mean = correlation(rows.mean(0), truth, field.extent).power
+        of_mean = correlation(rows.mean(0), truth, field.extent, bins=_spectrum_bins(field)).power
         axes.plot(x, of_mean, color=colour, lw=1.0, ls=":")
     axes.axhline(0.0, color=MUTED, lw=0.8)
     axes.set(ylim=(-0.35, 1.05), xlabel=x_label, ylabel="correlation coefficient")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from sbikit.errors import SpecError
+from sbikit.errors import ObservationError, SpecError
 
 Values: TypeAlias = Mapping[str, Tensor]
 """Name of a variable -> tensor of shape `(*batch, *variable.shape)`."""
@@ -199,3 +199,33 @@ def check_values(values: Values, variables: Iterable[Variable], batch: tuple[int
                 expected="finite numbers",
                 got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
             )
+
+
+def check_observation(observation: Values, spec: Spec) -> int:
+    """The number B of observations, each `(B, *shape)` for the observables of `spec`.
+
+    Raises:
+        ObservationError: a variable is missing, misshapen or not finite.
+    """
+    counts = set()
+    for variable in spec.observables:
+        found = observation.get(variable.name)
+        if found is None or found.ndim == 0 or tuple(found.shape[1:]) != variable.shape:
+            raise ObservationError(
+                f"The observed variable {variable.name!r} is missing or has the wrong shape.",
+                where=variable.name,
+                expected=f"(observations, {', '.join(map(str, variable.shape))})",
+                got="nothing" if found is None else str(tuple(found.shape)),
+            )
+        if not bool(torch.isfinite(found).all()):
+            raise ObservationError(
+                f"The observed variable {variable.name!r} has values that are not finite.",
+                where=variable.name,
+                expected="finite numbers",
+            )
+        counts.add(len(found))
+    if len(counts) != 1:
+        raise ObservationError(
+            "The observed variables have different numbers of observations.", got=str(sorted(counts))
+        )
+    return counts.pop()

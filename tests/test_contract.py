@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sbikit_calibration.mira import Mira
-from sbikit_calibration.tarp import Tarp
 
 from sbikit import Sampler, Simulations, Simulator, Validator
 from sbikit.testing import (
@@ -18,6 +16,8 @@ from sbikit.testing import (
     check_simulator,
     check_validator,
 )
+from sbikit_calibration.mira import Mira
+from sbikit_calibration.tarp import Tarp
 
 SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "vector": GaussianVector,

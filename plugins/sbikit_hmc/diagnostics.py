@@ -15,7 +15,7 @@ and made non-increasing (Geyer 1992, doi:10.1214/ss/1177011137).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ class Diagnostics:
         divergences: divergent transitions after warm-up, over all chains.
         draws: draws after warm-up, over all chains.
         seconds: wall time.
+
+    Attributes:
+        trustworthy: R-hat at most 1.01 and ESS at least 400 for every scalar, as the reference advises.
     """
 
     labels: tuple[str, ...]
@@ -48,11 +51,11 @@ class Diagnostics:
     divergences: int
     draws: int
     seconds: float
+    trustworthy: bool = field(init=False)
 
-    @property
-    def trustworthy(self) -> bool:
-        """R-hat at most 1.01 and ESS at least 400 for every scalar, as the reference advises."""
-        return max(self.r_hat) <= R_HAT_LIMIT and min(self.ess) >= ESS_LIMIT
+    def __post_init__(self) -> None:
+        good = max(self.r_hat) <= R_HAT_LIMIT and min(self.ess) >= ESS_LIMIT
+        object.__setattr__(self, "trustworthy", good)
 
 
 def r_hat(x: Chains) -> float:

@@ -15,7 +15,6 @@ from torch import Tensor
 from sbikit import (
     LogDensity,
     Monitor,
-    ObservationError,
     Options,
     Plugin,
     Sampler,
@@ -25,6 +24,7 @@ from sbikit import (
     UnsupportedError,
     Values,
     Vector,
+    check_observation,
 )
 from sbikit.seeds import derive_seed
 from sbikit_hmc.diagnostics import Diagnostics, bulk_ess, r_hat
@@ -102,7 +102,7 @@ class HMC(Plugin, Sampler):
             ObservationError: the observation does not fit the simulator.
             SimulationError: the log density raised or is not finite.
         """
-        count = _checked_count(observation, self.spec)
+        count = check_observation(observation, self.spec)
         settings = self._settings(n)
         self.diagnostics = []
         columns = []
@@ -204,36 +204,6 @@ def _thin(z: Tensor, n: int) -> Tensor:
         index = (torch.arange(1, size + 1) * draws) // max(size, 1) - 1
         kept.append(chain[index])
     return torch.cat(kept)
-
-
-def _checked_count(observation: Values, spec: Spec) -> int:
-    """The number of observations.
-
-    Raises:
-        ObservationError: a variable is missing, misshapen or not finite.
-    """
-    counts = set()
-    for variable in spec.observables:
-        found = observation.get(variable.name)
-        if found is None or found.ndim == 0 or tuple(found.shape[1:]) != variable.shape:
-            raise ObservationError(
-                f"The observed variable {variable.name!r} is missing or has the wrong shape.",
-                where=variable.name,
-                expected=f"(observations, {', '.join(map(str, variable.shape))})",
-                got="nothing" if found is None else str(tuple(found.shape)),
-            )
-        if not bool(torch.isfinite(found).all()):
-            raise ObservationError(
-                f"The observed variable {variable.name!r} has values that are not finite.",
-                where=variable.name,
-                expected="finite numbers",
-            )
-        counts.add(len(found))
-    if len(counts) != 1:
-        raise ObservationError(
-            "The observed variables have different numbers of observations.", got=str(sorted(counts))
-        )
-    return counts.pop()
 
 
 def _ignore(done: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sbikit import ObservationError, Simulator, Spec, SupportsSummaries, UnsupportedError, Values
+from sbikit import Simulator, Spec, SupportsSummaries, UnsupportedError, Values
 
 _SMALLEST_GRID = 4
 _CONVOLUTIONS: tuple[type[nn.Conv1d | nn.Conv2d | nn.Conv3d], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -167,33 +167,3 @@ class PooledConvolutions(nn.Module):
             h = functional.silu(h + outer(functional.silu(inner(h))))
             means.append(h.flatten(2).mean(-1))
         return torch.cat(means, 1)
-
-
-def check_observation(observation: Values, spec: Spec) -> int:
-    """The number of observations.
-
-    Raises:
-        ObservationError: a variable is missing, misshapen or not finite.
-    """
-    counts = set()
-    for variable in spec.observables:
-        found = observation.get(variable.name)
-        if found is None or found.ndim == 0 or tuple(found.shape[1:]) != variable.shape:
-            raise ObservationError(
-                f"The observed variable {variable.name!r} is missing or has the wrong shape.",
-                where=variable.name,
-                expected=f"(observations, {', '.join(map(str, variable.shape))})",
-                got="nothing" if found is None else str(tuple(found.shape)),
-            )
-        if not bool(torch.isfinite(found).all()):
-            raise ObservationError(
-                f"The observed variable {variable.name!r} has values that are not finite.",
-                where=variable.name,
-                expected="finite numbers",
-            )
-        counts.add(len(found))
-    if len(counts) != 1:
-        raise ObservationError(
-            "The observed variables have different numbers of observations.", got=str(sorted(counts))
-        )
-    return counts.pop()

@@ -27,10 +27,11 @@ from sbikit import (
     Spec,
     UnsupportedError,
     Values,
+    check_observation,
 )
 from sbikit.seeds import derive_seed, generator
 from sbikit_npe.coordinates import Coordinates
-from sbikit_npe.embedding import Embedding, Input, Reader, check_observation
+from sbikit_npe.embedding import Embedding, Input, Reader
 from sbikit_npe.flow import build_flow, load_posterior_nn
 from sbikit_npe.storage import checksum, damaged, load_checkpoint, restore, save_checkpoint, write_whole
 from sbikit_npe.training import Draws, Schedule, Training

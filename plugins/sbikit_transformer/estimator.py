@@ -10,7 +10,18 @@ import torch
 from pydantic import Field as Option
 from torch import Tensor
 
-from sbikit import CheckpointError, Estimator, Monitor, Options, Sampler, Simulations, Simulator, Spec, Values
+from sbikit import (
+    CheckpointError,
+    Estimator,
+    Monitor,
+    Options,
+    Sampler,
+    Simulations,
+    Simulator,
+    Spec,
+    Values,
+    check_observation,
+)
 from sbikit.seeds import derive_seed, draw_seeds, normals
 from sbikit_transformer import checkpoint
 from sbikit_transformer.denoiser import Condition, Denoiser, common_grid
@@ -50,9 +61,13 @@ class TransformerSampler(Sampler):
 
     @torch.no_grad()
     def sample(self, observation: Values, n: int, *, seed: int) -> Values:
-        """See `sbikit.Sampler.sample`; draw i of observation b depends on (seed, b, i) alone."""
+        """See `sbikit.Sampler.sample`; draw i of observation b depends on (seed, b, i) alone.
+
+        Raises:
+            ObservationError: the observation does not fit the simulator.
+        """
+        batch = check_observation(observation, self.spec)
         observation = {v.name: observation[v.name].to(self.device) for v in self.spec.observables}
-        batch = len(next(iter(observation.values())))
         condition = self.denoiser.condition(observation)
         at_once = max(1, _TOKENS_AT_ONCE // self.denoiser.network.position.shape[0])
         shape = (self.denoiser.field_map.channels, *self.denoiser.grid)

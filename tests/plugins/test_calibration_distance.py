@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sbikit_calibration.centres import data_centres, prior_centres
-from sbikit_calibration.contraction import contraction
-from sbikit_calibration.distance import check_evidence, excess, excesses, ranks, scale
 
 from sbikit import Evidence, Field, Spec, SpecError, Vector
 from sbikit.seeds import generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, gather_evidence
+from sbikit_calibration.centres import data_centres, prior_centres
+from sbikit_calibration.contraction import contraction
+from sbikit_calibration.distance import check_evidence, excess, excesses, ranks, scale
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import mira_score
 import numpy as np
 import pytest
 import torch
-from sbikit_calibration.distance import excess, ranks
-from sbikit_calibration.mira import Mira, mean_and_error, score
 from torch import Tensor
 
 from sbikit import Evidence, Metric, Simulations
 from sbikit.seeds import generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
+from sbikit_calibration.distance import excess, ranks
+from sbikit_calibration.mira import Mira, mean_and_error, score
 
 
 @pytest.mark.parametrize("S", [2, 3, 4, 10, 64, 500])

@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy import stats
+from torch import Tensor
+
+from sbikit import Evidence, Report, Simulations
+from sbikit.seeds import generator
+from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
 from sbikit_calibration.distance import ranks
 from sbikit_calibration.tarp import (
     Tarp,
@@ -18,12 +24,6 @@ from sbikit_calibration.tarp import (
     null_distances,
     p_value,
 )
-from scipy import stats
-from torch import Tensor
-
-from sbikit import Evidence, Report, Simulations
-from sbikit.seeds import generator
-from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
 
 
 def _ranks(source: torch.Generator, B: int, S: int, K: int, sd: float = 1.0) -> Tensor:

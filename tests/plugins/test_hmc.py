@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from arviz_stats.base import array_stats
-from sbikit_hmc.diagnostics import bulk_ess, r_hat
-from sbikit_hmc.sampler import HMC, HMCOptions, chain_sizes
 from torch import Tensor
 
 from sbikit import (
@@ -30,6 +28,8 @@ from sbikit import (
 )
 from sbikit.simulations import Simulations
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor, check_sampler
+from sbikit_hmc.diagnostics import bulk_ess, r_hat
+from sbikit_hmc.sampler import HMC, HMCOptions, chain_sizes
 
 SHORT = HMCOptions(warmup=100, draws=100)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sbikit_lognormal.emulator as emulator_module
 import torch
 from numpy.typing import NDArray
+
+import sbikit_lognormal.emulator as emulator_module
+from sbikit import CheckpointError, SimulationError
 from sbikit_lognormal.emulator import (
     SHIPPED,
     Emulator,
@@ -26,8 +28,6 @@ from sbikit_lognormal.emulator import (
 )
 from sbikit_lognormal.runs import from_unit
 from sbikit_lognormal.spectra import ELL, Setting, shift
-
-from sbikit import CheckpointError, SimulationError
 
 HELD_OUT = Path(__file__).parents[1] / "reference" / "lognormal_held_out.npz"
 TABLE = SHIPPED / f"{Setting().digest}.npz"

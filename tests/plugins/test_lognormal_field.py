@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from sbikit.seeds import draw_seeds, normals
 from sbikit_lognormal.emulator import Emulator, find_table
 from sbikit_lognormal.field import LogNormalField, Pixels, hartley, power_matrix, rfft2_of_hartley
 from sbikit_lognormal.lensing import KaiserSquires, shape_noise
 from sbikit_lognormal.spectra import ELL, Setting
-from torch import Tensor
-
-from sbikit.seeds import draw_seeds, normals
 
 THETA = torch.tensor([0.3, 0.8, -1.0], dtype=torch.float64)
 PIXELS = Pixels(32, math.radians(10.0))

@@ -6,14 +6,10 @@ import math
 
 import numpy as np
 import pytest
-import sbikit_lognormal.simulator as simulator_module
 import torch
-from sbikit_lognormal.emulator import Table
-from sbikit_lognormal.field import hartley
-from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
-from sbikit_lognormal.spectra import ELL
 from torch import Tensor
 
+import sbikit_lognormal.simulator as simulator_module
 from sbikit import (
     ObservationError,
     OptionError,
@@ -24,6 +20,10 @@ from sbikit import (
     SupportsSummaries,
 )
 from sbikit.seeds import draw_seeds, normals
+from sbikit_lognormal.emulator import Table
+from sbikit_lognormal.field import hartley
+from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
+from sbikit_lognormal.spectra import ELL
 
 
 def small() -> LogNormal:

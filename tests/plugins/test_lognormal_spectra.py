@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sbikit_lognormal.runs import BOX, from_unit, run_all
 from sbikit_lognormal.spectra import Setting, comoving_distance, shift, source_distribution, spectra
 

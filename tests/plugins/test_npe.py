@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sbikit_npe.coordinates import Coordinates
-from sbikit_npe.embedding import Embedding, Input
-from sbikit_npe.estimator import NPE, NPEOptions, NPESampler
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -40,6 +37,9 @@ from sbikit.testing import (
     Spoiled,
     check_estimator,
 )
+from sbikit_npe.coordinates import Coordinates
+from sbikit_npe.embedding import Embedding, Input
+from sbikit_npe.estimator import NPE, NPEOptions, NPESampler
 
 SMALL = NPEOptions(simulations=300, epochs=3, batch=50, transforms=2, hidden=16, channels=4, context=8)
 

@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from sbikit import CheckpointError, Field, Normal, Prior, Simulations, Simulator, UnsupportedError, Values
+from sbikit.seeds import draw_seeds, generator, normals
+from sbikit.testing import GaussianField, GaussianVector, QuietMonitor, check_sampler
 from sbikit_transformer import training
 from sbikit_transformer.denoiser import Denoiser, patch_size
 from sbikit_transformer.diffusion import draw_log_sigma, noise_levels, solve
@@ -17,11 +22,6 @@ from sbikit_transformer.estimator import DiffusionTransformer, TransformerOption
 from sbikit_transformer.fourier import Rings
 from sbikit_transformer.network import patchify, unpatchify
 from sbikit_transformer.transforms import harden, soften
-from torch import Tensor
-
-from sbikit import CheckpointError, Field, Normal, Prior, Simulations, Simulator, UnsupportedError, Values
-from sbikit.seeds import draw_seeds, generator, normals
-from sbikit.testing import GaussianField, GaussianVector, QuietMonitor, check_sampler
 
 SMALL = TransformerOptions(
     steps=300, width=32, depth=2, guide_simulations=4096, guide_nodes=64, evaluations=20, sigma_min=0.03
