@@ -115,7 +115,8 @@ def _atom(tokens: list[str], *, upright: bool) -> Markup:
     if name in _UPRIGHT:
         return _atom(tokens, upright=True)
     if name in _ACCENTS:
-        return _atom(tokens, upright=True) + _ACCENTS[name]
+        accented = _atom(tokens, upright=True) + _ACCENTS[name]
+        return accented if upright else Markup("<i>{}</i>").format(accented)
     if name in _SYMBOLS:
         return escape(_SYMBOLS[name])
     raise _Unknown(token)

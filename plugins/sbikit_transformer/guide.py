@@ -229,12 +229,10 @@ class Guide(torch.nn.Module):
 
     def _model(self, at: Tensor) -> Model:
         """Spectra at nodes (B, Q, P)."""
-        features = quadratic(at.clamp(-_REACH, _REACH))[:, :, None, None, :]
-        return Model(
-            torch.exp((features @ self.log_power)[..., 0, :]),
-            torch.exp((features @ self.log_noise)[..., 0, :]),
-            (features @ self.slope)[..., 0, :],
-        )
+        coefficients = torch.stack([self.log_power, self.log_noise, self.slope]).permute(2, 0, 1, 3)
+        values = quadratic(at.clamp(-_REACH, _REACH)) @ coefficients.flatten(1)
+        power, noise, slope = values.unflatten(-1, coefficients.shape[1:]).unbind(2)
+        return Model(torch.exp(power), torch.exp(noise), slope)
 
     def _given_noisy(self, u: Tensor, prior: Tensor, sigma: Tensor) -> Normal:
         """p(u | u + sigma e, v)."""

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from sbikit.recovery import error_by_width, marginal, recovery
+
+
+def calibrated(observations=400, pixels=1, draws=40, seed=0):
+    """Gaussian posteriors whose width differs from pixel to pixel; truth is one more draw."""
+    rng = np.random.default_rng(seed)
+    width = rng.uniform(0.5, 2.0, size=(observations, pixels))
+    centre = 5 * rng.normal(size=(observations, pixels))
+    truth = centre + width * rng.normal(size=(observations, pixels))
+    return truth, centre + width * rng.normal(size=(draws, observations, pixels))
+
+
+def offsets(found):
+    return {name: getattr(found, name).offset for name in ("bias", "scatter", "coverage")}
+
+
+@pytest.mark.parametrize("pixels", [1, 50])
+def test_exact_posteriors_lie_within_their_errors(pixels):
+    found = recovery(*calibrated(pixels=pixels))
+    assert all(abs(offset) < 3.5 for offset in offsets(found).values())
+    assert 0 < found.width.value < 1
+
+
+def test_errors_are_those_of_repeated_experiments():
+    many = [recovery(*calibrated(observations=60, pixels=5, seed=seed)) for seed in range(120)]
+    for name in ("bias", "scatter", "coverage"):
+        pulls = np.array([getattr(one, name).offset for one in many])
+        assert abs(pulls.mean()) < 4 / np.sqrt(120)
+        assert pulls.std() == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "wrong", "sign"),
+    [
+        (lambda draws, centre: draws + 0.5, "bias", 1),
+        (lambda draws, centre: centre + 0.6 * (draws - centre), "scatter", 1),
+        (lambda draws, centre: centre + 0.6 * (draws - centre), "coverage", -1),
+        (lambda draws, centre: centre + 1.7 * (draws - centre), "scatter", -1),
+        (lambda draws, centre: centre + 1.7 * (draws - centre), "coverage", 1),
+    ],
+)
+def test_spoiled_draws_are_far_from_the_ideal(spoil, wrong, sign):
+    truth, draws = calibrated()
+    spoiled = spoil(draws, draws.mean(0))
+    assert sign * offsets(recovery(truth, spoiled))[wrong] > 4
+
+
+def test_claimed_and_actual_errors_agree_where_posteriors_are_exact():
+    found = error_by_width(*calibrated(pixels=200))
+    pull = (found.actual - found.claimed) / found.error
+    assert len(found.claimed) == 8
+    assert np.abs(pull).max() < 4
+    assert found.claimed[-1] > 2 * found.claimed[0]
+
+
+def test_equal_widths_show_no_slope_from_the_noise_of_their_estimate():
+    rng = np.random.default_rng(3)
+    truth, draws = rng.normal(size=(300, 100)), rng.normal(size=(16, 300, 100))
+    found = error_by_width(truth, draws)
+    assert np.abs((found.actual - found.claimed) / found.error).max() < 4
+    assert np.ptp(found.claimed) < 0.05
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.4])
+def test_spoiled_widths_leave_the_diagonal(factor):
+    truth, draws = calibrated(pixels=200)
+    centre = draws.mean(0)
+    found = error_by_width(truth, centre + factor * (draws - centre))
+    pull = (found.actual - found.claimed) / found.error
+    assert (np.sign(1 - factor) * pull > 4).all()
+
+
+def test_a_marginal_agrees_with_numpy():
+    draws = np.random.default_rng(5).normal(3.0, 2.0, size=5000)
+    found = marginal(draws)
+    assert found.mean == pytest.approx(3.0, abs=4 * found.mean_error)
+    assert found.sd == pytest.approx(2.0, abs=4 * found.sd_error)
+    assert (found.low, found.high) == pytest.approx((1.011, 4.989), abs=0.2)
+    assert found.mean_error == pytest.approx(draws.std(ddof=1) / np.sqrt(5000))

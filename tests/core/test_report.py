@@ -1,0 +1,358 @@
+import json
+import re
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from example_run import problem, reports, spoil, write_example_run
+
+from sbikit.errors import PluginError, RunFolderError
+from sbikit.interfaces import Metric, Report
+from sbikit.metrics import read_metrics, report_from_dict, report_to_dict, write_metrics
+from sbikit.notation import latex_to_html
+from sbikit.report import page_content, read_run, render, write_report
+from sbikit.report_parts import plus_minus
+
+
+class Text(HTMLParser):
+    """Visible text, anchors, ids and image sources of a page; fails on tags that do not match."""
+
+    VOID = {"meta", "link", "img", "source", "rect", "line", "circle", "br"}
+
+    def __init__(self, html):
+        super().__init__()
+        self.words, self.ids, self.links, self.sources, self.open = [], [], [], [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if tag == "a" else []
+        self.sources += [found[key] for key in ("src", "srcset") if key in found]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    folder = write_example_run(tmp_path_factory.mktemp("full"), judged=spoil(reports(problem())))
+    settings = dict(mpl.rcParams)
+    path = write_report(folder)
+    assert dict(mpl.rcParams) == settings
+    return path, path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole(full):
+    path, html = full
+    page = Text(html)
+    assert path.name == "report.html"
+    assert len(set(page.ids)) == len(page.ids)
+    inner = [link[1:] for link in page.links if link.startswith("#")]
+    assert len(inner) == 10
+    assert set(inner) <= set(page.ids)
+    assert "None" not in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+def test_the_page_needs_nothing_from_outside(full):
+    page = Text(full[1])
+    assert page.sources
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert "<script" not in full[1]
+    assert "@import" not in full[1]
+    assert "url(" not in full[1]
+    assert "default-src 'none'" in full[1]
+
+
+def test_the_verdict_says_what_failed(full):
+    page = Text(full[1])
+    assert "Not calibrated: 5 of 6 checks pass" in page.text
+    assert "is 0.6120 ± 0.0052, where 0.6667 is ideal (10.5 standard errors below)" in page.text
+    assert "the draws are too narrow" in page.text
+
+
+def test_every_section_is_there(full):
+    text = Text(full[1]).text
+    for words in (
+        "lognormal with diffusion-transformer",
+        "from 128,000 simulations",
+        "200 draws for the observation",
+        "64 draws for each of 24 held-out simulations",
+        "simulator.noise.sigma_e",
+        "validators.coverage.levels",
+        "Wall time",
+        "2 min 37 s",
+        "1.0286 ± 0.0046",
+        "sbikit run --sim lognormal --estimator diffusion-transformer --seed 3 --out runs/a",
+        "last validation loss 0.306",
+        "torch",
+    ):
+        assert words in text, words
+    assert "https://arxiv.org/abs/2605.02014" in full[1]
+    assert "https://doi.org/10.48550/arXiv.2302.03026" in full[1]
+
+
+def test_figures_are_saved_and_embedded(full):
+    folder = full[0].parent / "figures"
+    names = {path.stem for path in folder.iterdir()}
+    assert names == {
+        "observation_shear",
+        "summary_kappa_ks",
+        "corner",
+        "field_kappa",
+        "statistics_kappa",
+        "calibration_coverage",
+        "recovery_parameters",
+        "recovery_fields",
+        "training",
+    }
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert content[:8] == b"\x89PNG\r\n\x1a\n"
+        width, height = struct.unpack(">II", content[16:24])
+        assert 400 < width < 1600
+        assert 300 < height < 1600
+
+
+def test_numbers_of_the_table_are_those_of_the_draws(full):
+    files = read_run(full[0].parent)
+    draws, truth = files.posterior.posterior["theta"][:, 0], files.posterior.truth["theta"][0]
+    row = page_content_row(full[1], "Ω")
+    offset = (draws.mean() - truth) / draws.std(ddof=1)
+    assert f"{draws.mean():.4f}" in row
+    assert f"{draws.std(ddof=1):.4f}" in row
+    assert f"{offset:+.2f}".replace("-", "−") in row
+
+
+def page_content_row(html, name):
+    """The text of the first parameter row whose heading holds `name`."""
+    body = html[html.index('id="parameters"') :]
+    start = body.index(name, body.index("<tbody>"))
+    return re.sub(r"<[^>]+>", " ", body[start : body.index("</tr>", start)])
+
+
+def test_the_report_is_the_same_twice(full):
+    assert write_report(full[0].parent).read_text(encoding="utf-8") == full[1]
+
+
+# --- runs that lack something ---------------------------------------------------------------
+
+
+def sections(folder):
+    html = write_report(folder).read_text(encoding="utf-8")
+    page = Text(html)
+    return html, page, [i for i in page.ids if i != "verdict"]
+
+
+def test_real_data_in_three_dimensions_without_parameters(tmp_path):
+    spec = problem(grid=(6, 8, 8), extent=(3.0, 4.0, 4.0), vectors=False)
+    write_example_run(tmp_path, spec, truth=False, reference=False, training=False, draws=30, observations=6)
+    html, page, found = sections(tmp_path)
+    assert found == [
+        "asked",
+        "observation",
+        "fields",
+        "calibration",
+        "recovery",
+        "provenance",
+        "references",
+    ]
+    assert "its truth is not known" in page.text
+    assert "middle slice" in page.text
+    assert "truth inside" not in page.text
+    assert "corner" not in html
+
+
+def test_parameters_alone_without_any_check(tmp_path):
+    write_example_run(tmp_path, problem(fields=False), calibration=False, reference=False, judged=())
+    (tmp_path / "metrics.json").unlink()
+    _, page, found = sections(tmp_path)
+    assert found == ["asked", "observation", "parameters", "training", "provenance"]
+    assert "Not judged: no calibration check was made" in page.text
+    assert "Reference sampler none" in page.text
+
+
+def test_a_line_with_few_draws(tmp_path):
+    write_example_run(tmp_path, problem(grid=(24,)), draws=4, observations=3, judged=())
+    _, page, found = sections(tmp_path)
+    assert found == ["asked", "observation", "parameters", "fields", "training", "provenance"]
+    assert "4 draws are too few for a corner plot" in page.text
+
+
+def test_a_constant_parameter_and_a_diverged_training(tmp_path):
+    from sbikit.store import read_posterior, write_posterior
+
+    write_example_run(tmp_path, problem(fields=False), calibration=False, reference=False, judged=())
+    given = read_posterior(tmp_path / "posterior.nc")
+    draws = {"theta": given.posterior["theta"].copy()}
+    draws["theta"][:, 1] = 0.5
+    write_posterior(
+        tmp_path / "posterior.nc",
+        spec=given.spec,
+        posterior=draws,
+        observed=given.observed,
+        truth=given.truth,
+    )
+    with (tmp_path / "training.jsonl").open("a") as log:
+        log.write('{"step": 9999, "loss": NaN, "simulations": 1}\n{"step": 100, "lo')
+    _, page, _ = sections(tmp_path)
+    assert "nothing to draw contours of" in page.text
+    assert "not finite in 1 record: training diverged" in page.text
+    assert "1 line of training.jsonl could not be read" in page.text
+
+
+def test_text_from_outside_is_escaped(tmp_path):
+    evil = Metric("<b>x</b>", "joint", 0.5, 0.1, None, "none", "<script>alert(1)</script>")
+    write_example_run(
+        tmp_path,
+        problem(fields=False),
+        calibration=False,
+        reference=False,
+        training=False,
+        judged=(Report("v", (evil,), (), ("<i>me</i> arXiv:2302.03026",)),),
+    )
+    html = render(page_content(read_run(tmp_path)))
+    assert "<script>" not in html
+    assert "<b>x</b>" not in html
+    assert "&lt;i&gt;me&lt;/i&gt; <a href=" in html
+
+
+# --- the alarm rings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.yaml", None),
+        ("run.yaml", "simulator: [1"),
+        ("run.yaml", "simulator: {size: 3}\nestimator: {name: a}"),
+        ("provenance.json", None),
+        ("provenance.json", "{"),
+        ("provenance.json", "[]"),
+        ("posterior.nc", None),
+        ("posterior.nc", "no"),
+        ("metrics.json", "{}"),
+        ("metrics.json", '{"reports": [{}]}'),
+    ],
+)
+def test_a_damaged_folder_is_refused(tmp_path, name, content):
+    write_example_run(tmp_path, problem(fields=False), draws=4, observations=2)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(RunFolderError) as caught:
+        write_report(tmp_path)
+    assert name in caught.value.where
+    assert caught.value.expected
+    assert caught.value.got
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_single_draw_is_refused(tmp_path):
+    write_example_run(tmp_path, problem(fields=False), draws=1, observations=2, reference=False)
+    with pytest.raises(RunFolderError, match="at least two draws"):
+        write_report(tmp_path)
+
+
+# --- reports as JSON ------------------------------------------------------------------------
+
+
+def test_reports_come_back_exactly(tmp_path):
+    given = reports(problem())
+    write_metrics(tmp_path / "metrics.json", given)
+    assert read_metrics(tmp_path / "metrics.json") == given
+    assert json.loads((tmp_path / "metrics.json").read_text())["reports"][0] == report_to_dict(given[0])
+    assert report_from_dict(report_to_dict(given[1])) == given[1]
+
+
+def test_numpy_numbers_are_kept():
+    metric = Metric("a", "joint", np.float32(0.5), np.float64(0.1), None, "none", "")
+    assert report_to_dict(Report("v", (metric,)))["metrics"][0]["value"] == 0.5
+
+
+@pytest.mark.parametrize("change", [{"value": float("nan")}, {"error": float("inf")}, {"verdict": "maybe"}])
+def test_a_metric_that_cannot_be_kept_is_refused(change):
+    metric = replace(reports(problem())[0].metrics[0], **change)
+    with pytest.raises(PluginError, match="cannot be kept"):
+        report_to_dict(Report("mira", (metric,)))
+
+
+@pytest.mark.parametrize("change", [{"y": (1.0,)}, {"low": (float("nan"),) * 21}])
+def test_a_curve_that_cannot_be_kept_is_refused(change):
+    curve = replace(reports(problem())[1].curves[0], **change)
+    with pytest.raises(PluginError, match="cannot be kept"):
+        report_to_dict(Report("coverage", (), (curve,)))
+
+
+@pytest.mark.parametrize("change", [{"value": None}, {"value": "high"}, {"extra": 1}, {"verdict": "maybe"}])
+def test_a_damaged_record_is_refused(change):
+    record = report_to_dict(reports(problem())[0])
+    record["metrics"][0] |= change
+    with pytest.raises(RunFolderError, match="damaged"):
+        report_from_dict(record)
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("latex", "html"),
+    [
+        (r"\Omega_m", "Ω<sub><i>m</i></sub>"),
+        (r"\Omega_{\rm m}", "Ω<sub>m</sub>"),
+        (r"\sigma_8", "σ<sub>8</sub>"),
+        (r"\kappa^{\mathrm{KS}}", "κ<sup>KS</sup>"),
+        (r"\hat{x}", "<i>x\u0302</i>"),
+        ("alpha_1", "alpha_1"),
+        (r"\frac{a}{b}", "label"),
+        ("a}", "label"),
+        ("{a", "label"),
+        ("a_", "label"),
+        (r"\<b>", "label"),
+    ],
+)
+def test_latex_names_become_html(latex, html):
+    label = "alpha_1" if latex == "alpha_1" else "label"
+    assert str(latex_to_html(latex, label)) == html
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.61234, 0.0052, "0.6123 ± 0.0052"),
+        (-1.05, 0.149, "−1.05 ± 0.15"),
+        (12345.6, 120.0, "12,346 ± 120"),
+        (-0.0004, 0.16, "0.00 ± 0.16"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (2e-9, 1.5e-10, "2e−09 ± 1.5e−10"),
+    ],
+)
+def test_a_number_has_the_digits_of_its_error(value, error, text):
+    assert plus_minus(value, error) == text
+
+
+def test_importing_sbikit_imports_no_matplotlib():
+    code = (
+        "import sys, sbikit, sbikit.store, sbikit.statistics, sbikit.metrics; "
+        "print('matplotlib' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
