@@ -95,23 +95,30 @@ def verdict(reports: Iterable[Report], spec: Spec) -> VerdictSummary:
 
 @dataclass(frozen=True)
 class ValidatorFindings:
-    """One validator's table and curves."""
+    """One validator's checks, its figures without a verdict that no validator before it gave, its curves."""
 
     name: str
     rows: list[MetricRow]
+    unjudged: list[MetricRow]
     curves: Picture | None
 
 
 def calibration(reports: Iterable[Report], spec: Spec) -> list[ValidatorFindings]:
-    """What each validator found."""
-    return [
-        ValidatorFindings(
-            title(report.validator),
-            [metric_row(metric, spec) for metric in report.metrics],
-            _curves_picture(report, spec) if report.curves else None,
+    """What each validator found; a figure that several give alike is told once."""
+    told: set[Metric] = set()
+    findings = []
+    for report in reports:
+        fresh = [metric for metric in report.metrics if metric not in told]
+        told.update(fresh)
+        findings.append(
+            ValidatorFindings(
+                title(report.validator),
+                [metric_row(metric, spec) for metric in report.metrics if metric.verdict != "none"],
+                [metric_row(metric, spec) for metric in fresh if metric.verdict == "none"],
+                _curves_picture(report, spec) if report.curves else None,
+            )
         )
-        for report in reports
-    ]
+    return findings
 
 
 def _curves_picture(report: Report, spec: Spec) -> Picture:

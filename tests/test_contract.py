@@ -6,32 +6,51 @@ from collections.abc import Callable
 
 import pytest
 
-from sbikit import Sampler, Simulations, Simulator, Validator
+from sbikit import Estimator, Sampler, Simulations, Simulator, Validator
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,
     GaussianVector,
     Spoiled,
+    check_estimator,
     check_sampler,
     check_simulator,
     check_validator,
 )
 from sbikit_calibration.mira import Mira
 from sbikit_calibration.tarp import Tarp
+from sbikit_hmc.sampler import HMC, HMCOptions
+from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
+from sbikit_npe.estimator import NPE, NPEOptions
+from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
 
 SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "vector": GaussianVector,
     "field": GaussianField,
+    "lognormal": lambda: LogNormal(LogNormalOptions(size=8)),
     "field-odd-one-parameter": lambda: GaussianField(GaussianFieldOptions(size=9, parameters=1)),
 }
 
 SAMPLERS: dict[str, Callable[[], tuple[Simulator, Sampler]]] = {
     "vector-exact": lambda: _exact(GaussianVector()),
     "field-exact": lambda: _exact(GaussianField()),
+    "hmc": lambda: _hmc(GaussianVector()),
     "field-spoiled": lambda: _spoiled(GaussianField(GaussianFieldOptions(size=8, parameters=1))),
 }
 
 VALIDATORS: dict[str, Callable[[], Validator]] = {"mira": Mira, "tarp": Tarp}
+
+
+ESTIMATORS: dict[str, Callable[[], Estimator]] = {
+    "diffusion-transformer": lambda: DiffusionTransformer(
+        TransformerOptions(steps=2, width=16, depth=1, guide_simulations=128, evaluations=4)
+    ),
+    "npe": lambda: NPE(NPEOptions(simulations=200, epochs=1)),
+}
+
+
+def _hmc(toy: GaussianVector) -> tuple[Simulator, Sampler]:
+    return toy, HMC(toy, HMCOptions(warmup=50, draws=50))
 
 
 def _exact(toy: GaussianVector | GaussianField) -> tuple[Simulator, Sampler]:
@@ -57,3 +76,8 @@ def test_sampler(make: Callable[[], tuple[Simulator, Sampler]]) -> None:
 @pytest.mark.parametrize("make", VALIDATORS.values(), ids=VALIDATORS.keys())
 def test_validator(make: Callable[[], Validator]) -> None:
     check_validator(make())
+
+
+@pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+def test_estimator(make: Callable[[], Estimator]) -> None:
+    check_estimator(make())

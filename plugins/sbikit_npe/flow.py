@@ -6,6 +6,7 @@ Durkan et al. 2019 (arXiv:1906.04032), autoregressive, in zuko's implementation:
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import torch
@@ -61,9 +62,12 @@ def build_flow(
 def load_posterior_nn() -> Any:
     """sbi's builder of density estimators.
 
+    Importing sbi draws from the global state of `random`, which is put back.
+
     Raises:
         PluginError: sbi is not installed.
     """
+    state = random.getstate()
     try:
         from sbi.neural_nets import posterior_nn
     except ImportError as error:
@@ -72,4 +76,6 @@ def load_posterior_nn() -> Any:
             where="sbikit_npe",
             fix="pip install 'sbikit[npe]'",
         ) from error
+    finally:
+        random.setstate(state)
     return posterior_nn

@@ -120,16 +120,17 @@ class DiffusionTransformer(Estimator):
         return TransformerSampler(denoiser, o, monitor.device)
 
     def _denoiser(self, simulator: Simulator) -> Denoiser:
-        o = self.options
-        return Denoiser(
-            simulator,
-            self.match(simulator.spec),
-            patch=o.patch,
-            width=o.width,
-            depth=o.depth,
-            heads=o.heads,
-            nodes=o.guide_nodes,
-        )
+        o, spec = self.options, self.match(simulator.spec)
+        with torch.random.fork_rng(devices=[]):  # layers draw weights when made; `reset` draws the real ones
+            return Denoiser(
+                simulator,
+                spec,
+                patch=o.patch,
+                width=o.width,
+                depth=o.depth,
+                heads=o.heads,
+                nodes=o.guide_nodes,
+            )
 
     def save(self, sampler: Sampler, folder: Path) -> None:
         """Write `weights.safetensors`."""

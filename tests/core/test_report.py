@@ -16,6 +16,7 @@ from sbikit.interfaces import Metric, Report
 from sbikit.metrics import read_metrics, report_from_dict, report_to_dict, write_metrics
 from sbikit.notation import latex_to_html
 from sbikit.report import page_content, read_run, render, write_report
+from sbikit.report_judged import calibration
 from sbikit.report_parts import plus_minus
 
 
@@ -233,6 +234,14 @@ def test_text_from_outside_is_escaped(tmp_path):
     assert "<script>" not in html
     assert "<b>x</b>" not in html
     assert "&lt;i&gt;me&lt;/i&gt; <a href=" in html
+
+
+def test_a_figure_that_two_validators_give_is_told_once():
+    first, second = reports(problem())
+    shared = next(metric for metric in first.metrics if metric.verdict == "none")
+    found = calibration((first, replace(second, metrics=(*second.metrics, shared), curves=())), problem())
+    assert [len(one.unjudged) for one in found] == [1, 0]
+    assert [len(one.rows) for one in found] == [3, 3]
 
 
 # --- the alarm rings ------------------------------------------------------------------------
