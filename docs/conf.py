@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import sbikit
 
@@ -54,3 +56,13 @@ def write_cli_page(path: Path) -> None:
 
 
 write_cli_page(Path(__file__).parent / "cli.md")
+
+
+def as_text(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Docstrings are plain text: shapes such as (*n, B) and bars such as |z| are no markup."""
+    lines[:] = [re.sub(r"([*|])", r"\\\1", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Connect the above, before napoleon reads the sections."""
+    app.connect("autodoc-process-docstring", as_text, priority=100)

@@ -1,4 +1,4 @@
-"""The four hooks through which a distribution offers plug-ins, entry-point group `sbikit`.
+"""The four hooks through which a distribution offers plug-ins, entry-point group `sbikit`::
 
     [project.entry-points.sbikit]
     my-plugin = "sbikit_my_plugin"

@@ -44,7 +44,9 @@ class Plugin(ABC):  # noqa: B024 - abstract through its children
 class Simulator(Plugin):
     """Makes joint draws of parameters, fields and data.
 
-    A subclass sets, as class attributes or in `__init__`:
+    A subclass sets its attributes in the class or in `__init__`.
+
+    Attributes:
         prior: laws of the parameters.
         outputs: the variables that `simulate` returns.
         observed: names of the outputs that an instrument sees; the others are inferred
