@@ -103,7 +103,12 @@ class Training:
                         self.epoch,
                         _copy(self.flow),
                     )
-                self._monitor.log(step=self.epoch, loss=loss, validation_loss=validation_loss)
+                self._monitor.log(
+                    step=self.epoch,
+                    loss=loss,
+                    validation_loss=validation_loss,
+                    simulations=len(training) + len(validation),
+                )
                 self._checkpoint()
                 advance(1)
         self.flow.load_state_dict(self._best)

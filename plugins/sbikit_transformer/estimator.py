@@ -35,7 +35,7 @@ _TOKENS_AT_ONCE = 16384
 class TransformerOptions(Options):
     """Options of `diffusion-transformer`; the defaults are the quick preset's."""
 
-    steps: int = Option(5000, ge=1, description="training steps")
+    steps: int = Option(4000, ge=1, description="training steps")
     batch: int = Option(32, ge=1, description="fresh simulations a training step")
     width: int = Option(64, ge=8, multiple_of=8, description="width of a token")
     depth: int = Option(4, ge=1, description="transformer blocks")

@@ -60,9 +60,10 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """tokens (B, T, width), condition (B, width)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, -1)
-        tokens = tokens + gate_a * self._attend(self.norm_attention(tokens) * (1 + scale_a) + shift_a)
-        value, gate = self.up(self.norm_mlp(tokens) * (1 + scale_m) + shift_m).chunk(2, -1)
-        return tokens + gate_m * self.down(value * F.silu(gate))
+        mixed = self._attend(torch.addcmul(shift_a, self.norm_attention(tokens), 1 + scale_a))
+        tokens = torch.addcmul(tokens, gate_a, mixed)
+        value, gate = self.up(torch.addcmul(shift_m, self.norm_mlp(tokens), 1 + scale_m)).chunk(2, -1)
+        return torch.addcmul(tokens, gate_m, self.down(value * F.silu(gate)))
 
     def _attend(self, tokens: Tensor) -> Tensor:
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
