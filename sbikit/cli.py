@@ -16,6 +16,7 @@ from sbikit.terminal import console, guarded, put
 
 if TYPE_CHECKING:
     from sbikit.config import Overrides
+    from sbikit.interfaces import Metric
     from sbikit.pipeline import Run
 
 app = typer.Typer(
@@ -328,8 +329,12 @@ def _show_verdicts(metrics: Path) -> None:
 
     colours = {"pass": "green", "fail": "bold red", "none": ""}
     table = Table("validator", "figure", "of", "value", "ideal", "verdict", box=None, pad_edge=False)
+    shown: list[Metric] = []  # validators share some figures
     for found in read_metrics(metrics):
         for metric in found.metrics:
+            if metric in shown:
+                continue
+            shown.append(metric)
             ideal = "" if metric.ideal is None else f"{metric.ideal:.4g}"
             value = f"{metric.value:.4g} ± {metric.error:.2g}"
             verdict = "" if metric.verdict == "none" else metric.verdict

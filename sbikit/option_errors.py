@@ -155,26 +155,37 @@ def _refusal(
     model: type[BaseModel], complaints: list[ErrorDetails], prefix: Path, locate: Callable[[Path], str]
 ) -> OptionError:
     """The first complaint in full; the others by name."""
-    first = complaints[0]
-    path: Path = (*prefix, *first["loc"])
-    others = {dotted((*prefix, *c["loc"])) for c in complaints[1:]} - {dotted(path)}
+    first, loc = complaints[0], _written(model, complaints[0])
+    path: Path = (*prefix, *loc)
+    others = {dotted((*prefix, *_written(model, c))) for c in complaints[1:]} - {dotted(path)}
     more = f" Also wrong: {', '.join(sorted(others))}." if others else ""
     if first["type"] == "extra_forbidden":
-        return _unknown(model, first["loc"], path, locate, more)
+        return _unknown(model, loc, path, locate, more)
     if first["type"] == "missing":
         return OptionError(
             f"{dotted(path)} is missing.{more}",
             where=locate(path),
-            expected=expectation(model, first["loc"]),
+            expected=expectation(model, loc),
             fix=f"give it, in the file or as --set {dotted(path)}=...",
         )
     reason = f" {first['msg'].removeprefix('Value error, ')}." if first["type"] == "value_error" else ""
     return OptionError(
         f"{dotted(path) or 'The options'} cannot be {_short(first['input'])}.{reason}{more}",
         where=locate(path),
-        expected=expectation(model, first["loc"]) if first["loc"] else "",
-        got=f"{_short(first['input'])} ({_kind(first['input'])})" if first["loc"] else "",
+        expected=expectation(model, loc) if loc else "",
+        got=f"{_short(first['input'])} ({_kind(first['input'])})" if loc else "",
     )
+
+
+def _written(model: type[BaseModel], complaint: ErrorDetails) -> Path:
+    """The keys that a user wrote: pydantic adds names of its own for the branches of a union."""
+    loc = complaint["loc"]
+    if complaint["type"] == "extra_forbidden":
+        return loc
+    schema = model.model_json_schema()
+    while loc and _walk(schema, loc, schema.get("$defs", {})) is None:
+        loc = loc[:-1]
+    return loc
 
 
 def _unknown(

@@ -204,3 +204,11 @@ def test_every_preset_is_whole() -> None:
         tree = config.read_preset(name).tree
         assert set(tree) <= set(RunConfig.model_fields)
         assert {"simulator", "estimator", "validators"} <= set(tree)
+
+
+def test_a_union_is_named_as_the_user_wrote_it() -> None:
+    """pydantic puts names of its own for the branches of a union into the path."""
+    with pytest.raises(OptionError) as caught:
+        load_config(overrides=Overrides(assignments=("simulator.shift=foo",)))
+    assert caught.value.where == "--set simulator.shift=foo (simulator.shift)"
+    assert caught.value.expected == "hilbert2011 or a number, at least 0.001, at most 1"

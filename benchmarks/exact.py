@@ -1,0 +1,64 @@
+"""How far each estimator is from an exact posterior: `python benchmarks/exact.py`.
+
+The toys of sbikit.testing have known posteriors. Two figures a variable: the rms over observations and
+components of (mean - exact mean) / exact sd, and the mean ratio of standard deviations. Each rms is followed
+by its floor, the same figure between two independent sets of as many exact draws.
+"""
+
+from __future__ import annotations
+
+import torch
+from _record import record
+from torch import Tensor
+
+from sbikit import Estimator, Sampler, Simulations
+from sbikit.seeds import derive_seed
+from sbikit.testing import GaussianField, GaussianVector, QuietMonitor
+from sbikit_hmc.sampler import HMC, HMCOptions
+from sbikit_npe.estimator import NPE, NPEOptions
+from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
+
+DRAWS, EXACT = 256, 2048
+Toy = GaussianVector | GaussianField
+
+
+def fitted(estimator: Estimator, toy: Toy) -> Sampler:
+    """Train on the toy."""
+    return estimator.fit(Simulations(toy, 0), seed=1, monitor=QuietMonitor())
+
+
+def compare(name: str, toy: Toy, sampler: Sampler, observations: int) -> None:
+    """Print the figures of one sampler."""
+    held_out = Simulations(toy, 0).held_out(0, observations)
+    observation = {v.name: held_out[v.name] for v in sampler.spec.observables}
+    exact = toy.exact_sampler()
+    truth, floor = (exact.sample(observation, n, seed=derive_seed(2, n)) for n in (EXACT, DRAWS))
+    draws = sampler.sample(observation, DRAWS, seed=3)
+    for variable in sampler.spec.latents:
+        key, about = variable.name, f"{name} on {type(toy).__name__}, {variable.name}"
+        mean, sd = truth[key].mean(0), truth[key].std(0)
+        for what, found in (("", draws[key]), (", floor: exact draws", floor[key])):
+            per_observation = ((found.mean(0) - mean) / sd).square().flatten(1).mean(1)
+            record(f"rms offset of the mean in sd, {about}{what}", *_root(per_observation))
+        ratio = (draws[key].std(0) / sd).flatten(1).mean(1)
+        record(
+            f"ratio of sd to the exact one (ideal 1), {about}",
+            float(ratio.mean()),
+            float(ratio.std() / observations**0.5),
+            ratio_to="the exact posterior",
+        )
+
+
+def _root(squares: Tensor) -> tuple[float, float]:
+    """Root of the mean over observations and its standard error."""
+    root = float(squares.mean().sqrt())
+    return root, float(squares.std() / len(squares) ** 0.5) / (2.0 * root)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    transformer = TransformerOptions(steps=600, width=32, depth=2)
+    for problem in (GaussianVector(), GaussianField()):
+        compare("diffusion-transformer", problem, fitted(DiffusionTransformer(transformer), problem), 32)
+        compare("npe", problem, fitted(NPE(NPEOptions(simulations=10_000)), problem), 32)
+        compare("hmc", problem, HMC(problem, HMCOptions(draws=1000)), 4)
