@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,7 +124,7 @@ def training(files: RunFiles) -> Training | None:
     names = sorted({key for record in records for key in record if _is_loss(key)}, key=_loss_order)
     if not names:
         return None
-    by = "simulations" if all("simulations" in record for record in records) else "step"
+    by = _abscissa(records)
     curves, words = {}, []
     for name in names:
         at, values = _series(records, by, name)
@@ -151,6 +152,12 @@ def training(files: RunFiles) -> Training | None:
         lambda layout: figures.training_plot(x, label, curves, layout),
     )
     return Training(picture, words)
+
+
+def _abscissa(records: Sequence[Mapping[str, Any]]) -> str:
+    """ "simulations" where training drew new ones all along, "step" where it went over the same again."""
+    seen = [record.get("simulations", 0) for record in records]
+    return "simulations" if all(b > a for a, b in itertools.pairwise([0, *seen])) else "step"
 
 
 def _is_loss(key: str) -> bool:

@@ -365,3 +365,15 @@ def test_importing_sbikit_imports_no_matplotlib():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_a_training_on_one_set_of_simulations_is_shown_by_steps(tmp_path):
+    write_example_run(tmp_path, problem(fields=False), calibration=False, reference=False, judged=())
+    with (tmp_path / "training.jsonl").open("w") as log:
+        log.writelines(f'{{"step": {k}, "loss": {3 - k}, "simulations": 500}}\n' for k in (1, 2))
+    _, page, _ = sections(tmp_path)
+    assert "Loss against training step" in page.text
+    with (tmp_path / "training.jsonl").open("w") as log:
+        log.writelines(f'{{"step": {k}, "loss": {3 - k}, "simulations": {500 * k}}}\n' for k in (1, 2))
+    _, page, _ = sections(tmp_path)
+    assert "Loss against training simulations seen" in page.text
