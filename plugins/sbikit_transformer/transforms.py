@@ -4,10 +4,12 @@ Scalars: parameters go to white coordinates of the prior; other latent vectors t
 support's bijection, standardised. Fields: y = (t - m(u)) / s, where t softens a lower bound `low`
 that may depend on the parameters,
 
-    x = low + c softplus((t - low) / c),    c = (mean of x - low) / 2:
+    x = low + c softplus((t - low) / c),    c = softness (mean of x - low):
 
 logarithmic near the bound, linear above. The bound is information on the parameters, so a field
-is decoded with the parameters of its own draw. The mean m is quadratic in the white scalars u.
+is decoded with the parameters of its own draw. The softness is 1/2 where the simulator declares the
+bound; elsewhere it is what leaves the least skewness, since a field may be far from normal above its
+bound too. The mean m is quadratic in the white scalars u.
 """
 
 from __future__ import annotations
@@ -22,21 +24,26 @@ from sbikit import Field, Simulator, SupportsFloor, Values, Vector
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
 _SKEWED = 0.3
-_MARGIN = 1.45
+_SPARE = 0.05
+_SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
-def soften(x: Tensor, low: Tensor, centre: Tensor) -> Tensor:
-    """t of a field x that lies above `low` and has mean `centre`; all broadcast."""
-    c = 0.5 * (centre - low)
+def soften(x: Tensor, low: Tensor, c: Tensor) -> Tensor:
+    """t of a field x that lies above `low`, logarithmic within `c` of it; all broadcast."""
     z = ((x - low) / c).clamp_min(1e-6)
     # log(expm1(z)) without overflow.
     return low + c * (z + torch.log(-torch.expm1(-z)))
 
 
-def harden(t: Tensor, low: Tensor, centre: Tensor) -> Tensor:
+def harden(t: Tensor, low: Tensor, c: Tensor) -> Tensor:
     """The inverse of `soften`."""
-    c = 0.5 * (centre - low)
     return low + c * torch.nn.functional.softplus((t - low) / c)
+
+
+def _skewness(x: Tensor) -> float:
+    """Skewness over all values."""
+    centred = x - x.mean()
+    return float(centred.pow(3).mean() / centred.pow(2).mean().pow(1.5))
 
 
 class ScalarMap(torch.nn.Module):
@@ -95,7 +102,7 @@ class FieldMap(torch.nn.Module):
     """All latent fields of a problem, on one grid, as one field y of C channels.
 
     A channel's bound comes from the simulator's `floor`, else from a support bounded below, else,
-    where the field is skewed, from a fit of its minimum, quadratic in the scalars; else none.
+    where the field is skewed, a little below the least value simulated; else there is none.
     """
 
     def __init__(self, simulator: Simulator, fields: tuple[Field, ...], scalars: int) -> None:
@@ -108,14 +115,16 @@ class FieldMap(torch.nn.Module):
         self.register_buffer("mean", torch.zeros(features, self.channels))
         self.register_buffer("sd", torch.ones(self.channels))
         self.register_buffer("centre", torch.zeros(self.channels))
+        self.register_buffer("softness", torch.full((self.channels,), _SOFTNESS[0]))
         self.register_buffer("bounded", torch.zeros(self.channels, dtype=torch.bool))
-        self.register_buffer("log_depth", torch.zeros(features, self.channels))
+        self.register_buffer("depth", torch.ones(self.channels))
 
     mean: Tensor
     sd: Tensor
     centre: Tensor
+    softness: Tensor
     bounded: Tensor
-    log_depth: Tensor
+    depth: Tensor
 
     def _stack(self, values: Values) -> Tensor:
         return torch.cat([values[f.name] for f in self.fields], dim=-1 - len(self.grid))
@@ -129,14 +138,14 @@ class FieldMap(torch.nn.Module):
         for field in self.fields:
             yield field, slice(first, first := first + field.channels)
 
-    def _low(self, vectors: Values, u: Tensor) -> Tensor:
-        """(*, C): the bound of each channel; without meaning where there is none."""
-        low = self.centre - torch.exp(quadratic(u) @ self.log_depth)
+    def _bound(self, vectors: Values, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound of each channel and width c of its softening, (*, C, 1, ...); void where there is none."""
+        low = (self.centre - self.depth).expand(*u.shape[:-1], -1).clone()
         declared = self.simulator.floor(vectors) if isinstance(self.simulator, SupportsFloor) else {}
         for field, part in self._parts():
             if field.name in declared:
                 low[..., part] = declared[field.name].to(low)
-        return low
+        return self._spread(low), self._spread(self.softness * (self.centre - low))
 
     def fit(self, values: Values, u: Tensor) -> None:
         """Fit bounds, mean and scale to M simulations; u is (M, P)."""
@@ -148,30 +157,30 @@ class FieldMap(torch.nn.Module):
                 if field.name in declared:
                     self.bounded[channel] = True
                 else:
-                    self._fit_depth(channel, field, x[channel], u)
+                    self._fit_depth(channel, field, x[channel])
         t = self._soften(self._stack(values), values, u)
         features = quadratic(u)
         self.mean.copy_(fit_least_squares(features.double(), t.flatten(2).mean(-1).double()))
         left = t - self._spread(features @ self.mean)
         self.sd.copy_(left.transpose(0, 1).flatten(1).std(1).clamp_min(1e-12))
 
-    def _fit_depth(self, channel: int, field: Field, x: Tensor, u: Tensor) -> None:
-        """Depth of the bound below the mean, from the support or from the minima; x is (M, pixels)."""
-        centred = x - self.centre[channel]
+    def _fit_depth(self, channel: int, field: Field, x: Tensor) -> None:
+        """Bound and softness of a channel from its support, or from its minimum; x is (M, pixels)."""
         low = getattr(field.support, "lower_bound", None)
-        if low is not None:
-            self.log_depth[0, channel] = torch.log(self.centre[channel] - float(low))
-            self.bounded[channel] = True
-            return
-        if float(centred.pow(3).mean() / centred.pow(2).mean().pow(1.5)) < _SKEWED:
-            return
-        depth = (_MARGIN * -centred.amin(1)).clamp_min(1e-12).double().log()
-        self.log_depth[:, channel] = fit_least_squares(quadratic(u).double(), depth[:, None])[:, 0].float()
+        if low is None:
+            if _skewness(x) < _SKEWED:
+                return
+            least = float(x.min())
+            low = least - _SPARE * (float(x.median()) - least)
+        self.depth[channel] = self.centre[channel] - float(low)
         self.bounded[channel] = True
+        low = torch.tensor(float(low))
+        skewness = [abs(_skewness(soften(x, low, k * self.depth[channel]))) for k in _SOFTNESS]
+        self.softness[channel] = _SOFTNESS[skewness.index(min(skewness))]
 
     def _soften(self, x: Tensor, vectors: Values, u: Tensor) -> Tensor:
-        low, centre = self._spread(self._low(vectors, u)), self._spread(self.centre)
-        return torch.where(self._spread(self.bounded), soften(x, low, centre), x)
+        low, c = self._bound(vectors, u)
+        return torch.where(self._spread(self.bounded), soften(x, low, c), x)
 
     def encode(self, values: Values, u: Tensor) -> Tensor:
         """Latent fields and vectors, u (*, P) -> y (*, C, *grid)."""
@@ -181,7 +190,7 @@ class FieldMap(torch.nn.Module):
     def decode(self, y: Tensor, vectors: Values, u: Tensor) -> dict[str, Tensor]:
         """y (*, C, *grid) with the draws' own vectors and scalars u (*, P) -> the latent fields."""
         t = y * self._spread(self.sd) + self._spread(quadratic(u) @ self.mean)
-        low, centre = self._spread(self._low(vectors, u)), self._spread(self.centre)
-        x = torch.where(self._spread(self.bounded), harden(t, low, centre), t)
+        low, c = self._bound(vectors, u)
+        x = torch.where(self._spread(self.bounded), harden(t, low, c), t)
         parts = torch.split(x, [f.channels for f in self.fields], dim=-1 - len(self.grid))
         return {f.name: part for f, part in zip(self.fields, parts, strict=True)}

@@ -88,10 +88,10 @@ def test_rings_hold_all_modes_and_all_power(grid: tuple[int, ...]) -> None:
 
 
 def test_the_soft_bound_is_undone_and_kept() -> None:
-    low = torch.tensor(-0.02)
+    low, c = torch.tensor(-0.02), torch.tensor(0.01)
     x = torch.linspace(-0.0199, 0.3, 100)
-    torch.testing.assert_close(harden(soften(x, low, torch.zeros(())), low, torch.zeros(())), x)
-    far = harden(torch.linspace(-5.0, 5.0, 100), low, torch.zeros(()))
+    torch.testing.assert_close(harden(soften(x, low, c), low, c), x)
+    far = harden(torch.linspace(-5.0, 5.0, 100), low, c)
     assert bool((far >= low).all())
 
 
