@@ -95,6 +95,35 @@ def test_the_soft_bound_is_undone_and_kept() -> None:
     assert bool((far >= low).all())
 
 
+class Skewed(Simulator):
+    """A positive field whose level depends strongly on the parameter, with no bound declared."""
+
+    prior = Prior({"level": Normal(0.0, 1.0)})
+    outputs = (Field("x", (8,)), Field("d", (8,)))
+    observed = ("d",)
+
+    def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
+        noise = normals(seeds, (2, 1, 8))
+        x = torch.exp(parameters["theta"][:, :, None] + 0.5 * noise[:, 0])
+        return {"x": x, "d": x + 0.1 * noise[:, 1]}
+
+
+def test_a_skewed_field_is_made_even_and_comes_back() -> None:
+    simulator = Skewed()
+    values = Simulations(simulator, 0).training(0, 512)
+    denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    denoiser.fit_maps(values)
+    y, u = denoiser.encode(values)
+
+    def skewness(x: Tensor) -> float:
+        return float(((x - x.mean()) / x.std()).pow(3).mean())
+
+    assert skewness(values["x"]) > 2.0
+    assert abs(skewness(y)) < 1.0
+    torch.testing.assert_close(denoiser.decode((y, u))["x"], values["x"], rtol=1e-3, atol=1e-3)
+    assert bool((denoiser.decode((y - 20.0, u))["x"] > -1.0).all())
+
+
 def test_training_noise_covers_what_sampling_visits() -> None:
     levels = draw_log_sigma(20_000, generator(2)).exp()
     edges = torch.tensor([0.05, 0.2, 1.0, 5.0, 30.0, 140.0])
