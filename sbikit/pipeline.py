@@ -496,7 +496,9 @@ def _in_words(found: Mapping[str, Any]) -> str:
     words = []
     for name, value in found.items():
         numbers = [v for v in value if isinstance(v, float)] if isinstance(value, list) else []
-        if numbers:
+        if isinstance(value, bool):
+            words.append(name if value else f"not {name}")
+        elif numbers:
             words.append(f"{name} {min(numbers):.4g} to {max(numbers):.4g}")
         elif isinstance(value, int | float):
             words.append(f"{name} {value:.4g}")
