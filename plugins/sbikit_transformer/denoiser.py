@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -256,8 +255,3 @@ def _pixels(field: Tensor) -> Tensor:
 def simulator_probe(simulator: Simulator, spec: Spec) -> Values:
     """Zeros in the shape of one observation: tells which summaries there are without simulating."""
     return {v.name: torch.zeros(1, *v.shape) for v in spec.observables if isinstance(v, Vector | Field)}
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Number of trained weights."""
-    return sum(math.prod(p.shape) for p in module.parameters())

@@ -10,9 +10,9 @@ coordinates and v the observed vectors; log P, log N and b are quadratic in u, m
 Given a noisy state y + sigma e and u + sigma e', nodes u_q spread over the Gaussian
 p(u | u + sigma e', v) are weighted by the tempered likelihood of (y + sigma e, d), which depends on
 the field through three sums a ring. Nodes are drawn anew around what the last ones found (adaptive
-importance sampling): on a Gaussian field three rounds of 64 nodes leave a third of the error of one
-round of 512. The weighted nodes give mean, sd and correlation of u; the weighted Wiener filter
-gives the mean W of y and its error. The network learns what is left.
+importance sampling), since few nodes of the first round lie where the data allow. The weighted
+nodes give mean, sd and correlation of u; the weighted Wiener filter gives the mean W of y and its
+error. The network learns what is left.
 
 What the guide leaves out (non-Gaussian fields, masks) costs accuracy of the starting point, never
 correctness of what is learned.
