@@ -45,7 +45,15 @@ def _choice(kind: Kind, choice: Choice, indent: str) -> list[str]:
 
 
 def _options(model: type[BaseModel], values: Mapping[str, Any], indent: str) -> list[str]:
-    return [_row(key, value, _comment(model, key), indent) for key, value in values.items()]
+    rows: list[str] = []
+    for key, value in values.items():
+        nested = model.model_fields[key].annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            rows.append(f"{indent}{key}:  # {model.model_fields[key].description}")
+            rows += _options(nested, value, indent + "  ")
+        else:
+            rows.append(_row(key, value, _comment(model, key), indent))
+    return rows
 
 
 def _comment(model: type[BaseModel], key: str) -> str:
@@ -63,6 +71,7 @@ def inline(value: Any) -> str:
     """A value as YAML on one line."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = True
+    yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.width = 1_000_000
     out = io.StringIO()
     yaml.dump([value], out)

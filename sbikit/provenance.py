@@ -29,8 +29,6 @@ _PACKAGES = (
     "h5netcdf",
     "matplotlib",
     "corner",
-    "camb",
-    "glass",
     "sbi",
     "nutpie",
 )

@@ -149,6 +149,8 @@ def make_picture(
 
 # --- names -----------------------------------------------------------------------------------
 
+_MOST_LABELS = 6
+
 
 def name_html(variable: Variable) -> Markup:
     """A variable's name: a field's symbol, a vector's parameters."""
@@ -163,9 +165,12 @@ def labels_html(vector: Vector) -> list[Markup]:
 
 
 def metric_variable(name: str, spec: Spec) -> Markup:
-    """The latent that a metric is about: its symbol, or the metric's own word."""
+    """The latent that a metric is about: its symbol, or the metric's own word; long vectors are cut short."""
     for variable in spec.latents:
         if variable.name == name:
+            if isinstance(variable, Vector) and len(variable.labels) > _MOST_LABELS:
+                first = Markup(", ").join(labels_html(variable)[:2])
+                return first + f", … ({len(variable.labels)})"
             return name_html(variable)
     return escape(name.replace("_", " "))
 

@@ -1,20 +1,28 @@
-"""Log-normal random fields on a periodic flat sky.
+"""Correlated log-normal random fields on a periodic flat sky.
 
-With lambda the shift and G a Gaussian field of variance v (Hilbert et al. 2011),
+With lambda_i the shift of bin i and G_i Gaussian fields of variance v_i (Hilbert et al. 2011; Xavier, Abdalla
+and Joachimi 2016),
 
-    kappa = lambda [exp(G - v / 2) - 1],     xi_G = log(1 + xi / lambda^2),
+    kappa_i = lambda_i [exp(G_i - v_i / 2) - 1],     xi_G,ij = log[1 + xi_ij / (lambda_i lambda_j)],
 
-where xi is the correlation function of the pixelised convergence and xi_G that of G. On N x N pixels of a
-patch of solid angle A, the power in mode k is
+where xi_ij is the correlation function of the pixelised convergences and xi_G,ij that of the G. On N x N
+pixels of a patch of solid angle A, the power in mode k is
 
     P(k) = sum_n C(|k + n k_s|) W^2(k + n k_s),   xi = irfft2(P N^2 / A),   S = rfft2(xi_G),
 
 with k_s = 2 pi N / L the sampling wave number, |n| <= 2 the aliases along each axis and W the window of a
 square pixel. C at k = 0 is its mean over the cell of that mode, a disc of area (2 pi / L)^2. xi is linear in
 C, so the aliases, the window and the first transform are one matrix, made once. By the symmetries of the
-square it is needed only at lags 0 <= i <= j <= N / 2.
+square it is needed only at lags 0 <= i <= j <= N / 2. The second transform is a cosine transform of the
+quadrant 0 <= i, j <= N / 2 along both axes, two products with a small matrix.
 
-G = irfft2(rfft2(z) sqrt(S)) for white z; real-space and Hartley-space z are both standard normal.
+In each mode the powers of the bins are a matrix S = U U^T with U upper triangular, and
+
+    G = irfft2(U rfft2(z))
+
+for white z. Such fields exist if and only if no S has a negative eigenvalue: a negative pivot, of one bin
+alone or of bins too strongly correlated, is reported and never mended in silence. What can be asked for
+is a decorrelation r: between bins xi_G,ij is lowered to (1 - r) xi_G,ij, which leaves every bin's own power.
 """
 
 from __future__ import annotations
@@ -104,65 +112,192 @@ def correlation_matrix(pixels: Pixels, ell: Array) -> Array:
     return xi[:, *pixels.lags].T
 
 
+@dataclass(frozen=True)
+class Gaussian:
+    """Gaussian fields, mode by mode.
+
+    Args:
+        root: U on the modes 0 <= k_y, k_x <= N/2, (..., pairs, H, H) with H = N/2 + 1; U_ji, j <= i, in the
+            place of the pair (i, j).
+        variance: v, (..., bins).
+        shift: lambda, (..., bins).
+        lowest: the smallest pivot in any mode, in units of the bin's mean power, (...). Unless it is above
+            zero no such log-normal field exists, and `root` holds no sense.
+    """
+
+    root: Tensor
+    variance: Tensor
+    shift: Tensor
+    lowest: Tensor
+
+
 class LogNormalField:
-    """Turns spectra and white numbers into convergence maps.
+    """Turns spectra and white numbers into convergence maps of correlated source bins.
+
+    Everything is differentiable. Pairs of bins are in the order of a row-major lower triangle.
 
     Args:
         pixels: the patch.
-        ell: multipoles (n_ell,) of the spectra.
-        dtype: precision of the maps; the correlation function is float64 in any case.
+        ell: multipoles (n_ell,) of the spectra, ascending.
+        bins: source bins.
+        dtype: precision of the maps and of the correlation functions.
         device: where to compute.
+        decorrelation: fraction by which the correlation of the Gaussian fields of two bins is lowered.
     """
 
     def __init__(
-        self, pixels: Pixels, ell: Array, dtype: torch.dtype, device: torch.device | str = "cpu"
+        self,
+        pixels: Pixels,
+        ell: Array,
+        bins: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        *,
+        decorrelation: float = 0.0,
     ) -> None:
-        self.size = pixels.size
-        self.dtype = dtype
-        self._correlation = torch.from_numpy(correlation_matrix(pixels, ell).T.copy()).to(device)
-        self._lag_index = torch.from_numpy(pixels.lag_index.ravel()).to(device)
+        self.size, self.bins, self.dtype = pixels.size, bins, dtype
+        half = pixels.size // 2 + 1
+        self._correlation = torch.from_numpy(correlation_matrix(pixels, ell).T.copy()).to(device, dtype)
+        # Products of matrices smaller than 16 x 16 are rounded as they happen to lie in memory.
+        spare = (0, max(0, 16 - half))
+        lags = np.pad(pixels.lag_index[:half, :half], (spare, spare))
+        self._lags = torch.from_numpy(lags.ravel()).to(device)
+        cosines = np.pad(_cosine_matrix(pixels.size).T, (spare, spare))
+        self._cosines = torch.from_numpy(cosines).to(device, dtype)
+        self._first, self._second = torch.tril_indices(bins, bins, device=device)
+        self._autos = torch.arange(bins, device=device).add(1).cumsum(0) - 1
+        kept = torch.where(self._first == self._second, 1.0, 1.0 - decorrelation)
+        self._kept = kept.to(device, dtype)[:, None] if decorrelation else None
 
-    def gaussian_power(self, spectrum: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """Power and variance of the Gaussian field.
-
-        Args:
-            spectrum: C(ell), (..., n_ell), float64.
-            shift: lambda, (...), float64.
-
-        Returns:
-            S of shape (..., N, N/2+1), in which a negative value means that no such log-normal
-            field exists, and v of shape (...).
-        """
-        xi = spectrum @ self._correlation
-        gaussian = torch.log1p(xi / shift.unsqueeze(-1) ** 2).to(self.dtype)
-        lags = gaussian.index_select(-1, self._lag_index).unflatten(-1, (self.size, self.size))
-        return torch.fft.rfft2(lags).real, gaussian[..., 0]
-
-    def convergence(self, white: Tensor, power: Tensor, variance: Tensor, shift: Tensor) -> Tensor:
-        """The map kappa (..., N, N).
+    def gaussian(self, spectra: Tensor, shift: Tensor) -> Gaussian:
+        """The Gaussian fields behind convergences of these spectra.
 
         Args:
-            white: rfft2 of standard normal numbers, (..., N, N/2+1), complex.
-            power: S, (..., N, N/2+1).
-            variance: v, (...).
-            shift: lambda, (...).
+            spectra: C_ij(ell), (..., pairs, n_ell), float64.
+            shift: lambda_i, (..., bins), float64.
         """
-        gaussian = torch.fft.irfft2(white * torch.sqrt(power), s=(self.size, self.size))
-        return shift[..., None, None] * torch.expm1(gaussian - 0.5 * variance[..., None, None])
+        floors = shift[..., self._first] * shift[..., self._second]
+        xi = (spectra / floors.unsqueeze(-1)).to(self.dtype) @ self._correlation
+        xi = torch.log1p(xi, out=_reuse(xi))
+        variance = xi[..., 0].index_select(-1, self._autos)
+        if self._kept is not None:
+            xi = torch.mul(xi, self._kept, out=_reuse(xi))
+        root, lowest = _upper_root(self._power(xi), variance)
+        return Gaussian(root, variance, shift.to(self.dtype), lowest)
+
+    def convergence(self, white: Tensor, gaussian: Gaussian) -> Tensor:
+        """The maps kappa_i, (..., bins, N, N).
+
+        Args:
+            white: rfft2 of maps of standard normal numbers, (..., bins, N, N/2+1), complex.
+            gaussian: of the same leading shape.
+        """
+        modes = torch.view_as_complex(self._mixed(torch.view_as_real(white), gaussian.root))
+        modes[..., 0, 0] -= (0.5 * self.size**2) * gaussian.variance
+        exponent = torch.fft.irfft2(modes, s=(self.size, self.size))
+        contrast = torch.expm1(exponent, out=_reuse(exponent))
+        return torch.mul(contrast, gaussian.shift[..., None, None], out=_reuse(contrast, gaussian.shift))
+
+    def _power(self, xi: Tensor) -> Tensor:
+        """S (..., pairs, H, H) on the quadrant, of xi_G (..., pairs, n_lags)."""
+        half = self.size // 2 + 1
+        square = tuple(self._cosines.shape)
+        quadrant = xi.gather(-1, self._lags.expand(*xi.shape[:-1], -1)).unflatten(-1, square)
+        return ((quadrant @ self._cosines).mT @ self._cosines)[..., :half, :half]
+
+    def _mixed(self, white: Tensor, root: Tensor) -> Tensor:
+        """U times white modes (..., bins, N, H, 2), of the same shape.
+
+        Args:
+            white: white modes (..., bins, N, H, 2).
+            root: U, (..., pairs, H, H).
+        """
+        last = self.bins - 1
+        total = _on_half_plane(root[..., _pairs_of(last), :, :]) * white[..., last:, :, :, :]
+        for i in reversed(range(last)):
+            row = _on_half_plane(root[..., _pairs_of(i), :, :])
+            total[..., : i + 1, :, :, :].addcmul_(row, white[..., i : i + 1, :, :, :])
+        return total
 
 
-def hartley(z: Tensor) -> Tensor:
-    """The orthonormal Hartley transform of real maps (..., N, N): its own inverse."""
-    modes = torch.fft.fft2(z, norm="ortho")
-    return modes.real - modes.imag
+def _pairs_of(i: int) -> slice:
+    """Where the pairs (i, 0) to (i, i) stand."""
+    return slice(i * (i + 1) // 2, (i + 1) * (i + 2) // 2)
 
 
-def rfft2_of_hartley(w: Tensor) -> Tensor:
-    """rfft2 of the maps whose orthonormal Hartley transform is w (..., N, N), without a transform."""
+def _reuse(result: Tensor, *others: Tensor) -> Tensor | None:
+    """`result` as the place to write to, unless a gradient needs it as it is."""
+    return None if any(tensor.requires_grad for tensor in (result, *others)) else result
+
+
+def _upper_root(power: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """U with U U^T = S, in the place of S, and the lowest pivot, (...), minus infinity where it is NaN.
+
+    Eliminating the last bin first leaves every row of pairs contiguous.
+
+    Args:
+        power: S, (..., pairs, H, H); overwritten where no gradient is asked for.
+        variance: v, (..., bins).
+    """
+    bins = variance.shape[-1]
+    rows = [power[..., _pairs_of(i), :, :] for i in range(bins)]
+    lowest = torch.full_like(variance[..., 0], torch.inf, requires_grad=False)
+    for i in reversed(range(bins)):
+        pivot = rows[i][..., i:, :, :]
+        lowest = _lower(lowest, pivot.detach().amin((-3, -2, -1)) / variance[..., i].detach())
+        rows[i] = torch.mul(rows[i], torch.rsqrt(pivot), out=_reuse(rows[i]))
+        for k in range(i):
+            column = rows[i][..., k : k + 1, :, :]
+            rows[k] = torch.addcmul(
+                rows[k], column, rows[i][..., : k + 1, :, :], value=-1.0, out=_reuse(rows[k])
+            )
+    root = torch.cat(rows, -3) if power.requires_grad else power
+    return root, lowest.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+def _lower(lowest: Tensor, pivot: Tensor) -> Tensor:
+    """The lower of two pivots (...), unless the first has failed: what follows a failure holds no sense."""
+    return torch.where(lowest > 0, torch.minimum(lowest, pivot), lowest)
+
+
+def _cosine_matrix(size: int) -> Array:
+    """The type-1 cosine transform (H, H): the Fourier transform of a real, even function of N points."""
+    k = np.arange(size // 2 + 1)
+    twice = np.where((k == 0) | (k == size // 2), 1.0, 2.0)
+    return np.cos(2.0 * np.pi * (np.outer(k, k) % size) / size) * twice
+
+
+def _on_half_plane(quadrant: Tensor) -> Tensor:
+    """Real factors (..., H, H) of the modes as those of the parts of an rfft2, (..., N, H, 2)."""
+    plane = torch.cat([quadrant, quadrant[..., 1:-1, :].flip(-2)], -2)
+    return torch.view_as_real(torch.complex(plane, plane))
+
+
+def white_modes(w: Tensor) -> Tensor:
+    """White modes (..., N, N/2+1), as rfft2 of a map of standard normal numbers has, without a transform.
+
+    The N^2 numbers are the orthonormal cosine and sine coefficients of that map: column pairs (2 m, 2 m + 1)
+    are the real and imaginary parts at k_x = m, and the first pair holds the modes of k_x = 0 and of the
+    Nyquist column, each as a Hartley transform along k_y.
+
+    Args:
+        w: standard normal numbers (..., N, N), contiguous.
+    """
     size = w.shape[-1]
-    mirrored = torch.roll(torch.flip(w, (-2, -1)), (1, 1), (-2, -1))
-    modes = torch.complex(w + mirrored, mirrored - w)[..., : size // 2 + 1]
-    return modes * (0.5 * size)
+    pairs = torch.view_as_complex(w.unflatten(-1, (size // 2, 2)))
+    modes = torch.empty(*w.shape[:-1], size // 2 + 1, dtype=pairs.dtype, device=w.device)
+    modes[..., 1:-1] = pairs[..., 1:]
+    columns = w[..., :2]
+    mirrored = torch.cat([columns[..., :1, :], columns[..., 1:, :].flip(-2)], -2)
+    modes[..., :: size // 2] = torch.complex(mirrored + columns, mirrored - columns) * math.sqrt(0.5)
+    return modes.mul_(size * math.sqrt(0.5))
 
 
-__all__ = ["LogNormalField", "Pixels", "correlation_matrix", "hartley", "power_matrix", "rfft2_of_hartley"]
+__all__ = [
+    "Gaussian",
+    "LogNormalField",
+    "Pixels",
+    "correlation_matrix",
+    "power_matrix",
+    "white_modes",
+]

@@ -27,29 +27,35 @@ class KaiserSquires:
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         self.size = size
-        self._d1, self._d2 = (factor.to(device, dtype) for factor in _factors(size))
+        self._factors = _factors(size).to(device, dtype)
 
     def shear(self, kappa: Tensor) -> Tensor:
-        """Shear (..., 2, N, N) of convergence (..., N, N)."""
-        modes = torch.fft.rfft2(kappa)
-        return self._back(torch.stack([self._d1 * modes, self._d2 * modes], dim=-3))
+        """Shear (..., 2, N, N) of convergence (..., N, N); source bins are leading axes as any other."""
+        return self._back(self._factors * _real(torch.fft.rfft2(kappa)).unsqueeze(-3))
 
     def convergence(self, shear: Tensor) -> Tensor:
         """E mode, convergence of zero mean (..., N, N), of shear (..., 2, N, N)."""
-        one, two = torch.fft.rfft2(shear).unbind(-3)
-        return self._back(self._d1 * one + self._d2 * two)
+        return self._back((self._factors * _real(torch.fft.rfft2(shear))).sum(-3))
 
     def b_mode(self, shear: Tensor) -> Tensor:
         """B mode (..., N, N) of shear (..., 2, N, N): zero for lensing alone."""
-        one, two = torch.fft.rfft2(shear).unbind(-3)
-        return self._back(self._d1 * two - self._d2 * one)
+        one, two = _real(torch.fft.rfft2(shear)).unbind(-3)
+        d1, d2 = self._factors
+        return self._back(d1 * two - d2 * one)
 
     def _back(self, modes: Tensor) -> Tensor:
-        return torch.fft.irfft2(modes, s=(self.size, self.size))
+        """Maps of modes (..., N, 2 H) with real and imaginary parts side by side."""
+        complex_modes = torch.view_as_complex(modes.unflatten(-1, (-1, 2)))
+        return torch.fft.irfft2(complex_modes, s=(self.size, self.size))
 
 
-def _factors(size: int) -> tuple[Tensor, Tensor]:
-    """D_1 and D_2, (N, N/2+1), float64."""
+def _real(modes: Tensor) -> Tensor:
+    """Modes (..., N, H) as real numbers (..., N, 2 H): a product of real arrays is several times faster."""
+    return torch.view_as_real(modes).flatten(-2)
+
+
+def _factors(size: int) -> Tensor:
+    """D_1 and D_2, (2, N, 2 H), every value for the real and for the imaginary part, float64."""
     ky = torch.fft.fftfreq(size, dtype=torch.float64)[:, None]
     kx = torch.fft.rfftfreq(size, dtype=torch.float64)[None, :]
     square = kx**2 + ky**2
@@ -58,7 +64,7 @@ def _factors(size: int) -> tuple[Tensor, Tensor]:
     for factor, value in ((d1, 1.0), (d2, 0.0)):
         factor[size // 2, :] = value
         factor[:, size // 2] = value
-    return d1, d2
+    return torch.stack([d1, d2]).repeat_interleave(2, -1)
 
 
 def shape_noise(sigma_e: float, n_gal: float, size: int, extent: float) -> float:

@@ -12,73 +12,57 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sbikit_lognormal.spectra import Setting, shift, spectra
+from sbikit_lognormal.matter import matter_power
 
 Array = NDArray[np.float64]
 
-BOX = {"Omega_m": (0.15, 0.50), "S8": (0.50, 1.10), "w0": (-2.00, -0.35)}
-"""The cosmologies that an emulator covers."""
 
-
-def from_unit(u: Array) -> Array:
-    """Cosmologies (n, 3) of points in the unit cube, even in log Omega_m, log S8 and w0."""
-    low, high = np.array(list(BOX.values())).T
-    logs = np.array([True, True, False])
-    safe_low, safe_high = np.where(logs, low, 1.0), np.where(logs, high, 1.0)
-    return np.where(logs, safe_low * (safe_high / safe_low) ** u, low + (high - low) * u)
-
-
-def run_all(
-    setting: Setting,
-    cosmologies: Array,
-    folder: Path,
-    *,
-    processes: int,
-    progress: Callable[[int], None],
-) -> tuple[Array, Array]:
-    """Spectra and shifts at all cosmologies; what is in the folder is not computed again.
+def run_all(points: Array, folder: Path, *, processes: int, progress: Callable[[int], None]) -> list[Path]:
+    """Matter power at all points; what is in the folder is not computed again.
 
     Args:
-        setting: sources and fixed cosmology.
-        cosmologies: Omega_m, S8, w0, (n, 3).
-        folder: where finished runs are kept; it belongs to this setting and these cosmologies.
+        points: six parameters and log T_AGN of each run, (n, 7).
+        folder: where finished runs are kept; it belongs to these points.
         processes: workers.
         progress: called with the number of newly finished runs.
 
     Returns:
-        Spectra (n, bins, bins, n_ell) and shifts (n, bins).
+        The files of the runs, to be read with `MatterPower.load`.
 
     Raises:
-        RuntimeError: the folder belongs to another design, or a worker failed; the message holds what it
+        RuntimeError: the folder belongs to other points, or a worker failed; the message holds what it
             printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(
-        folder / "design.json", json.dumps({"setting": asdict(setting), "cosmologies": cosmologies.tolist()})
-    )
-    files = [_file(folder, index) for index in range(len(cosmologies))]
-    if not all(file.exists() for file in files):
-        _work(folder, processes, lambda: sum(file.exists() for file in files), progress)
-    else:
+    _claim(folder / "points.json", points)
+    files = [_file(folder, index) for index in range(len(points))]
+    if all(file.exists() for file in files):
         progress(len(files))
-    runs = [np.load(file, allow_pickle=False) for file in files]
-    return np.stack([run["spectra"] for run in runs]), np.stack([run["shift"] for run in runs])
+    else:
+        _work(folder, processes, lambda: sum(file.exists() for file in files), progress)
+    return files
 
 
-def _claim(path: Path, design: str) -> None:
-    """Note what the folder is for, or refuse one that holds runs of something else."""
-    if not path.exists():
-        path.write_text(design)
-    elif path.read_text() != design:
-        raise RuntimeError(
-            f"{path.parent} holds CAMB runs of another design: delete it or choose another folder"
-        )
+def _claim(path: Path, points: Array) -> None:
+    """Note what the folder is for, or refuse one that holds runs at other points.
+
+    A design may be continued: its first points are those of a shorter one.
+    """
+    if path.exists():
+        known = np.array(json.loads(path.read_text()))
+        shared = min(len(known), len(points))
+        if not np.allclose(known[:shared], points[:shared], rtol=1e-9, atol=0.0):
+            raise RuntimeError(
+                f"{path.parent} holds CAMB runs of another design: delete it or choose another folder"
+            )
+        if len(known) >= len(points):
+            return
+    path.write_text(json.dumps(points.tolist()))
 
 
 def _file(folder: Path, index: int) -> Path:
@@ -119,19 +103,17 @@ def _work(folder: Path, processes: int, count: Callable[[], int], progress: Call
 
 def _worker(folder: Path, first: int, step: int) -> None:
     """Compute every `step`-th missing run from `first` on."""
-    design = json.loads((folder / "design.json").read_text())
-    setting = Setting(**design["setting"])
-    for index in range(first, len(design["cosmologies"]), step):
+    points = json.loads((folder / "points.json").read_text())
+    for index in range(first, len(points), step):
         target = _file(folder, index)
         if target.exists():
             continue
-        omega_m, s8, w0 = design["cosmologies"][index]
-        c = spectra(setting, omega_m, s8, w0)
-        if not (np.isfinite(c).all() and (c > 0).all()):
-            raise ValueError(f"spectra not positive at Omega_m={omega_m}, S8={s8}, w0={w0}, {setting}")
-        part = target.with_suffix(f".part{os.getpid()}.npz")
-        np.savez(part, spectra=c, shift=shift(setting, omega_m, w0))
-        part.replace(target)
+        *cosmology, log_t_agn = points[index]
+        power = matter_power(cosmology, log_t_agn)
+        for table in (power.log_nonlinear, power.log_linear, power.log_feedback):
+            if not np.isfinite(table).all():
+                raise ValueError(f"the matter power is not finite at {points[index]}")
+        power.save(target)
 
 
 if __name__ == "__main__":

@@ -1,126 +1,94 @@
-"""The `lognormal` simulator: wCDM parameters -> convergence map -> noisy shear.
+"""The `lognormal` simulator: wCDM parameters -> convergence maps -> noisy shear, in source bins.
 
-    theta = (Omega_m, S8, w0)  ->  C(ell), lambda  ->  kappa = lambda [exp(G - v/2) - 1]
-    gamma = D kappa + n,  n ~ N(0, sigma_e^2 / (n_gal A_pix)) on each component of each pixel
+    theta  ->  C_ij(ell), lambda_i  ->  kappa_i = lambda_i [exp(G_i - v_i / 2) - 1]
+    gamma_i = (1 + m_i) D kappa_i + n_i,  n_i ~ N(0, sigma_e^2 / (n_gal A_pix)) a component and pixel
 
-Fixed are h = 0.6727, Omega_b = 0.0492 and n_s = 0.9645; neutrinos are massless, space is flat and the
-map is periodic.
+Neutrinos are massless, space is flat. With intrinsic alignments kappa is the convergence that a lensing map
+would have whose shear is that of lensing and alignment together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import Annotated, Literal
 
 import numpy as np
-import pydantic
 import torch
 from numpy.typing import NDArray
+from scipy.stats import qmc
 from torch import Tensor
+from torch.special import ndtri
 
-from sbikit import (
-    Field,
-    LogDensity,
-    ObservationError,
-    OptionError,
-    Options,
-    Prior,
-    SimulationError,
-    Simulator,
-    Uniform,
-    Values,
-)
+from sbikit import Field, LogDensity, ObservationError, OptionError, SimulationError, Simulator, Values
 from sbikit.seeds import derive_seed, normals
-from sbikit_lognormal.emulator import Emulator, find_table
-from sbikit_lognormal.field import LogNormalField, Pixels, rfft2_of_hartley
-from sbikit_lognormal.lensing import KaiserSquires, shape_noise
-from sbikit_lognormal.runs import BOX
-from sbikit_lognormal.spectra import Setting
+from sbikit_lognormal.blocks import block_rows, in_blocks
+from sbikit_lognormal.emulator import Emulator
+from sbikit_lognormal.field import Gaussian, LogNormalField, Pixels, power_matrix, white_modes
+from sbikit_lognormal.inversion import MaskedKaiserSquires, WienerFilter
+from sbikit_lognormal.lensing import KaiserSquires
+from sbikit_lognormal.limber import ELL, Limber
+from sbikit_lognormal.options import LogNormalOptions
+from sbikit_lognormal.parameters import Parameters, parameters
+from sbikit_lognormal.shifts import Fixed, Hilbert2011, Shift, TreeLevel, disc_of_pixel
+from sbikit_lognormal.sources import Sources, sources
+from sbikit_lognormal.survey import Survey, cut, make_survey
+from sbikit_lognormal.theory import DirectSpectra, Spectra, fastest
 
-_LATEX = {"Omega_m": r"\Omega_{\rm m}", "S8": "S_8", "w0": "w_0"}
 _SMALLEST_PIXEL = 1.1  # arcmin: smaller ones see wave numbers that CAMB's table does not hold
-_BLOCK = 2**17  # pixels worked on at once: larger arrays leave the processor's cache
-
-
-class LogNormalOptions(Options):
-    """Options of the `lognormal` simulator.
-
-    The prior is uniform and nearly as wide as the emulator's box, so that the data decide rather than the
-    prior. It keeps a twentieth of the box away from the edge, where a polynomial is at its worst, and S8
-    leaves out values far from any survey's.
-    """
-
-    size: int = pydantic.Field(default=32, ge=8, le=256, multiple_of=2, description="pixels a side")
-    extent: float = pydantic.Field(default=10.0, ge=1.0, le=20.0, description="side of the patch in degrees")
-    omega_m: tuple[float, float] = pydantic.Field(
-        default=(0.17, 0.47), description="prior range of the matter density Omega_m"
-    )
-    s8: tuple[float, float] = pydantic.Field(
-        default=(0.6, 1.0), description="prior range of S8 = sigma_8 (Omega_m / 0.3)^0.5"
-    )
-    w0: tuple[float, float] = pydantic.Field(
-        default=(-1.8, -0.45), description="prior range of the equation of state w0 of dark energy"
-    )
-    n_gal: float = pydantic.Field(
-        default=27.0, gt=0.0, le=1e6, description="source galaxies per square arcminute"
-    )
-    sigma_e: float = pydantic.Field(
-        default=0.26, gt=0.0, le=1.0, description="ellipticity dispersion a component"
-    )
-    alpha: float = pydantic.Field(default=2.0, ge=0.5, le=5.0, description="n(z) ~ z^alpha exp(-(z/z0)^beta)")
-    beta: float = pydantic.Field(default=0.68, ge=0.4, le=5.0, description="n(z) ~ z^alpha exp(-(z/z0)^beta)")
-    z0: float = pydantic.Field(default=0.11, ge=0.02, le=2.0, description="n(z) ~ z^alpha exp(-(z/z0)^beta)")
-    shift: Literal["hilbert2011"] | Annotated[float, pydantic.Field(ge=1e-3, le=1.0)] = pydantic.Field(
-        default="hilbert2011",
-        description="depth lambda of the field's lower bound -lambda: the fit of Hilbert et al. 2011, "
-        "carried to other cosmologies in proportion to the empty beam, or one fixed value",
-    )
+_ROWS = 16  # cosmologies worked on at once
+_EDGE = 4.0  # standard deviations from the prior's centre at which modes are looked at
+_SCAN = 192
+_CORNERS = 6  # parameters up to which the corners of the prior are looked at, too
 
 
 @dataclass(frozen=True)
 class _Engine:
     """The chain from parameters to maps, in one precision on one device."""
 
-    emulator: Emulator
+    parameters: Parameters
+    spectra: Spectra
     field: LogNormalField
     lensing: KaiserSquires
-    fixed_shift: float | None
+    survey: Survey
+    size: int
 
-    def shift(self, theta: Tensor) -> Tensor:
-        """lambda (...), float64, of parameters (..., 3)."""
-        return self._spectrum(theta)[1]
+    def gaussian(self, theta: Tensor) -> Gaussian:
+        """The Gaussian fields of parameters (..., D)."""
+        return self.field.gaussian(*self.spectra(theta))
 
-    def gaussian(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """S (..., N, N/2+1), v (...) and lambda (...) of parameters (..., 3)."""
-        spectrum, shift = self._spectrum(theta)
-        power, variance = self.field.gaussian_power(spectrum, shift)
-        _refuse_negative_modes(power, theta)
-        return power, variance, shift.to(self.field.dtype)
+    def checked(self, theta: Tensor) -> Gaussian:
+        """The same, refused where no such field exists."""
+        gaussian = self.gaussian(theta)
+        _refuse_negative_modes(gaussian.lowest, theta, list(self.parameters.prior.laws))
+        return gaussian
+
+    def shear(self, box: Tensor, theta: Tensor | None) -> Tensor:
+        """Noiseless shear of the patch (..., bins, 2, N, N) of convergence on the box (..., bins, M, M)."""
+        shear = cut(self.lensing.shear(box), self.size)
+        bias = None if theta is None else self.parameters.shear_bias(theta)
+        if bias is None:
+            return shear
+        return shear * (1.0 + bias).to(shear.dtype)[..., None, None, None]
 
     def convergence(self, theta: Tensor, white: Tensor) -> Tensor:
-        """kappa (..., N, N) of parameters (..., 3) and white modes (..., N, N/2+1)."""
-        power, variance, shift = self.gaussian(theta)
-        return self.field.convergence(white, power, variance, shift)
-
-    def _spectrum(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        spectra, shifts = self.emulator(theta)
-        shift = shifts[..., 0]
-        if self.fixed_shift is not None:
-            shift = torch.full_like(shift, self.fixed_shift)
-        return spectra[..., 0, 0, :], shift
+        """kappa on the box (..., bins, M, M) of parameters (..., D) and white numbers of that shape."""
+        return self.field.convergence(white_modes(white), self.checked(theta))
 
 
 class LogNormal(Simulator):
-    """Weak lensing of one source bin by a log-normal field.
+    """Weak lensing of source bins by a log-normal field.
 
-    Outputs: `kappa`, the convergence (1, N, N), inferred; `shear`, (2, N, N), observed; both dimensionless.
+    Outputs: `kappa`, the convergence (bins, N, N), inferred; `shear`, (2 bins, N, N), observed, component c
+    of bin b in channel 2 b + c; both dimensionless. Masked pixels hold shear 0.
+
+    Where the patch is periodic and no free parameter scales the shear, noise alone can be drawn anew
+    (`observe`).
 
     Raises:
-        OptionError: the prior leaves the emulator's box, or the pixels are too small.
-        SimulationError: no log-normal field has the asked spectrum somewhere in the prior.
+        OptionError: the prior leaves what the emulator covers, the pixels are too small, or options do not
+            fit each other.
+        SimulationError: no log-normal field has the asked spectra somewhere in the prior.
     """
 
     Options = LogNormalOptions
@@ -128,142 +96,193 @@ class LogNormal(Simulator):
     def __init__(self, options: LogNormalOptions | None = None) -> None:
         options = LogNormalOptions() if options is None else options
         super().__init__(options)
-        ranges = {"Omega_m": options.omega_m, "S8": options.s8, "w0": options.w0}
-        _check_prior(ranges)
         _check_pixels(options)
-        self.size = options.size
-        self.prior = Prior({name: Uniform(*bounds) for name, bounds in ranges.items()}, latex=_LATEX)
+        self._options = options
+        self._sources = sources(options.sources)
+        self.bins, self.size, self.box = self._sources.bins, options.size, options.size * options.padding
+        self._parameters = parameters(options, self.bins)
+        self.prior = self._parameters.prior
         grid, extent = (options.size,) * 2, (options.extent,) * 2
-        kappa = Field("kappa", grid, 1, extent, extent_unit="deg", latex=r"\kappa")
-        self.outputs = (kappa, replace(kappa, name="shear", channels=2, latex=r"\gamma"))
+        kappa = Field("kappa", grid, self.bins, extent, extent_unit="deg", latex=r"\kappa")
+        self.outputs = (kappa, replace(kappa, name="shear", channels=2 * self.bins, latex=r"\gamma"))
         self.observed = ("shear",)
-        self.noise = shape_noise(options.sigma_e, options.n_gal, options.size, options.extent)
-        self._pixels = Pixels(options.size, math.radians(options.extent))
-        self._fixed_shift = None if options.shift == "hilbert2011" else options.shift
-        self._table = find_table(Setting(alpha=options.alpha, beta=options.beta, z0=options.z0))
+        self.survey = make_survey(
+            options.size,
+            options.extent,
+            _per_bin(options.n_gal, self.bins, split=True),
+            _per_bin(options.sigma_e, self.bins),
+            mask=options.mask,
+            depth=options.depth,
+        )
+        self._pixels = Pixels(self.box, math.radians(options.extent * options.padding))
         self._engines: dict[tuple[torch.dtype, torch.device], _Engine] = {}
-        self._check_modes(ranges)
+        self._inversions: dict[tuple[torch.dtype, torch.device], dict[str, _Inversion]] = {}
+        self._check_modes()
+        if options.padding == 1 and not self._parameters.biased:
+            self.observe = self._observe
+
+    # --- drawing ----------------------------------------------------------------------------
 
     def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Convergence (B, 1, N, N) and shear (B, 2, N, N), float32, for parameters (B, 3).
+        """Convergence (B, bins, N, N) and shear (B, 2 bins, N, N), float32, for parameters (B, D).
 
         Raises:
-            SimulationError: no log-normal field has the spectrum of a cosmology.
+            SimulationError: no log-normal field has the spectra of a cosmology.
         """
         theta = torch.as_tensor(parameters[self.prior.name])
-        white = normals(seeds, (self.size, self.size), theta.device)
-        kappa = self.convergence(theta, white)
-        return {"kappa": kappa, **self.observe({"kappa": kappa}, seeds=seeds)}
-
-    def convergence(self, theta: Tensor, white: Tensor) -> Tensor:
-        """Convergence (B, 1, N, N), float32, of given randomness.
-
-        Args:
-            theta: Omega_m, S8, w0, (B, 3).
-            white: standard normal numbers (B, N, N).
-        """
         engine = self._engine(torch.float32, theta.device)
+        noise_seeds = _noise_seeds(seeds)
+        spectra, shifts = in_blocks(lambda rows: engine.spectra(theta[rows]), len(theta), _ROWS)
 
-        def block(theta: Tensor, white: Tensor) -> Tensor:
-            return engine.convergence(theta, torch.fft.rfft2(white))
+        def maps(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            gaussian = engine.field.gaussian(spectra[rows], shifts[rows])
+            _refuse_negative_modes(gaussian.lowest, theta[rows], list(self.prior.laws))
+            white = normals(seeds[rows], (self.bins, self.box, self.box), theta.device)
+            box = engine.field.convergence(white_modes(white), gaussian)
+            clean = engine.shear(box, theta[rows])
+            noise = normals(noise_seeds[rows], tuple(clean.shape[1:]), theta.device)
+            return cut(box, self.size), engine.survey.observe(clean, noise)
 
-        return self._in_blocks(block, theta, white).unsqueeze(-3)
+        kappa, shear = in_blocks(maps, len(theta), block_rows(self.box, self.bins))
+        return {"kappa": kappa, "shear": shear.flatten(1, 2)}
 
-    def observe(self, outputs: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Shear (B, 2, N, N) of the convergence (B, 1, N, N), with the noise of these seeds."""
+    def _observe(self, outputs: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Shear (B, 2 bins, N, N) of the convergence (B, bins, N, N), with the noise of these seeds."""
         kappa = torch.as_tensor(outputs["kappa"])
-        own = np.array([derive_seed(int(seed), "shape noise") for seed in seeds], dtype=np.int64)
-        noise = normals(own, (2, self.size, self.size), kappa.device)
-        return {"shear": self.shear(kappa, noise)}
+        engine = self._engine(torch.float32, kappa.device)
+        fixed = torch.zeros(len(kappa), len(self.prior.laws), device=kappa.device)
+        noise_seeds = _noise_seeds(seeds)
 
-    def shear(self, kappa: Tensor, noise: Tensor) -> Tensor:
-        """Noisy shear (B, 2, N, N), float32, of given randomness.
+        def maps(rows: NDArray[np.int64]) -> tuple[Tensor]:
+            clean = engine.shear(kappa[rows], fixed[rows])
+            noise = normals(noise_seeds[rows], tuple(clean.shape[1:]), kappa.device)
+            return (engine.survey.observe(clean, noise),)
+
+        (shear,) = in_blocks(maps, len(kappa), block_rows(self.box, self.bins))
+        return {"shear": shear.flatten(1, 2)}
+
+    def spectra(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """C_ij(ell) of shape (..., pairs, n_ell) at `limber.ELL` and lambda_i (..., bins), float64.
 
         Args:
-            kappa: convergence (B, 1, N, N).
-            noise: standard normal numbers (B, 2, N, N).
+            theta: parameter vectors (..., D).
         """
-        engine = self._engine(torch.float32, kappa.device)
+        return self._engine(torch.float64, theta.device).spectra(theta)
 
-        def block(kappa: Tensor, noise: Tensor) -> Tensor:
-            return engine.lensing.shear(kappa).add_(noise, alpha=self.noise)
-
-        return self._in_blocks(block, kappa.squeeze(-3), noise)
+    # --- what is known of the data ----------------------------------------------------------
 
     def summaries(self, values: Values) -> dict[str, Tensor]:
-        """Kaiser-Squires map `kappa_ks` (*batch, 1, N, N) of the shear (*batch, 2, N, N)."""
-        shear = values["shear"]
-        lensing = self._engine(shear.dtype, shear.device).lensing
-        return {"kappa_ks": lensing.convergence(shear).unsqueeze(-3)}
+        """Maps made back from the shear (*batch, 2 bins, N, N), each (*batch, bins, N, N).
+
+        `kappa_ks`, Kaiser-Squires, its mask filled with the E mode; with the option `wiener` also
+        `kappa_wiener`, the mean of a Gaussian field with the spectra at the prior's median.
+        """
+        shear = values["shear"].unflatten(-3, (self.bins, 2))
+        inversions = self._inversion(shear.dtype, shear.device)
+        return {name: inversion(shear) for name, inversion in inversions.items()}
 
     def floor(self, parameters: Values) -> dict[str, Tensor]:
-        """The lowest convergence there can be, -lambda, (*batch, 1), for parameters (*batch, 3)."""
+        """The lowest convergence there can be, -lambda, (*batch, bins), for parameters (*batch, D)."""
         theta = torch.as_tensor(parameters[self.prior.name])
-        shift = self._engine(torch.float64, theta.device).shift(theta)
-        return {"kappa": -shift.unsqueeze(-1).to(theta.dtype)}
+        return {"kappa": -self.spectra(theta)[1].to(theta.dtype)}
 
     def log_density(self, observation: Values) -> LogDensity:
-        """The joint log density of parameters and map given observed shear (B, 2, N, N).
+        """The joint log density of parameters and maps given observed shear (B, 2 bins, N, N).
 
-        The white coordinates are those of the parameters, then the N^2 Hartley modes of the white
-        map: in them noise and, nearly, the posterior are diagonal.
+        The white coordinates are those of the parameters, then the real and imaginary parts of the white
+        maps' Fourier modes (see `field.white_modes`): in them noise and, nearly, the posterior are diagonal.
 
         Raises:
             ObservationError: the shear has another shape, or values that are not finite.
         """
-        shear = self._checked(observation)
+        shear = self._checked(observation).unflatten(-3, (self.bins, 2))
         engine = self._engine(torch.float64, shear.device)
-        split = [len(self.prior.laws), self.size**2]
+        shape = (self.bins, self.box, self.box)
+        split = [len(self.prior.laws), math.prod(shape)]
+        weight = engine.survey.weight.unsqueeze(-3)
 
         def latents(white: Tensor) -> tuple[Tensor, Tensor]:
             first, second = white.double().split(split, dim=-1)
             theta = self.prior.from_white(first)
-            modes = rfft2_of_hartley(second.unflatten(-1, (self.size, self.size)))
-            return theta, engine.convergence(theta, modes)
+            # A copy of their own: pairs of numbers are read as complex ones.
+            return theta, engine.convergence(theta, second.clone().unflatten(-1, shape))
 
         def log_prob(white: Tensor) -> Tensor:
-            _, kappa = latents(white)
-            misfit = (shear - engine.lensing.shear(kappa)).square().sum((-3, -2, -1))
-            return -0.5 * (white.double().square().sum(-1) + misfit / self.noise**2)
+            theta, box = latents(white)
+            misfit = (weight * (shear - engine.shear(box, theta)).square()).sum((-4, -3, -2, -1))
+            return -0.5 * (white.double().square().sum(-1) + misfit)
 
         def decode(white: Tensor) -> dict[str, Tensor]:
-            theta, kappa = latents(white)
-            return {self.prior.name: theta, "kappa": kappa.unsqueeze(-3)}
+            theta, box = latents(white)
+            return {self.prior.name: theta, "kappa": cut(box, self.size)}
 
         return LogDensity(sum(split), log_prob, decode)
 
-    def _in_blocks(self, work: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
-        """`work` on a few maps at once.
-
-        A lone map is worked on beside a copy of itself: the Fourier transform of one map is rounded
-        otherwise than that of several, and a draw shall be the same alone and in any batch.
-        """
-        rows = max(2, _BLOCK // self.size**2)
-        blocks = zip(first.split(rows), second.split(rows), strict=True)
-        return torch.cat([work(_paired(a), _paired(b))[: len(a)] for a, b in blocks])
+    # --- inside -----------------------------------------------------------------------------
 
     def _engine(self, dtype: torch.dtype, device: torch.device) -> _Engine:
         key = (dtype, device)
         if key not in self._engines:
             self._engines[key] = _Engine(
-                Emulator(self._table, device),
-                LogNormalField(self._pixels, self._table.ell, dtype, device),
-                KaiserSquires(self.size, dtype, device),
-                self._fixed_shift,
+                self._parameters,
+                self._theory(device),
+                LogNormalField(
+                    self._pixels, ELL, self.bins, dtype, device, decorrelation=self._options.decorrelation
+                ),
+                KaiserSquires(self.box, dtype, device),
+                self.survey.to(dtype, device),
+                self.size,
             )
         return self._engines[key]
 
-    def _check_modes(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Look for negative modes over the prior once, so that a long run cannot meet one."""
-        grid = product(*(np.linspace(low, high, 3).tolist() for low, high in ranges.values()))
-        self._engine(torch.float64, torch.device("cpu")).gaussian(
-            torch.tensor(list(grid), dtype=torch.float64)
+    def _theory(self, device: torch.device) -> Spectra:
+        """One for both precisions: the spectra are float64."""
+        for (_, known), engine in self._engines.items():
+            if known == device:
+                return engine.spectra
+        limber = Limber(self._sources, device)
+        shift = _shift(self._options, limber, self._sources)
+        return fastest(DirectSpectra(self._parameters, limber, shift, Emulator(device=device)))
+
+    def _inversion(self, dtype: torch.dtype, device: torch.device) -> dict[str, _Inversion]:
+        key = (dtype, device)
+        if key not in self._inversions:
+            ks = MaskedKaiserSquires(self.survey.mask, self._options.padding, dtype, device)
+            self._inversions[key] = {"kappa_ks": ks.convergence}
+            if self._options.wiener:
+                weight = self.survey.weight
+                wiener = WienerFilter(self._typical_power(), weight, dtype=dtype, device=device)
+                self._inversions[key]["kappa_wiener"] = wiener.convergence
+        return self._inversions[key]
+
+    def _typical_power(self) -> Tensor:
+        """rfft2 of the correlation functions at the prior's median, (pairs, M, M/2+1), float64."""
+        median = self.prior.from_white(torch.zeros(len(self.prior.laws), dtype=torch.float64))
+        matrix = torch.from_numpy(power_matrix(self._pixels, ELL))
+        power = self.spectra(median)[0] @ matrix.T
+        index = torch.from_numpy(self._pixels.lag_index[:, : self.box // 2 + 1])
+        return power[:, index] * (self._pixels.size / self._pixels.extent) ** 2
+
+    def _check_modes(self) -> None:
+        """Look for negative modes at the prior's edge once, so that a long run cannot meet one."""
+        dimension = len(self.prior.laws)
+        directions = ndtri(
+            torch.from_numpy(qmc.Sobol(dimension, rng=np.random.default_rng(0)).random(_SCAN * 4 // 3))
         )
+        if dimension <= _CORNERS:
+            signs = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+            corners = torch.cartesian_prod(*[signs] * dimension).reshape(-1, dimension)
+            directions = torch.cat([corners, directions])
+        white = _EDGE * directions / directions.norm(dim=1, keepdim=True)
+        theta = self.prior.from_white(white)
+        engine = self._engine(torch.float32, torch.device("cpu"))
+        for part in theta.split(block_rows(self.box, self.bins)):
+            engine.checked(part)
 
     def _checked(self, observation: Values) -> Tensor:
         """The observed shear in float64."""
         shear = torch.as_tensor(observation["shear"]).double()
-        expected = (2, self.size, self.size)
+        expected = (2 * self.bins, self.size, self.size)
         if tuple(shear.shape[1:]) != expected or not bool(torch.isfinite(shear).all()):
             raise ObservationError(
                 "The observed shear does not fit the simulator.",
@@ -275,48 +294,46 @@ class LogNormal(Simulator):
         return shear
 
 
-def _paired(rows: Tensor) -> Tensor:
-    """The rows (B, ...), a single one twice."""
-    return rows if len(rows) > 1 else torch.cat([rows, rows])
+_Inversion = Callable[[Tensor], Tensor]
 
 
-def _refuse_negative_modes(power: Tensor, theta: Tensor) -> None:
+def _noise_seeds(seeds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Seeds of the shape noise, so that it is not the white field of the same draw."""
+    return np.array([derive_seed(int(seed), "shape noise") for seed in seeds], dtype=np.int64)
+
+
+def _per_bin(given: float | tuple[float, ...], bins: int, *, split: bool = False) -> tuple[float, ...]:
+    """One number a bin; of a single one each bin has its share or all of it."""
+    if isinstance(given, tuple):
+        return given if len(given) > 1 else given * bins
+    return (given / bins if split else given,) * bins
+
+
+def _shift(options: LogNormalOptions, limber: Limber, found: Sources) -> Shift:
+    """The rule that the options choose."""
+    device = limber.z.device
+    if options.shift == "hilbert2011":
+        return Hilbert2011(limber)
+    if options.shift == "tree-level":
+        return TreeLevel(limber, disc_of_pixel(math.radians(options.extent) / options.size))
+    values = options.shift if isinstance(options.shift, tuple) else (float(options.shift),) * found.bins
+    return Fixed(values, found.bins, device)
+
+
+def _refuse_negative_modes(lowest: Tensor, theta: Tensor, names: list[str]) -> None:
     """A field with negative power does not exist; taking its modulus would change the spectrum."""
-    lowest = power.detach().amin((-2, -1))
-    if bool((lowest >= 0).all()):
+    lowest = lowest.detach().reshape(-1)
+    if bool((lowest > 0).all()):
         return
-    worst = int(lowest.argmin())
+    worst = int(lowest.nan_to_num(nan=-math.inf).argmin())
     values = theta.detach().reshape(-1, theta.shape[-1])[worst].tolist()
     raise SimulationError(
-        "No log-normal field has this spectrum: a mode of its Gaussian field has negative power.",
-        where=", ".join(f"{name}={value:.6g}" for name, value in zip(BOX, values, strict=True)),
-        expected="non-negative power in every mode",
-        got=f"{float(lowest.reshape(-1)[worst]):.3g}",
-        fix="raise `shift`, widen the pixels or narrow the prior",
+        "No log-normal field has these spectra: a mode of its Gaussian fields has negative power.",
+        where=", ".join(f"{name}={value:.6g}" for name, value in zip(names, values, strict=True)),
+        expected="positive power of all bins and of their combinations in every mode",
+        got=f"{float(lowest[worst]):.3g} of the mean power",
+        fix="raise `decorrelation` where bins overlap, raise `shift`, widen the pixels or narrow the prior",
     )
-
-
-def _check_prior(ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a range that is empty or leaves the emulator's box."""
-    box = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in BOX.items())
-    for name, (low, high) in ranges.items():
-        faults = [
-            f"{side} bound {value:g} of {name} {how} {limit:g}"
-            for side, value, how, limit, wrong in (
-                ("lower", low, "is below", BOX[name][0], low < BOX[name][0]),
-                ("upper", high, "is above", BOX[name][1], high > BOX[name][1]),
-                ("lower", low, "is not below the upper bound", high, low >= high),
-            )
-            if wrong
-        ]
-        if faults:
-            raise OptionError(
-                f"The prior of {name} leaves the cosmologies that the spectrum emulator covers, or is empty.",
-                where=f"simulator.{name.lower()}",
-                expected=f"a range inside the box {box}",
-                got="; ".join(faults),
-                fix=f"choose bounds of {name} between {BOX[name][0]:g} and {BOX[name][1]:g}",
-            )
 
 
 def _check_pixels(options: LogNormalOptions) -> None:

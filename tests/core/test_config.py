@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sbikit import config
-from sbikit.config import Overrides, RunConfig, load_config, read_config
+from sbikit.config import Overrides, RunConfig, load_config, presets, read_config
 from sbikit.config_text import render
 from sbikit.errors import OptionError, PluginError, SbikitError
 
@@ -211,4 +211,13 @@ def test_a_union_is_named_as_the_user_wrote_it() -> None:
     with pytest.raises(OptionError) as caught:
         load_config(overrides=Overrides(assignments=("simulator.shift=foo",)))
     assert caught.value.where == "--set simulator.shift=foo (simulator.shift)"
-    assert caught.value.expected == "hilbert2011 or a number, at least 0.001, at most 1"
+    number = "a number, at least 0.0001, at most 1"
+    assert caught.value.expected == f"one of hilbert2011, tree-level or {number} or a list, each {number}"
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_a_rendered_preset_is_read_back_the_same(preset: str, tmp_path: Path) -> None:
+    config = load_config(preset)
+    file = tmp_path / "run.yaml"
+    file.write_text(render(config))
+    assert read_config(file) == config

@@ -17,7 +17,8 @@ from sbikit.metrics import read_metrics, report_from_dict, report_to_dict, write
 from sbikit.notation import latex_to_html
 from sbikit.report import page_content, read_run, render, write_report
 from sbikit.report_judged import calibration
-from sbikit.report_parts import plus_minus
+from sbikit.report_parts import metric_variable, plus_minus
+from sbikit.variables import Field, Spec, Vector
 
 
 class Text(HTMLParser):
@@ -377,3 +378,11 @@ def test_a_training_on_one_set_of_simulations_is_shown_by_steps(tmp_path):
         log.writelines(f'{{"step": {k}, "loss": {3 - k}, "simulations": {500 * k}}}\n' for k in (1, 2))
     _, page, _ = sections(tmp_path)
     assert "Loss against training simulations seen" in page.text
+
+
+def test_a_long_parameter_vector_is_cut_short_in_tables():
+    long = Vector("theta", tuple(f"p{i}" for i in range(14)))
+    short = Vector("phi", ("a", "b"))
+    spec = Spec((long, short), (Field("x", (4, 4)),))
+    assert metric_variable("theta", spec) == "p0, p1, … (14)"
+    assert metric_variable("phi", spec) == "a, b"

@@ -1,4 +1,4 @@
-"""The emulator against CAMB at cosmologies it was not fitted to.
+"""The emulator against CAMB at cosmologies it was not fitted to, and how its table is kept.
 
 `tests/reference/lognormal_held_out.npz` was made by
 `python -m sbikit_lognormal.emulator held-out tests/reference/lognormal_held_out.npz`.
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,98 +17,169 @@ import torch
 from numpy.typing import NDArray
 
 import sbikit_lognormal.emulator as emulator_module
-from sbikit import CheckpointError, SimulationError
+from sbikit import CheckpointError
+from sbikit_lognormal.design import COVERED, HELD_OUT_RADIUS, LOG_T_AGN, RADIUS, design, held_out
 from sbikit_lognormal.emulator import (
-    SHIPPED,
+    PAPER_SOURCES,
+    TABLE,
     Emulator,
+    Grids,
     Table,
-    chebyshev,
-    find_table,
-    pack,
-    sobol_points,
+    fit_table,
+    inputs,
+    quadratic,
+    shipped_table,
 )
-from sbikit_lognormal.runs import from_unit
-from sbikit_lognormal.spectra import ELL, Setting, shift
+from sbikit_lognormal.limber import ELL, Limber, Z
+from sbikit_lognormal.matter import matter_power
+from sbikit_lognormal.parameters import LEAST_OMEGA_C
+from sbikit_lognormal.runs import run_all
 
 HELD_OUT = Path(__file__).parents[1] / "reference" / "lognormal_held_out.npz"
-TABLE = SHIPPED / f"{Setting().digest}.npz"
+FIDUCIAL = torch.tensor([0.2664, 0.0492, 0.831, 0.6727, 0.9645, -1.0], dtype=torch.float64)
 
 
-def held_out_errors() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Cosmologies, relative errors of C(ell) for 20 <= ell <= 6000 and of the shift."""
+def held_out_errors(feedback: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (n, 7) and relative errors (n, pairs, n_ell) of the paper's five bins, 20 <= ell <= 6000."""
+    judged = (ELL >= 20) & (ELL <= 6000)
     with np.load(HELD_OUT, allow_pickle=False) as file:
-        spectra, shifts = Emulator(find_table(Setting()))(torch.from_numpy(file["cosmologies"]))
-        errors = np.abs(spectra.numpy() / file["spectra"] - 1)[:, 0, 0]
-        np.testing.assert_array_equal(file["ell"], ELL)
-        return (
-            file["cosmologies"],
-            errors[:, (ELL >= 20) & (ELL <= 6000)],
-            np.abs(shifts.numpy() / file["shifts"] - 1)[:, 0],
-        )
+        points, truth = file["points"], file["feedback" if feedback else "dark_matter"]
+        np.testing.assert_allclose(file["ell"], ELL[judged], rtol=1e-12)
+    cosmology, log_t_agn = torch.from_numpy(points[:, :6].copy()), torch.from_numpy(points[:, 6].copy())
+    emulator = Emulator()
+    power = emulator.nonlinear(cosmology)
+    if feedback:
+        power = power + emulator.feedback(cosmology, log_t_agn)
+    spectra = Limber(PAPER_SOURCES)(cosmology, power).numpy()[..., judged]
+    return points, np.abs(spectra / truth - 1)
 
 
-def test_held_out_cosmologies() -> None:
-    cosmologies, errors, shift_errors = held_out_errors()
-    assert np.median(errors) < 5e-4
-    assert errors.max() < 0.015
-    assert shift_errors.max() < 2e-3
-    in_prior = ((cosmologies > [0.17, 0.6, -1.8]) & (cosmologies < [0.47, 1.0, -0.45])).all(1)
-    assert in_prior.sum() >= 10
-    assert errors[in_prior].max() < 3e-3
+@pytest.mark.parametrize("feedback", [False, True])
+def test_held_out_cosmologies(feedback: bool) -> None:
+    points, errors = held_out_errors(feedback)
+    usual = (np.arange(len(points)) < 240) & (points[:, 0] > LEAST_OMEGA_C)
+    assert usual.sum() > 200
+    assert np.median(errors[usual]) < 5e-4
+    assert np.quantile(errors[usual], 0.99) < 5e-3
+    # The quick preset's cosmologies, other parameters near their means.
+    omega_m, s8 = points[:, 0] + points[:, 1], points[:, 2] * np.sqrt((points[:, 0] + points[:, 1]) / 0.3)
+    inner = usual & (omega_m > 0.17) & (omega_m < 0.47) & (s8 > 0.6) & (s8 < 1.0)
+    assert inner.sum() > 60
+    assert errors[inner].max() < 0.01
 
 
 def test_gradient_agrees_with_a_finite_difference() -> None:
-    emulator = Emulator(find_table(Setting()))
+    emulator = Emulator()
 
-    def value(theta: torch.Tensor) -> torch.Tensor:
-        spectra, shifts = emulator(theta)
-        return torch.cat([spectra.flatten(1).log(), shifts.log()], dim=1)
+    def value(x: torch.Tensor) -> torch.Tensor:
+        cosmology, log_t_agn = x[..., :6], x[..., 6]
+        power = torch.stack(
+            [
+                emulator.nonlinear(cosmology),
+                emulator.linear(cosmology),
+                emulator.feedback(cosmology, log_t_agn),
+            ]
+        )
+        return power[..., ::11, ::9]
 
-    theta = torch.tensor([[0.3, 0.8, -1.0], [0.2, 0.95, -0.5]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(value, (theta,), eps=1e-6, atol=1e-6, rtol=1e-5)
+    first = torch.cat([FIDUCIAL, torch.tensor([7.8], dtype=torch.float64)])
+    second = torch.tensor([0.15, 0.055, 1.0, 0.6, 0.85, -0.5, 8.2], dtype=torch.float64)
+    x = torch.stack([first, second])
+    gradient = torch.autograd.functional.jacobian(value, x)
+    spread = (0.2, 0.006, 0.14, 0.063, 0.08, 0.9, 0.3)
+    for row in range(2):
+        for column in range(7):
+            step = torch.zeros_like(x)
+            step[row, column] = h = 0.02 * spread[column]
+            far_below, below, above, far_above = (value(x + m * step) for m in (-2, -1, 1, 2))
+            difference = (8 * (above - below) - (far_above - far_below)) / (12 * h)
+            a, b = gradient[..., row, column] * spread[column], difference * spread[column]
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-4)
 
 
-def test_polynomials_are_those_of_numpy() -> None:
-    unit = np.random.default_rng(1).random((4, 3))
-    features = chebyshev(torch.from_numpy(from_unit(unit))).numpy()
-    assert features.shape == (4, 56)
-    vander = np.polynomial.chebyshev.chebvander3d(*(2 * unit - 1).T, [5, 5, 5]).reshape(4, 6, 6, 6)
-    expected = [vander[:, a, b, c] for a in range(6) for b in range(6) for c in range(6) if a + b + c <= 5]
-    np.testing.assert_allclose(features, np.stack(expected, 1), atol=1e-12)
+def test_design_fills_the_ball_and_its_beginning_is_a_design() -> None:
+    points = design(256, 5)
+    np.testing.assert_array_equal(points[:100], design(100, 5))
+    white = COVERED.to_white(torch.from_numpy(points[:, :6])).numpy()
+    radius = np.linalg.norm(white, axis=1)
+    assert radius.max() <= RADIUS * (1 + 1e-6)
+    assert (radius > 4).mean() == pytest.approx(0.5 * (1 - (4 / RADIUS) ** 6) + 0.007, abs=0.03)
+    assert abs(white.mean(0)).max() < 0.3
+    assert points[:, 6].min() > LOG_T_AGN[0]
+    assert points[:, 6].max() < LOG_T_AGN[1]
 
 
-def test_two_bins_are_emulated_with_their_correlation() -> None:
-    theta = from_unit(sobol_points(64, 3))
-    tilt = np.log(theta @ [[1.0, 2.0], [1.0, 2.0], [0.1, -0.1]] + 3.0)
-    auto = np.exp(tilt[:, :, None] - 0.1 * np.log(ELL))
-    cross = 0.9 * np.sqrt(auto[:, 0] * auto[:, 1])
-    spectra = np.stack([np.stack([auto[:, 0], cross], 1), np.stack([cross, auto[:, 1]], 1)], 1)
-    shifts = np.exp(tilt)
-    coefficients = np.linalg.lstsq(
-        chebyshev(torch.from_numpy(theta)).numpy(), pack(spectra, shifts), rcond=None
-    )[0]
-    emulator = Emulator(Table(Setting(bins=2), ELL, coefficients, {}))
-    emulated, emulated_shift = emulator(torch.from_numpy(theta))
-    np.testing.assert_allclose(emulated.numpy(), spectra, rtol=1e-4)
-    np.testing.assert_allclose(emulated_shift.numpy(), shifts, rtol=1e-4)
+def test_held_out_points_are_not_those_of_the_design() -> None:
+    points = held_out(7)
+    assert points.shape == (400, 7)
+    white = COVERED.to_white(torch.from_numpy(points[:, :6])).numpy()
+    assert np.linalg.norm(white[240:], axis=1).max() <= HELD_OUT_RADIUS * (1 + 1e-6)
+    assert np.linalg.norm(white[:240], axis=1).mean() == pytest.approx(2.35, abs=0.15)
+    distance = np.linalg.norm(points[:, None] - design(512, 20261122)[None], axis=2)
+    assert distance.min() > 1e-3
+
+
+def toy_grids(count: int, seed: int) -> Grids:
+    """Grids whose logarithms are smooth functions of the inputs."""
+    points = design(count, seed)
+    x = inputs(torch.from_numpy(points[:, :6].copy())).numpy()
+    ell, z = np.log(ELL)[None, :], np.log1p(Z)[:, None]
+    shape = (len(Z), len(ELL))
+    rows = [
+        (
+            2 * r[2] - 0.1 * ell * (1 + 0.1 * r[4]) - z * np.exp(0.2 * r[0]),
+            2 * r[2] - 0.2 * ell * r[4] - z * np.exp(0.1 * r[0]),
+            -0.01 * (p[6] - 7) * ell * np.exp(r[1]) * np.ones(shape),
+        )
+        for r, p in zip(x, points, strict=True)
+    ]
+    columns = [np.stack([np.broadcast_to(row, shape).ravel() for row in c]) for c in zip(*rows, strict=True)]
+    return Grids(points, *columns)
+
+
+def test_smooth_functions_are_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulator_module, "_TUNED_ON", 100)
+    monkeypatch.setattr(emulator_module, "COMPONENTS", {"nonlinear": 9, "linear": 9, "feedback": 8})
+    table = fit_table(toy_grids(200, 3))
+    path = tmp_path / "table.npz"
+    table.save(path)
+    emulator = Emulator(Table.load(path))
+    fresh = toy_grids(40, 4)
+    usual = np.linalg.norm(COVERED.to_white(torch.from_numpy(fresh.points[:, :6])).numpy(), axis=1) < 3
+    cosmology = torch.from_numpy(fresh.points[:, :6].copy())
+    made = {
+        "nonlinear": emulator.nonlinear(cosmology),
+        "linear": emulator.linear(cosmology),
+        "feedback": emulator.feedback(cosmology, torch.from_numpy(fresh.points[:, 6].copy())),
+    }
+    for name, value in made.items():
+        expected = getattr(fresh, name).reshape(value.shape)
+        np.testing.assert_allclose(value.numpy()[usual], expected[usual], atol=0.01)
+        assert np.ptp(expected[usual], axis=0).max() > 0.1
+
+
+def test_quadratic_terms() -> None:
+    x = torch.tensor([2.0, 3.0])
+    assert quadratic(x).tolist() == [1, 2, 3, 4, 6, 9]
 
 
 def test_table_survives_a_round_trip(tmp_path: Path) -> None:
-    table = Table.load(TABLE)
+    table = shipped_table()
     assert table.provenance["command"] == "python -m sbikit_lognormal.emulator build"
     table.save(tmp_path / "copy.npz")
     again = Table.load(tmp_path / "copy.npz")
-    assert again.setting == Setting()
-    np.testing.assert_array_equal(again.coefficients, table.coefficients)
+    for name, fit in table.fits.items():
+        for ours, theirs in zip(fit, again.fits[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "format"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "format", "grid"])
 def test_damaged_table_is_refused(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.npz"
-    if damage == "format":
-        good = Table.load(TABLE)
-        monkeypatch.setattr(emulator_module, "_FORMAT", 99)
-        good.save(path)
+    if damage in {"format", "grid"}:
+        name, value = {"format": ("_FORMAT", 99), "grid": ("Z", Z + 0.01)}[damage]
+        monkeypatch.setattr(emulator_module, name, value)
+        shipped_table().save(path)
         monkeypatch.undo()
     else:
         content = TABLE.read_bytes()
@@ -116,39 +188,35 @@ def test_damaged_table_is_refused(tmp_path: Path, damage: str, monkeypatch: pyte
         Table.load(path)
 
 
-def test_another_distribution_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # CAMB's place is taken by a power law: what is tested is the building and keeping.
-    calls: list[int] = []
+def test_runs_are_kept_and_not_repeated(tmp_path: Path) -> None:
+    points = np.array([[*FIDUCIAL.tolist(), 7.8], [0.2, 0.05, 0.7, 0.7, 1.0, -0.8, 8.0]])
+    done: list[int] = []
+    files = run_all(points, tmp_path, processes=2, progress=done.append)
+    assert sum(done) == 2
+    grids = Grids.read(files)
+    direct = matter_power(points[1, :6].tolist(), 8.0)
+    np.testing.assert_allclose(grids.nonlinear[1], direct.nonlinear(ELL, Z).ravel(), rtol=1e-9)
+    np.testing.assert_allclose(grids.points, points, rtol=1e-12)
 
-    def power_laws(
-        setting: Setting, cosmologies: NDArray[np.float64], *_: object
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        calls.append(len(cosmologies))
-        c = cosmologies[:, 1, None] ** 2 * 1e-8 / ELL
-        return c[:, None, None], np.stack([shift(setting, om, w) for om, _, w in cosmologies])
+    stamps = {file: file.stat().st_mtime_ns for file in files}
+    files[1].unlink()
+    run_all(points, tmp_path, processes=1, progress=done.append)
+    assert files[0].stat().st_mtime_ns == stamps[files[0]]
+    np.testing.assert_allclose(Grids.read(files).nonlinear, grids.nonlinear, rtol=1e-6)
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(emulator_module, "_run", power_laws)
-    other = Setting(z0=0.15)
-    table = find_table(other)
-    assert find_table(other).coefficients.shape == table.coefficients.shape
-    assert calls == [180]
-    spectra, shifts = Emulator(table)(torch.tensor([0.3, 0.8, -1.0], dtype=torch.float64))
-    np.testing.assert_allclose(spectra[0, 0].numpy(), 0.64e-8 / ELL, rtol=1e-6)
-    np.testing.assert_allclose(shifts.numpy(), shift(other, 0.3, -1.0), rtol=1e-3)
-
-
-def test_failing_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("CAMB has no power")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(emulator_module, "run_all", fail)
-    with pytest.raises(SimulationError, match="could not be computed"):
-        find_table(Setting(z0=0.15))
+    with pytest.raises(RuntimeError, match="another design"):
+        run_all(points + 0.01, tmp_path, processes=1, progress=done.append)
+    known = json.loads((tmp_path / "points.json").read_text())
+    assert known == points.tolist()
 
 
-def test_shipped_table_needs_neither_camb_nor_glass() -> None:
+def test_failure_of_a_run_is_told(tmp_path: Path) -> None:
+    impossible = np.array([[-0.3, 0.05, 0.8, 0.7, 0.96, -1.0, 7.8]])
+    with pytest.raises(RuntimeError, match="a CAMB run failed"):
+        run_all(impossible, tmp_path, processes=1, progress=lambda _: None)
+
+
+def test_simulator_needs_neither_camb_nor_glass() -> None:
     code = (
         "import sys; from sbikit_lognormal.simulator import LogNormal; LogNormal();"
         "assert not {'camb', 'glass', 'healpy'} & set(sys.modules)"

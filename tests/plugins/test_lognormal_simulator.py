@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,15 +21,36 @@ from sbikit import (
     SupportsObserve,
     SupportsSummaries,
 )
+from sbikit.config import load_config
 from sbikit.seeds import draw_seeds, normals
-from sbikit_lognormal.emulator import Table
-from sbikit_lognormal.field import hartley
+from sbikit_lognormal.limber import ELL
+from sbikit_lognormal.parameters import Parameters
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
-from sbikit_lognormal.spectra import ELL
+from sbikit_lognormal.theory import DirectSpectra, PolynomialSpectra, Spectra, fastest
+
+TWO_BINS: dict[str, Any] = {"size": 8, "extent": 5.0, "sources": {"bins": 2}}
+NUISANCES: dict[str, Any] = {
+    **TWO_BINS,
+    "prior": "wcdm",
+    "a_ia": {"uniform": [-3.0, 3.0]},
+    "eta_ia": {"normal": [0.0, 1.0]},
+    "baryons": {"uniform": [7.6, 8.3]},
+    "photo_z_shift": {"normal": [0.0, 0.02]},
+    "shear_bias": [{"normal": [0.0, 0.02]}, 0.01],
+}
+SURVEY: dict[str, Any] = {
+    "mask": {"density": 8.0, "radius": 4.0, "edge": 10.0},
+    "depth": {"scatter": 0.3, "scale": 60.0},
+}
+
+
+def made(**options: Any) -> LogNormal:
+    """A simulator of options as a configuration file has them."""
+    return LogNormal(LogNormalOptions.model_validate_json(json.dumps(options)))
 
 
 def small() -> LogNormal:
-    return LogNormal(LogNormalOptions(size=8, extent=5.0))
+    return made(size=8, extent=5.0)
 
 
 def draws(simulator: LogNormal, count: int) -> tuple[dict[str, Tensor], np.ndarray]:
@@ -36,89 +59,206 @@ def draws(simulator: LogNormal, count: int) -> tuple[dict[str, Tensor], np.ndarr
     return simulator.prior.sample(draw_seeds(3, "parameters", 0, count)), seeds
 
 
+def white_truth(simulator: LogNormal, theta: Tensor, seeds: np.ndarray) -> Tensor:
+    """White coordinates of simulated draws."""
+    maps = normals(seeds, (simulator.bins, simulator.box, simulator.box)).double().flatten(1)
+    return torch.cat([simulator.prior.to_white(theta.double()), maps], dim=1)
+
+
 def test_spec_and_capabilities() -> None:
-    simulator = LogNormal()
+    simulator = made(sources={"bins": 3})
     assert [v.name for v in simulator.spec.latents] == ["theta", "kappa"]
     assert [v.name for v in simulator.spec.observables] == ["shear"]
-    assert simulator.spec["kappa"].shape == (1, 32, 32)
-    assert simulator.spec["shear"].shape == (2, 32, 32)
+    assert simulator.spec["kappa"].shape == (3, 32, 32)
+    assert simulator.spec["shear"].shape == (6, 32, 32)
     for capability in (SupportsFloor, SupportsLogDensity, SupportsObserve, SupportsSummaries):
         assert isinstance(simulator, capability)
 
 
-@pytest.mark.parametrize("size", [16, 32])
-def test_draw_is_the_same_alone_and_in_any_batch(size: int) -> None:
-    simulator = LogNormal(LogNormalOptions(size=size))
-    theta, seeds = draws(simulator, 300)
+def test_noise_alone_cannot_be_drawn_where_the_map_does_not_fix_the_shear() -> None:
+    assert not isinstance(made(padding=2), SupportsObserve)
+    assert not isinstance(made(**NUISANCES), SupportsObserve)
+    assert isinstance(made(shear_bias=0.02), SupportsObserve)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 16},
+        {"size": 32, **SURVEY},
+        {**NUISANCES, "size": 16, "padding": 2},
+        {"size": 64, "extent": 5.0, "prior": "wcdm", "sources": {"bins": 5}, "shift": "tree-level"},
+    ],
+)
+def test_draw_is_the_same_alone_and_in_any_batch(options: dict[str, Any]) -> None:
+    simulator = made(**options)
+    theta, seeds = draws(simulator, 150)
     together = simulator.simulate(theta, seeds=seeds)
-    for rows in (slice(7, 8), slice(7, 9), slice(299, 300), slice(100, 230)):
+    for rows in (slice(7, 8), slice(7, 9), slice(149, 150), slice(33, 101)):
         alone = simulator.simulate({"theta": theta["theta"][rows]}, seeds=seeds[rows])
         for name, value in together.items():
             assert torch.equal(alone[name], value[rows])
     assert not torch.equal(together["kappa"][0], together["kappa"][1])
 
 
-def test_noise_alone() -> None:
-    simulator = LogNormal()
+@pytest.mark.parametrize("options", [{}, {"sources": {"bins": 2}, "shear_bias": [0.05, -0.05], **SURVEY}])
+def test_noise_alone(options: dict[str, Any]) -> None:
+    simulator = made(**options)
     theta, seeds = draws(simulator, 200)
     outputs = simulator.simulate(theta, seeds=seeds)
     again = simulator.observe({"kappa": outputs["kappa"]}, seeds=seeds)
     assert torch.equal(again["shear"], outputs["shear"])
-    clean = simulator.shear(outputs["kappa"], torch.zeros_like(outputs["shear"]))
-    noise = (outputs["shear"] - clean) / simulator.noise
+    other = simulator.observe({"kappa": outputs["kappa"]}, seeds=seeds + 1)
+    noise = (outputs["shear"] - other["shear"]).unflatten(1, (simulator.bins, 2)) / math.sqrt(2)
+    noise = noise[..., simulator.survey.mask] / simulator.survey.noise[:, None, simulator.survey.mask]
     n = noise.numel()
     assert abs(float(noise.mean())) < 4 / math.sqrt(n)
     assert abs(float(noise.square().mean()) - 1) < 4 * math.sqrt(2 / n)
-    # The noise of a seed is not the white field of that seed.
-    white = normals(seeds, (32, 32))
-    assert abs(float((noise[:, 0] * white).mean())) < 4 / math.sqrt(white.numel())
 
 
-def test_kaiser_squires_summary_of_clean_shear_is_the_map() -> None:
-    simulator = LogNormal()
-    theta, seeds = draws(simulator, 3)
+def test_noise_of_a_seed_is_not_its_white_field() -> None:
+    simulator = made()
+    theta, seeds = draws(simulator, 200)
     kappa = simulator.simulate(theta, seeds=seeds)["kappa"]
-    clean = simulator.shear(kappa, torch.zeros(3, 2, 32, 32))
-    summary = simulator.summaries({"shear": clean[None]})["kappa_ks"]
-    assert summary.shape == (1, 3, 1, 32, 32)
-    torch.testing.assert_close(summary[0], kappa - kappa.mean((-2, -1), keepdim=True), rtol=0, atol=1e-7)
+    noise = simulator.observe({"kappa": 0 * kappa}, seeds=seeds)["shear"][:, 0] / simulator.survey.noise[0]
+    white = normals(seeds, (32, 32))
+    assert abs(float((noise * white).mean())) < 4 / math.sqrt(white.numel())
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.01)
 
 
-def test_floor_bounds_every_map_and_depends_on_the_cosmology() -> None:
-    simulator = LogNormal()
-    theta, seeds = draws(simulator, 500)
+def test_noise_of_the_paper() -> None:
+    paper = made(size=128, extent=5.0, prior="wcdm", sources={"bins": 5})
+    expected = torch.full((5, 128, 128), 0.0477, dtype=torch.float64)
+    torch.testing.assert_close(paper.survey.noise, expected, rtol=2e-3, atol=0)
+
+
+def test_masked_pixels_hold_nothing() -> None:
+    simulator = made(**SURVEY)
+    theta, seeds = draws(simulator, 4)
+    shear = simulator.simulate(theta, seeds=seeds)["shear"]
+    hidden = ~simulator.survey.mask
+    assert 0.05 < float(hidden.double().mean()) < 0.7
+    assert not bool(shear[..., hidden].any())
+    assert bool((shear[..., ~hidden] != 0).all())
+
+
+def test_summaries_of_a_good_survey_are_the_map() -> None:
+    simulator = made(n_gal=1e5, wiener=True, sources={"bins": 2})
+    theta, seeds = draws(simulator, 3)
+    outputs = simulator.simulate(theta, seeds=seeds)
+    summaries = simulator.summaries({"shear": outputs["shear"][None]})
+    kappa = outputs["kappa"] - outputs["kappa"].mean((-2, -1), keepdim=True)
+    assert set(summaries) == {"kappa_ks", "kappa_wiener"}
+    for summary in summaries.values():
+        assert summary.shape == (1, 3, 2, 32, 32)
+        error = (summary[0] - kappa).std((-2, -1)) / kappa.std((-2, -1))
+        assert float(error.max()) < 0.08
+
+
+def test_wiener_map_is_nearer_than_kaiser_squires() -> None:
+    simulator = made(wiener=True, size=64, extent=5.0, **SURVEY)
+    theta, seeds = draws(simulator, 40)
+    outputs = simulator.simulate(theta, seeds=seeds)
+    errors = {
+        name: float((summary - outputs["kappa"]).square().mean())
+        for name, summary in simulator.summaries({"shear": outputs["shear"]}).items()
+    }
+    assert errors["kappa_wiener"] < 0.8 * errors["kappa_ks"]
+    assert errors["kappa_wiener"] < float(outputs["kappa"].square().mean())
+
+
+@pytest.mark.parametrize("shift", ["hilbert2011", "tree-level"])
+def test_floor_bounds_every_map_and_depends_on_the_cosmology(shift: str) -> None:
+    simulator = made(shift=shift, sources={"bins": 2})
+    theta, seeds = draws(simulator, 300)
     lowest = simulator.simulate(theta, seeds=seeds)["kappa"].amin((-2, -1))
     floor = simulator.floor(theta)["kappa"]
-    assert floor.shape == (500, 1)
+    assert floor.shape == (300, 2)
     assert bool((lowest > floor).all())
-    assert float(floor.std() / floor.mean().abs()) > 0.05
-    fixed = LogNormal(LogNormalOptions(shift=0.03)).floor(theta)["kappa"]
-    torch.testing.assert_close(fixed, torch.full((500, 1), -0.03))
+    assert bool((floor.std(0) / floor.mean(0).abs() > 0.05).all())
 
 
-def test_log_density_gradient_agrees_with_finite_differences() -> None:
-    simulator = small()
-    theta, seeds = draws(simulator, 2)
+def test_fixed_shifts() -> None:
+    simulator = made(shift=[0.03, 0.05], sources={"bins": 2})
+    theta, _ = draws(simulator, 5)
+    torch.testing.assert_close(simulator.floor(theta)["kappa"], -torch.tensor([0.03, 0.05]).expand(5, 2))
+
+
+def test_padded_patch_is_not_periodic() -> None:
+    """Across opposite edges a periodic map is smooth, a cut-out is not."""
+    jumps = []
+    for padding in (1, 2):
+        simulator = made(padding=padding)
+        theta, seeds = draws(simulator, 100)
+        kappa = simulator.simulate(theta, seeds=seeds)["kappa"]
+        across = (kappa[..., 0] - kappa[..., -1]).square().mean()
+        inside = (kappa[..., 1:] - kappa[..., :-1]).square().mean()
+        jumps.append(float(across / inside))
+    assert jumps[0] == pytest.approx(1.0, abs=0.1)
+    assert jumps[1] > 1.5
+
+
+def test_baryons_and_alignments_change_the_map_and_not_its_seed() -> None:
+    plain, feedback, aligned = made(), made(baryons=8.3), made(a_ia=3.0)
+    theta, seeds = draws(plain, 50)
+    maps = [one.simulate(theta, seeds=seeds)["kappa"] for one in (plain, feedback, aligned)]
+    for other in maps[1:]:
+        correlation = torch.corrcoef(torch.stack([maps[0].flatten(), other.flatten()]))[0, 1]
+        assert 0.99 < float(correlation) < 0.999999
+    # Galaxies point at matter, so that alignment takes power away; feedback does so at small scales.
+    assert float(maps[2].var()) < 0.98 * float(maps[0].var())
+    assert float(maps[1].var()) < 0.995 * float(maps[0].var())
+
+
+def test_bias_scales_the_shear() -> None:
+    plain, biased = made(n_gal=1e6), made(n_gal=1e6, shear_bias=0.1)
+    theta, seeds = draws(plain, 3)
+    one, other = (s.simulate(theta, seeds=seeds)["shear"] for s in (plain, biased))
+    torch.testing.assert_close(other, 1.1 * one, rtol=0, atol=5e-5)
+
+
+DENSITIES = [{"size": 8, "extent": 5.0}, {**NUISANCES, "size": 8, "padding": 2}, {**TWO_BINS, **SURVEY}]
+
+
+@pytest.mark.parametrize("options", DENSITIES)
+def test_log_density_gradient_agrees_with_finite_differences(options: dict[str, Any]) -> None:
+    """Along random directions and every parameter, to 1e-6 of the gradient."""
+    simulator = made(**options)
+    theta, seeds = draws(simulator, 1)
     density = simulator.log_density(simulator.simulate(theta, seeds=seeds))
-    white = normals(draw_seeds(0, "white", 0, 2), (density.size,)).double()
-    assert torch.autograd.gradcheck(
-        density.log_prob, (white.requires_grad_(),), eps=1e-5, atol=1e-5, rtol=1e-5
-    )
+    white = normals(draw_seeds(0, "white", 0, 1), (density.size,)).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(density.log_prob(white).sum(), white)
+    some = normals(draw_seeds(0, "directions", 0, 12), (density.size,)).double()
+    directions = torch.cat([torch.eye(density.size, dtype=torch.float64)[: len(simulator.prior.laws)], some])
+    h = 1e-2
+    with torch.no_grad():
+        at = white + torch.tensor([-2.0, -1.0, 1.0, 2.0])[:, None, None, None] * h * directions[:, None]
+        far_below, below, above, far_above = density.log_prob(at)
+        difference = (8 * (above - below) - (far_above - far_below)) / (12 * h)
+    expected = directions @ gradient[0]
+    scale = directions.norm(dim=1) * gradient.norm()
+    assert float(((difference[:, 0] - expected).abs() / scale).max()) < 1e-6
+    assert float(gradient[0, : len(simulator.prior.laws)].abs().min()) > 1e-3
 
 
 def test_log_density_is_prior_and_gaussian_misfit() -> None:
-    simulator = small()
+    simulator = made(**NUISANCES, **SURVEY)
     theta, seeds = draws(simulator, 2)
     observation = simulator.simulate(theta, seeds=seeds)
     density = simulator.log_density(observation)
     white = normals(draw_seeds(0, "white", 0, 2), (density.size,)).double()
-    kappa = density.decode(white)["kappa"].float()
-    clean = simulator.shear(kappa, torch.zeros(2, 2, 8, 8)).double()
-    normal = torch.distributions.Normal(clean, simulator.noise)
-    expected = normal.log_prob(observation["shear"].double()).sum((1, 2, 3))
+    latents = density.decode(white)
+    bias = 1 + torch.stack([latents["theta"][:, -1], torch.full((2,), 0.01).double()], 1)
+    clean = simulator._engine(torch.float64, torch.device("cpu")).lensing.shear(latents["kappa"])
+    clean = clean * bias[:, :, None, None, None]
+    seen = simulator.survey.mask
+    noise = simulator.survey.noise[:, None, seen].expand(2, 2, 2, -1)
+    normal = torch.distributions.Normal(clean[..., seen], noise)
+    data = observation["shear"].double().unflatten(1, (2, 2))[..., seen]
+    expected = normal.log_prob(data).sum((1, 2, 3))
     expected = expected + torch.distributions.Normal(0.0, 1.0).log_prob(white).sum(1)
     actual = density.log_prob(white)
-    torch.testing.assert_close(actual[1] - actual[0], expected[1] - expected[0], rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(actual[1] - actual[0], expected[1] - expected[0], rtol=1e-8, atol=1e-6)
 
 
 def test_log_density_batches() -> None:
@@ -138,59 +278,120 @@ def test_log_density_batches() -> None:
         torch.testing.assert_close(alone.log_prob(white[1, 0, b : b + 1])[0], together[1, 0, b])
 
 
-def test_decode_gives_back_what_was_simulated() -> None:
-    simulator = small()
+@pytest.mark.parametrize("options", DENSITIES)
+def test_decode_gives_back_what_was_simulated(options: dict[str, Any]) -> None:
+    simulator = made(**options)
     theta, seeds = draws(simulator, 4)
     outputs = simulator.simulate(theta, seeds=seeds)
-    modes = hartley(normals(seeds, (8, 8)).double()).flatten(1)
-    white = torch.cat([simulator.prior.to_white(theta["theta"].double()), modes], dim=1)
+    white = white_truth(simulator, theta["theta"], seeds)
     latents = simulator.log_density(outputs).decode(white)
-    torch.testing.assert_close(latents["theta"].float(), theta["theta"])
-    torch.testing.assert_close(latents["kappa"].float(), outputs["kappa"], rtol=0, atol=1e-7)
+    torch.testing.assert_close(latents["theta"].float(), theta["theta"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(latents["kappa"].float(), outputs["kappa"], rtol=0, atol=3e-7)
 
 
-def test_truth_is_more_probable_than_another_cosmology_of_the_same_map_noise() -> None:
-    simulator = LogNormal()
+def test_truth_is_more_probable_than_another_map() -> None:
+    simulator = made()
     theta, seeds = draws(simulator, 20)
     outputs = simulator.simulate(theta, seeds=seeds)
     density = simulator.log_density(outputs)
-    modes = hartley(normals(seeds, (32, 32)).double()).flatten(1)
-    truth = torch.cat([simulator.prior.to_white(theta["theta"].double()), modes], dim=1)
-    other = torch.cat([truth[:, :3], modes.roll(1, 0)], dim=1)
+    truth = white_truth(simulator, theta["theta"], seeds)
+    other = torch.cat([truth[:, :3], truth[:, 3:].roll(1, 0)], dim=1)
     assert bool((density.log_prob(truth) > density.log_prob(other)).all())
 
 
+def direct(simulator: LogNormal) -> tuple[DirectSpectra, Spectra]:
+    """The direct way to the spectra, and the one in use."""
+    used = simulator._engine(torch.float64, torch.device("cpu")).spectra
+    return (used if isinstance(used, DirectSpectra) else used.direct), used  # type: ignore[attr-defined]
+
+
+def test_polynomials_are_the_direct_way() -> None:
+    simulator = made(sources={"bins": 3})
+    slow, used = direct(simulator)
+    assert isinstance(used, PolynomialSpectra)
+    theta = draws(simulator, 64)[0]["theta"]
+    for ours, theirs in zip(used(theta), slow(theta), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=5e-4, atol=0)
+    gradient = torch.func.jacrev(lambda t: torch.log(used(t)[1]))(theta[0].double())
+    expected = torch.func.jacrev(lambda t: torch.log(slow(t)[1]))(theta[0].double())
+    torch.testing.assert_close(gradient, expected, rtol=1e-2, atol=1e-3)
+
+
+def test_polynomials_that_do_not_fit_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, _ = direct(made())
+    monkeypatch.setattr("sbikit_lognormal.theory._DEGREE", 2)
+    assert fastest(slow) is slow
+
+
+def test_six_parameters_take_the_direct_way() -> None:
+    simulator = made(prior="wcdm")
+    assert list(simulator.prior.laws) == ["omega_c", "omega_b", "sigma_8", "h", "n_s", "w_0"]
+    slow, used = direct(simulator)
+    assert slow is used
+
+
 @pytest.mark.parametrize(
-    ("options", "bound"),
+    ("options", "message", "got"),
     [
-        ({"omega_m": (0.10, 0.4)}, "lower bound 0.1 of Omega_m is below 0.15"),
-        ({"s8": (0.6, 1.2)}, "upper bound 1.2 of S8 is above 1.1"),
-        ({"w0": (-2.5, -0.2)}, "lower bound -2.5 of w0 is below -2; upper bound -0.2 of w0 is above -0.35"),
-        ({"w0": (-0.5, -0.9)}, "lower bound -0.5 of w0 is not below the upper bound -0.9"),
+        ({"s8": (0.6, 2.5)}, "emulator covers", "Omega_m=0.17, S8=2.5"),
+        ({"w0": (-2.5, -0.5)}, "emulator covers", "w0=-2.5"),
+        ({"w0": (-0.5, -0.9)}, "is empty", "-0.5 to -0.9"),
+        ({"prior": "wcdm", "s8": (0.6, 0.9)}, "the prior is wcdm", "s8 = (0.6, 0.9)"),
+        ({"eta_ia": 1.0}, "slope of intrinsic alignments", "eta_ia 1.0"),
+        ({"baryons": 9.0}, "log_T_AGN leave", "9 to 9"),
+        ({"photo_z_shift": 0.2}, "dz_1 leave", "0.2 to 0.2"),
+        ({"shear_bias": [0.01, 0.02]}, "as many values of shear_bias as bins", "2"),
+        ({"shift": [0.01, 0.02]}, "shifts do not fit", "0.01, 0.02"),
+        ({"sources": {"bins": 2}, "n_gal": [3.0, 4.0, 5.0]}, "galaxies of the source bins", "3.0, 4.0, 5.0"),
     ],
 )
-def test_prior_outside_the_box_is_refused(options: dict[str, tuple[float, float]], bound: str) -> None:
-    with pytest.raises(OptionError, match="emulator") as caught:
-        LogNormal(LogNormalOptions.model_validate(options))
-    assert caught.value.got == bound
-    assert "Omega_m 0.15 to 0.5, S8 0.5 to 1.1, w0 -2 to -0.35" in caught.value.expected
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str, got: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        made(**options)
+    assert got in caught.value.got
 
 
 def test_too_small_pixels_are_refused() -> None:
     with pytest.raises(OptionError, match="pixels") as caught:
-        LogNormal(LogNormalOptions(size=256, extent=2.0))
+        made(size=256, extent=2.0)
     assert caught.value.got.startswith("0.469 arcmin")
 
 
 def test_negative_mode_is_refused_with_its_cosmology(monkeypatch: pytest.MonkeyPatch) -> None:
     # Power in a narrow ring of modes has a correlation function that falls below -lambda^2.
-    ring = np.log(1e-6 * np.exp(-(((ELL - 300.0) / 100.0) ** 2)) + 1e-14)
-    constant = np.concatenate([ring, np.log([0.01])])
-    coefficients = np.concatenate([constant[None], np.zeros((55, len(constant)))])
-    monkeypatch.setattr(simulator_module, "find_table", lambda setting: Table(setting, ELL, coefficients, {}))
+    ring = torch.from_numpy(1e-6 * np.exp(-(((ELL - 300.0) / 100.0) ** 2)) + 1e-14)
+
+    def rings(theta: Tensor) -> tuple[Tensor, Tensor]:
+        shape = theta.shape[:-1]
+        return ring.expand(*shape, 1, -1), torch.full((*shape, 1), 0.01, dtype=torch.float64)
+
+    monkeypatch.setattr(simulator_module, "fastest", lambda direct: rings)
     with pytest.raises(SimulationError, match="negative power") as caught:
-        LogNormal()
-    assert caught.value.where == "Omega_m=0.17, S8=0.6, w0=-1.8"
+        made()
+    assert "Omega_m=0.1" in caught.value.where
+
+
+@pytest.mark.parametrize("prior", ["s8", "wcdm"])
+@pytest.mark.parametrize("size", [32, 128])
+def test_no_negative_mode_far_beyond_the_prior_s_bulk(prior: str, size: int) -> None:
+    simulator = made(prior=prior, size=size, extent=5.0, sources={"bins": 3})
+    random = normals(draw_seeds(9, "scan", 0, 24), (len(simulator.prior.laws),)).double()
+    theta = simulator.prior.from_white(4.5 * random / random.norm(dim=1, keepdim=True))
+    gaussian = simulator._engine(torch.float64, torch.device("cpu")).gaussian(theta)
+    assert float(gaussian.lowest.min()) > 0
+
+
+def test_parameters_name_every_nuisance() -> None:
+    simulator = made(**NUISANCES)
+    names = list(simulator.prior.laws)
+    assert names[6:] == ["A_IA", "eta_IA", "log_T_AGN", "dz_1", "dz_2", "m_1"]
+    assert isinstance(simulator._parameters, Parameters)
+    theta = torch.arange(12, dtype=torch.float64)
+    assert simulator._parameters.cosmology(theta).tolist() == [0, 1, 2, 3, 4, 5]
+    torch.testing.assert_close(
+        simulator._parameters.shear_bias(theta), torch.tensor([11.0, 0.01], dtype=torch.float64)
+    )
+    assert simulator.prior.variable.latex[9] == r"\Delta z_{1}"
 
 
 def test_observation_that_does_not_fit_is_refused() -> None:
@@ -199,3 +400,28 @@ def test_observation_that_does_not_fit_is_refused() -> None:
         simulator.log_density({"shear": torch.zeros(1, 2, 16, 16)})
     with pytest.raises(ObservationError, match="does not fit"):
         simulator.log_density({"shear": torch.full((1, 2, 8, 8), math.nan)})
+
+
+@pytest.mark.parametrize(
+    ("preset", "bins", "size", "free"),
+    [("quick", 1, 32, 3), ("paper", 5, 128, 6), ("lsst-y1", 5, 64, 14), ("kids-like", 5, 64, 14)],
+)
+def test_presets_simulate(preset: str, bins: int, size: int, free: int) -> None:
+    simulator = made(**load_config(preset).simulator.options)
+    theta, seeds = draws(simulator, 2)
+    outputs = simulator.simulate(theta, seeds=seeds)
+    assert theta["theta"].shape == (2, free)
+    assert outputs["kappa"].shape == (2, bins, size, size)
+    assert bool(torch.isfinite(outputs["shear"]).all())
+    for summary in simulator.summaries({"shear": outputs["shear"]}).values():
+        assert summary.shape == outputs["kappa"].shape
+
+
+def test_decorrelation_lowers_the_correlation_of_two_bins_alone() -> None:
+    plain, less = made(sources={"bins": 2}), made(sources={"bins": 2}, decorrelation=0.1)
+    theta, seeds = draws(plain, 200)
+    one, other = (s.simulate(theta, seeds=seeds)["kappa"].double() for s in (plain, less))
+    variances = [maps.var((0, 2, 3)) for maps in (one, other)]
+    torch.testing.assert_close(variances[0], variances[1], rtol=0.03, atol=0)
+    products = [float((maps[:, 0] * maps[:, 1]).mean()) for maps in (one, other)]
+    assert 0.85 < products[1] / products[0] < 0.95

@@ -1,0 +1,149 @@
+"""Options of the `lognormal` simulator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+
+from sbikit import Law, Normal, Options, TruncatedNormal, Uniform
+from sbikit_lognormal.design import LOG_T_AGN
+from sbikit_lognormal.limber import MAX_PHOTO_Z_SHIFT
+from sbikit_lognormal.sources import SourceOptions
+from sbikit_lognormal.survey import DepthFile, MaskFile, StarMask, VaryingDepth
+
+
+class UniformLaw(Options):
+    """A parameter that is free, uniform between two values."""
+
+    uniform: tuple[float, float] = pydantic.Field(description="lowest and highest value")
+
+    @pydantic.model_validator(mode="after")
+    def _ascends(self) -> UniformLaw:
+        if not self.uniform[0] < self.uniform[1]:
+            raise ValueError("the lowest value must be below the highest")
+        return self
+
+    def law(self, low: float, high: float) -> Law:
+        """The law; `low` and `high` are checked elsewhere."""
+        del low, high
+        return Uniform(*self.uniform)
+
+    def reach(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        return self.uniform
+
+
+class NormalLaw(Options):
+    """A parameter that is free, normal; where values have limits, cut off there."""
+
+    normal: tuple[float, Annotated[float, pydantic.Field(gt=0.0)]] = pydantic.Field(
+        description="mean and standard deviation"
+    )
+
+    def law(self, low: float, high: float) -> Law:
+        """The law, cut to low..high where these are finite."""
+        if low == -float("inf") and high == float("inf"):
+            return Normal(*self.normal)
+        return TruncatedNormal(*self.normal, low, high)
+
+    def reach(self) -> tuple[float, float]:
+        """The mean, which has to lie within the limits."""
+        return self.normal[0], self.normal[0]
+
+
+Nuisance = float | UniformLaw | NormalLaw
+"""A value, or the law of a free parameter."""
+
+PerBin = Nuisance | tuple[Nuisance, ...]
+"""One for all bins, each with a parameter of its own, or one a bin."""
+
+Positive = Annotated[float, pydantic.Field(gt=0.0, le=1e6)]
+Dispersion = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
+Shift = Annotated[float, pydantic.Field(ge=1e-4, le=1.0)]
+
+_FREE = "a value, or a free parameter's {uniform: [low, high]} or {normal: [mean, sd]}"
+
+
+class LogNormalOptions(Options):
+    """Options of the `lognormal` simulator.
+
+    The prior `s8` is uniform and as wide as data alone decide; it leaves out values of S8 far from any
+    survey's. The prior `wcdm` is that of the JADE and sbi_lens benchmarks.
+    """
+
+    size: int = pydantic.Field(default=32, ge=8, le=256, multiple_of=2, description="pixels a side")
+    extent: float = pydantic.Field(default=10.0, ge=1.0, le=20.0, description="side of the patch in degrees")
+    padding: int = pydantic.Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="1: the patch is periodic; more: it is cut out of a periodic one so many times as wide",
+    )
+    prior: Literal["s8", "wcdm"] = pydantic.Field(
+        default="s8",
+        description="s8: Omega_m, S8 and w0, uniform; "
+        "wcdm: omega_c, omega_b, sigma_8, h, n_s and w_0, normal",
+    )
+    omega_m: tuple[float, float] = pydantic.Field(
+        default=(0.17, 0.47), description="range of the matter density Omega_m (prior s8)"
+    )
+    s8: tuple[float, float] = pydantic.Field(
+        default=(0.6, 1.0), description="range of S8 = sigma_8 (Omega_m / 0.3)^0.5 (prior s8)"
+    )
+    w0: tuple[float, float] = pydantic.Field(
+        default=(-1.8, -0.45), description="range of the equation of state w0 of dark energy (prior s8)"
+    )
+    sources: SourceOptions = pydantic.Field(
+        default=SourceOptions(), description="redshifts of the source galaxies, and their bins"
+    )
+    n_gal: Positive | tuple[Positive, ...] = pydantic.Field(
+        default=27.0,
+        description="source galaxies per square arcminute: of all bins together, split evenly, or one a bin",
+    )
+    sigma_e: Dispersion | tuple[Dispersion, ...] = pydantic.Field(
+        default=0.26, description="ellipticity dispersion a component, one for all bins or one a bin"
+    )
+    shift: Literal["hilbert2011", "tree-level"] | Shift | tuple[Shift, ...] = pydantic.Field(
+        default="hilbert2011",
+        description="depth lambda of the field's lower bound -lambda: the fit of Hilbert et al. 2011 to "
+        "ray-tracing, the tree-level skewness of the convergence, or fixed values",
+    )
+    decorrelation: float = pydantic.Field(
+        default=0.0,
+        ge=0.0,
+        le=0.1,
+        description="fraction by which the correlation of the Gaussian fields of two bins is lowered, so "
+        "that bins that overlap much can be log-normal together; each bin's own power stays",
+    )
+    mask: StarMask | MaskFile | None = pydantic.Field(
+        default=None, description="what hides galaxies: stars and an edge, or a file"
+    )
+    depth: VaryingDepth | DepthFile | None = pydantic.Field(
+        default=None, description="how the density of galaxies varies over the patch: at random, or a file"
+    )
+    a_ia: Nuisance = pydantic.Field(
+        default=0.0, description=f"amplitude A_IA of intrinsic alignments (NLA): {_FREE}"
+    )
+    eta_ia: Nuisance = pydantic.Field(
+        default=0.0, description=f"slope of their growth with redshift, about z = 0.62: {_FREE}"
+    )
+    shear_bias: PerBin = pydantic.Field(
+        default=0.0, description=f"multiplicative bias m of the shear, for all bins or a list: {_FREE}"
+    )
+    photo_z_shift: PerBin = pydantic.Field(
+        default=0.0,
+        description=f"shift of a bin's redshifts, at most {MAX_PHOTO_Z_SHIFT:g} either way, for all bins or "
+        f"a list: {_FREE}",
+    )
+    baryons: Nuisance | None = pydantic.Field(
+        default=None,
+        description="log10 of the temperature in K to which active galaxies heat gas (mead2020_feedback), "
+        f"{LOG_T_AGN[0]:g} to {LOG_T_AGN[1]:g}; null: dark matter alone. {_FREE[0].upper()}{_FREE[1:]}",
+    )
+    wiener: bool = pydantic.Field(
+        default=False, description="whether a Wiener map is a summary beside the Kaiser-Squires map"
+    )
+
+
+__all__ = ["LogNormalOptions", "NormalLaw", "Nuisance", "PerBin", "UniformLaw"]
