@@ -36,7 +36,6 @@ from sbikit_lognormal.survey import Survey, cut, make_survey
 from sbikit_lognormal.theory import DirectSpectra, Spectra, fastest
 
 _SMALLEST_PIXEL = 1.1  # arcmin: smaller ones see wave numbers that CAMB's table does not hold
-_ROWS = 16  # cosmologies worked on at once
 _EDGE = 4.0  # standard deviations from the prior's centre at which modes are looked at
 _SCAN = 192
 _CORNERS = 6  # parameters up to which the corners of the prior are looked at, too
@@ -132,7 +131,7 @@ class LogNormal(Simulator):
         theta = torch.as_tensor(parameters[self.prior.name])
         engine = self._engine(torch.float32, theta.device)
         noise_seeds = _noise_seeds(seeds)
-        spectra, shifts = in_blocks(lambda rows: engine.spectra(theta[rows]), len(theta), _ROWS)
+        spectra, shifts = in_blocks(lambda rows: engine.spectra(theta[rows]), len(theta), engine.spectra.rows)
 
         def maps(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             gaussian = engine.field.gaussian(spectra[rows], shifts[rows])

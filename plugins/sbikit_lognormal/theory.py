@@ -32,7 +32,13 @@ _MOST_PARAMETERS = 3
 
 
 class Spectra(Protocol):
-    """Spectra of the convergence and shifts of its log-normal field; differentiable, float64."""
+    """Spectra of the convergence and shifts of its log-normal field; differentiable, float64.
+
+    Attributes:
+        rows: parameter vectors that are best worked on at once.
+    """
+
+    rows: int
 
     def __call__(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """C_ij(ell) of shape (..., pairs, n_ell) and lambda_i of shape (..., bins).
@@ -52,6 +58,8 @@ class DirectSpectra:
         shift: lambda.
         emulator: the matter power.
     """
+
+    rows = 16
 
     def __init__(self, parameters: Parameters, limber: Limber, shift: Shift, emulator: Emulator) -> None:
         self.parameters, self.limber, self.shift, self.emulator = parameters, limber, shift, emulator
@@ -79,6 +87,8 @@ class PolynomialSpectra:
     Args:
         direct: what is fitted.
     """
+
+    rows = 64
 
     def __init__(self, direct: DirectSpectra) -> None:
         self.direct = direct
