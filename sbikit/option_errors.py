@@ -67,6 +67,8 @@ def describe(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return _describe_list(schema, definitions)
     words = [_TYPES.get(schema.get("type", ""), "a value")]
+    if schema.get("properties") and not schema.get("additionalProperties"):
+        words = ["a mapping of " + ", ".join(schema["properties"])]
     words += [f"{text} {_number(schema[key])}" for key, text in _BOUNDS if key in schema]
     if "pattern" in schema:
         words.append(f"matching {schema['pattern']}")
@@ -155,9 +157,11 @@ def _refusal(
     model: type[BaseModel], complaints: list[ErrorDetails], prefix: Path, locate: Callable[[Path], str]
 ) -> OptionError:
     """The first complaint in full; the others by name."""
-    first, loc = complaints[0], _written(model, complaints[0])
+    # Of a union's branches the one that fitted but for a value says most.
+    first = next((c for c in complaints if c["type"] == "value_error"), complaints[0])
+    loc = _written(model, first)
     path: Path = (*prefix, *loc)
-    others = {dotted((*prefix, *_written(model, c))) for c in complaints[1:]} - {dotted(path)}
+    others = {dotted((*prefix, *_written(model, c))) for c in complaints if c is not first} - {dotted(path)}
     more = f" Also wrong: {', '.join(sorted(others))}." if others else ""
     if first["type"] == "extra_forbidden":
         return _unknown(model, loc, path, locate, more)
@@ -179,21 +183,30 @@ def _refusal(
 
 def _written(model: type[BaseModel], complaint: ErrorDetails) -> Path:
     """The keys that a user wrote: pydantic adds names of its own for the branches of a union."""
-    loc = complaint["loc"]
-    if complaint["type"] == "extra_forbidden":
-        return loc
     schema = model.model_json_schema()
-    while loc and _walk(schema, loc, schema.get("$defs", {})) is None:
-        loc = loc[:-1]
-    return loc
+    definitions = schema.get("$defs", {})
+    path: Path = ()
+    for key in complaint["loc"]:
+        if _walk(schema, (*path, key), definitions) is not None:
+            path = (*path, key)
+    unknown = complaint["type"] == "extra_forbidden"
+    return (*path, complaint["loc"][-1]) if unknown else path
+
+
+def _options_of(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[str]:
+    """Names that a mapping may have, whichever branch of a union it is."""
+    if "$ref" in schema:
+        return _options_of(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
+    branches = [name for branch in schema.get("anyOf", ()) for name in _options_of(branch, definitions)]
+    return [*schema.get("properties", {}), *branches]
 
 
 def _unknown(
     model: type[BaseModel], loc: Path, path: Path, locate: Callable[[Path], str], more: str
 ) -> OptionError:
     schema = model.model_json_schema()
-    parent = _walk(schema, loc[:-1], schema.get("$defs", {})) or {}
-    known = list(parent.get("properties", {}))
+    definitions = schema.get("$defs", {})
+    known = _options_of(_walk(schema, loc[:-1], definitions) or {}, definitions)
     close = nearest(str(loc[-1]), known)
     owner = dotted(path[:-1])
     return OptionError(

@@ -105,7 +105,7 @@ def test_an_index_picks_from_a_list(toys: Path) -> None:
         ("estimator.steps=true", "cannot be True", "a whole number", ""),
         ("estimator.steps=[1]", "cannot be [1]", "a whole number", ""),
         ("sampling.draws=1", "sampling.draws cannot be 1", "a whole number, at least 2", ""),
-        ("sampling=3", "sampling cannot be 3", "a mapping of options", ""),
+        ("sampling=3", "sampling cannot be 3", "a mapping of draws, observations, shown_draws", ""),
         ("simulator=toy", "simulator cannot be 'toy'", "a mapping of options", ""),
         ("seed=-1", "seed cannot be -1", "a whole number, at least 0", ""),
         ("device=gpu", "device cannot be 'gpu'", "one of cpu, cuda, auto", ""),
@@ -221,3 +221,27 @@ def test_a_rendered_preset_is_read_back_the_same(preset: str, tmp_path: Path) ->
     file = tmp_path / "run.yaml"
     file.write_text(render(config))
     assert read_config(file) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message", "expected"),
+    [
+        (
+            "simulator.mask={densty: 3}",
+            "There is no option 'densty' in simulator.mask.",
+            "one of density, radius, edge, seed, path",
+        ),
+        (
+            "simulator.a_ia={uniform: [2, 1]}",
+            "the lowest value must be below the highest",
+            "a number or a mapping of uniform or a mapping of normal",
+        ),
+    ],
+)
+def test_branches_of_a_union_have_no_name_in_a_message(assignment: str, message: str, expected: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        load_config(overrides=Overrides(assignments=(assignment,)))
+    assert message in str(caught.value)
+    assert caught.value.expected == expected
+    assert "Star" not in str(caught.value)
+    assert "Law" not in str(caught.value)
