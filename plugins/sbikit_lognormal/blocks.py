@@ -1,14 +1,16 @@
-"""Draws in blocks of one fixed size, so that a draw is the same alone and in any batch.
+"""Draws in blocks of one fixed size, so that a draw is the same alone, in any batch and on any cores.
 
-Matrix products and Fourier transforms of a few rows are rounded otherwise than those of many. So the work
-is always given the same number of draws, the last block being filled with copies of the last draw, and few
-enough of them that the arrays stay in the processor's cache.
+Matrix products and Fourier transforms of a few rows are rounded otherwise than those of many, and those of
+several threads otherwise than those of one. So the work is always given the same number of draws, the last
+block being filled with copies of the last draw, few enough of them that the arrays stay in the processor's
+cache; and one thread does it, since the arrays are too small for more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -35,6 +37,13 @@ def in_blocks(
         rows: draws in a block.
     """
     _keep_freed_memory()
+    with one_thread():
+        return _in_blocks(work, count, rows)
+
+
+def _in_blocks(
+    work: Callable[[NDArray[np.int64]], tuple[Tensor, ...]], count: int, rows: int
+) -> tuple[Tensor, ...]:
     outputs: tuple[Tensor, ...] = ()
     for first in range(0, count, rows):
         made = work(np.minimum(np.arange(first, first + rows), count - 1))
@@ -42,6 +51,17 @@ def in_blocks(
         for output, part in zip(outputs, made, strict=True):
             output[first : first + rows] = part[: count - first]
     return outputs
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch's own operations, and afterwards as many as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _keep_freed_memory() -> None:
@@ -54,4 +74,4 @@ def _keep_freed_memory() -> None:
     torch.empty(_LARGE, dtype=torch.uint8)
 
 
-__all__ = ["block_rows", "in_blocks"]
+__all__ = ["block_rows", "in_blocks", "one_thread"]

@@ -18,6 +18,7 @@ from scipy.stats import qmc
 from torch import Tensor
 
 from sbikit import Uniform
+from sbikit_lognormal.blocks import one_thread
 from sbikit_lognormal.emulator import Emulator
 from sbikit_lognormal.limber import Limber
 from sbikit_lognormal.parameters import Parameters
@@ -179,7 +180,8 @@ def fastest(direct: DirectSpectra) -> Spectra:
     laws = list(parameters.prior.laws.values())[: parameters.lensing]
     if len(laws) > _MOST_PARAMETERS or not all(isinstance(law, Uniform) for law in laws):
         return direct
-    polynomials = PolynomialSpectra(direct)
+    with one_thread():
+        polynomials = PolynomialSpectra(direct)
     return polynomials if polynomials.error < _TOLERANCE else direct
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -425,3 +428,28 @@ def test_decorrelation_lowers_the_correlation_of_two_bins_alone() -> None:
     torch.testing.assert_close(variances[0], variances[1], rtol=0.03, atol=0)
     products = [float((maps[:, 0] * maps[:, 1]).mean()) for maps in (one, other)]
     assert 0.85 < products[1] / products[0] < 0.95
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 64, "prior": "wcdm", "sources": {"bins": 5}, "a_ia": 0.5}])
+def test_draw_is_the_same_on_any_number_of_threads(options: dict[str, Any]) -> None:
+    code = (
+        "import sys, json, hashlib, torch; torch.set_num_threads(int(sys.argv[1]));"
+        "from sbikit_lognormal.simulator import LogNormal, LogNormalOptions;"
+        "from sbikit.seeds import draw_seeds;"
+        "s = LogNormal(LogNormalOptions.model_validate_json(sys.argv[2])); seeds = draw_seeds(0, 'x', 0, 30);"
+        "made = s.simulate(s.prior.sample(seeds), seeds=seeds);"
+        "assert torch.get_num_threads() == int(sys.argv[1]);"
+        "print(hashlib.sha1(b''.join(made[k].numpy().tobytes() for k in ('kappa', 'shear'))).hexdigest())"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code, threads, json.dumps(options)],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "3")
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len(found[0].strip()) == 40
