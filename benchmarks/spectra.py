@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sbikit.seeds import draw_seeds, normals
 from sbikit_lognormal.emulator import PAPER_SOURCES, Emulator
-from sbikit_lognormal.field import Pixels, power_matrix, white_modes
+from sbikit_lognormal.field import LogNormalField, Pixels, power_matrix, white_modes
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.limber import ELL, Limber
 from sbikit_lognormal.parameters import LEAST_OMEGA_C
@@ -130,8 +130,9 @@ def _record_errors(name: str, where: str, errors: Array) -> None:
 
 def _maps(simulator: LogNormal, theta: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """White maps and convergence, float64, each (BATCH, bins, N, N)."""
-    engine = simulator._engine(torch.float64, torch.device("cpu"))
-    gaussian = engine.gaussian(theta)
+    pixels = Pixels(simulator.size, math.radians(simulator.outputs[0].extent[0]))
+    field = LogNormalField(pixels, ELL, simulator.bins, torch.float64)
+    gaussian = field.gaussian(*simulator.spectra(theta))
     for first in range(0, count, BATCH):
         white = normals(
             draw_seeds(0, "maps", first, BATCH), (simulator.bins, *(simulator.size,) * 2)
@@ -139,7 +140,7 @@ def _maps(simulator: LogNormal, theta: Tensor, count: int) -> Iterator[tuple[Ten
         many = replace(
             gaussian, **{name: value.expand(BATCH, *value.shape) for name, value in vars(gaussian).items()}
         )
-        yield white, engine.field.convergence(white_modes(white), many)
+        yield white, field.convergence(white_modes(white), many)
 
 
 def map_statistics(size: int, extent: float, bins: int, count: int) -> None:

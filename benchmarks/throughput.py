@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 
 from sbikit.seeds import draw_seeds, normals
 from sbikit_lognormal.blocks import block_rows
-from sbikit_lognormal.lensing import shape_noise
 from sbikit_lognormal.limber import ELL
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
 
@@ -195,12 +194,13 @@ def glass_sky(size: int, bins: int, repeats: int, own: Estimate) -> None:
     side = math.radians(EXTENT) / size
     nside, lmax = round(math.sqrt(math.pi / 3) / side), round(math.pi / side)
     theta = torch.tensor([0.3, 0.8, -1.0], dtype=torch.float64)
-    spectra, shift = simulator(size, bins, "s8").spectra(theta)
+    chosen = simulator(size, bins, "s8")
+    spectra, shift = chosen.spectra(theta)
     order = [i * (i + 1) // 2 + j for i in range(bins) for j in range(i, -1, -1)]
     ell = np.maximum(np.arange(lmax + 1), ELL[0])
     c_ell = [np.exp(np.interp(np.log(ell), np.log(ELL), np.log(spectra[pair].numpy()))) for pair in order]
     laws = [glass.grf.Lognormal(value) for value in shift.tolist()]
-    random, sigma = np.random.default_rng(0), shape_noise(0.26, 27.0, size, EXTENT)
+    random, sigma = np.random.default_rng(0), float(chosen.survey.noise[0, 0, 0])
     patches = 12 * nside**2 / size**2
     seconds = []
     for _ in range(repeats):

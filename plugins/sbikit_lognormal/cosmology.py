@@ -33,7 +33,6 @@ _RADIATION = 4.1837e-5
 
 _LOG_A_FIRST = -math.log(31.0)
 _GROWTH_TERMS = 32
-_ROWS = 16
 
 
 class Cosmology(NamedTuple):
@@ -72,19 +71,9 @@ def expansion(cosmology: Cosmology, z: Tensor) -> Tensor:
 def growth(cosmology: Cosmology, z: Tensor) -> Tensor:
     """D(z) / D(0) of the linear matter density, (..., n_z), at redshifts 0 to 30 (n_z,)."""
     series = _chebyshev(2.0 * torch.log1p(z) / _LOG_A_FIRST + 1.0)
-    g = multiply_rows(_growth_series(cosmology), series.T)
+    g = _growth_series(cosmology) @ series.T
     offset = _without_dark_energy(cosmology)
     return g * (1.0 / (1.0 + z) + offset) / (1.0 + offset)
-
-
-def multiply_rows(rows: Tensor, matrix: Tensor) -> Tensor:
-    """rows (..., n) @ matrix (n, m), each row bitwise the same in whatever company it comes.
-
-    Matrix products take rows by the handful and round the last few otherwise: here there are no last few.
-    """
-    flat = rows.reshape(-1, rows.shape[-1])
-    padded = torch.nn.functional.pad(flat, (0, 0, 0, -len(flat) % _ROWS))
-    return (padded @ matrix)[: len(flat)].reshape(*rows.shape[:-1], matrix.shape[-1])
 
 
 def _growth_series(cosmology: Cosmology) -> Tensor:
@@ -141,4 +130,4 @@ def _chebyshev(x: Tensor) -> Tensor:
     return torch.cos(order * torch.arccos(x.clamp(-1.0, 1.0))[:, None])
 
 
-__all__ = ["HUBBLE_DISTANCE", "Cosmology", "expansion", "growth", "multiply_rows"]
+__all__ = ["HUBBLE_DISTANCE", "Cosmology", "expansion", "growth"]

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NamedTuple
 from zipfile import BadZipFile
@@ -286,7 +287,8 @@ class Grids(NamedTuple):
         chosen = chosen[: len(chosen) // 8 * 8]
         return Grids(*(column[chosen] for column in self))
 
-    def __add__(self, more: Grids) -> Grids:  # type: ignore[override]
+    def and_also(self, more: Grids) -> Grids:
+        """These runs, then others."""
         return Grids(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
 
 
@@ -445,6 +447,9 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _runs(points: Array, folder: Path, processes: int, title: str) -> Grids:
+    if find_spec("camb") is None:
+        typer.echo("error: CAMB is not installed.\n  fix: pip install 'sbikit[camb]'", err=True)
+        raise typer.Exit(2)
     with _progress(title, len(points)) as advance:
         files = run_all(points, folder, processes=processes, progress=advance)
     return Grids.read(files)
@@ -467,8 +472,8 @@ def build_command(
     folder = runs or cache_folder()
     grids = _runs(design(RUNS, SEED), folder / "design", processes, "matter power to fit to")
     more = refinement(grids, REFINEMENT)
-    grids += _runs(more, folder / "refinement", processes, "more of it where the fit is worst")
-    fit_table(grids).save(out)
+    others = _runs(more, folder / "refinement", processes, "more of it where the fit is worst")
+    fit_table(grids.and_also(others)).save(out)
     typer.echo(str(out))
 
 

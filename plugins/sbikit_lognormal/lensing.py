@@ -10,8 +10,6 @@ round trip stays exact. Shear carries no mean convergence: D = 0 at k = 0.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -67,17 +65,4 @@ def _factors(size: int) -> Tensor:
     return torch.stack([d1, d2]).repeat_interleave(2, -1)
 
 
-def shape_noise(sigma_e: float, n_gal: float, size: int, extent: float) -> float:
-    """Standard deviation of the noise on one shear component of one pixel.
-
-    Args:
-        sigma_e: ellipticity dispersion a component.
-        n_gal: galaxies per square arcminute.
-        size: pixels a side.
-        extent: side in degrees.
-    """
-    pixel = extent * 60.0 / size
-    return sigma_e / math.sqrt(n_gal * pixel**2)
-
-
-__all__ = ["KaiserSquires", "shape_noise"]
+__all__ = ["KaiserSquires"]

@@ -34,7 +34,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from sbikit import SimulationError
-from sbikit_lognormal.cosmology import Cosmology, expansion, growth, multiply_rows
+from sbikit_lognormal.cosmology import Cosmology, expansion, growth
 from sbikit_lognormal.sources import Z_MAX, Sources
 
 Array = NDArray[np.float64]
@@ -160,11 +160,11 @@ class Limber:
     def _place(self, cosmology: Tensor) -> _Place:
         parameters = Cosmology.of(cosmology)
         slope = 1.0 / expansion(parameters, self.z)
-        return _Place(parameters, multiply_rows(slope, self._distance), slope)
+        return _Place(parameters, slope @ self._distance, slope)
 
     def _kernel(self, place: _Place, photo_z_shift: Tensor | None, alignment: Tensor | None) -> Tensor:
         """W_i (..., bins, n_z)."""
-        modes = multiply_rows(self.z / place.u, self._modes)
+        modes = (self.z / place.u) @ self._modes
         beyond, inverse, density = self._project(modes, photo_z_shift)
         strength = 1.5 * place.parameters.omega_m[..., None] * self._stretch * place.u
         lensing = strength.unsqueeze(-2) * (beyond - place.u.unsqueeze(-2) * inverse)
@@ -217,7 +217,7 @@ class _Projection:
 
     def __call__(self, modes: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The integrals, each (..., bins, n_z), of modes (..., n_modes) and shifts (..., bins) in -1 to 1."""
-        inverse = multiply_rows(modes, self._inverse).unflatten(-1, self._shape)
+        inverse = (modes @ self._inverse).unflatten(-1, self._shape)
         if shift is None:
             return self._beyond[:, 0], inverse[..., 0, :], self._density[:, 0]
         series = _chebyshev(shift, self._shape[1]).unsqueeze(-2)

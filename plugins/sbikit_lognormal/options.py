@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import pydantic
@@ -24,9 +25,8 @@ class UniformLaw(Options):
             raise ValueError("the lowest value must be below the highest")
         return self
 
-    def law(self, low: float, high: float) -> Law:
-        """The law; `low` and `high` are checked elsewhere."""
-        del low, high
+    def law(self, _limits: tuple[float, float]) -> Law:
+        """The law; its range, `reach`, has to lie within the limits."""
         return Uniform(*self.uniform)
 
     def reach(self) -> tuple[float, float]:
@@ -41,11 +41,11 @@ class NormalLaw(Options):
         description="mean and standard deviation"
     )
 
-    def law(self, low: float, high: float) -> Law:
-        """The law, cut to low..high where these are finite."""
-        if low == -float("inf") and high == float("inf"):
+    def law(self, limits: tuple[float, float]) -> Law:
+        """The law, cut off at the limits where one is finite."""
+        if limits == (-math.inf, math.inf):
             return Normal(*self.normal)
-        return TruncatedNormal(*self.normal, low, high)
+        return TruncatedNormal(*self.normal, *limits)
 
     def reach(self) -> tuple[float, float]:
         """The mean, which has to lie within the limits."""
@@ -139,7 +139,7 @@ class LogNormalOptions(Options):
     baryons: Nuisance | None = pydantic.Field(
         default=None,
         description="log10 of the temperature in K to which active galaxies heat gas (mead2020_feedback), "
-        f"{LOG_T_AGN[0]:g} to {LOG_T_AGN[1]:g}; null: dark matter alone. {_FREE[0].upper()}{_FREE[1:]}",
+        f"{LOG_T_AGN[0]:g} to {LOG_T_AGN[1]:g}; null: dark matter alone; {_FREE}",
     )
     wiener: bool = pydantic.Field(
         default=False, description="whether a Wiener map is a summary beside the Kaiser-Squires map"

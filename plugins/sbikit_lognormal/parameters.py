@@ -162,6 +162,7 @@ def _refuse_uncovered(ranges: Mapping[str, tuple[float, float]]) -> None:
     cosmology = box.cosmology(theta)
     white = COVERED.to_white(cosmology).nan_to_num(nan=math.inf)
     radius = white.square().sum(-1).sqrt()
+    radius = torch.where(cosmology[:, 0] >= LEAST_OMEGA_C, radius, math.inf)
     if bool((radius <= RADIUS).all()):
         return
     worst = int(radius.argmax())
@@ -174,7 +175,7 @@ def _refuse_uncovered(ranges: Mapping[str, tuple[float, float]]) -> None:
         "The prior leaves the cosmologies that the spectrum emulator covers.",
         where="simulator.omega_m, simulator.s8, simulator.w0",
         expected=f"universes within {RADIUS:g} standard deviations of Omega_c .27 +- .2, sigma_8 .83 +- .14, "
-        "w_0 -1 +- .9 and above -2, below -.3",
+        f"w_0 -1 +- .9, with Omega_c {LEAST_OMEGA_C:g} to .9 and w_0 -2 to -.3",
         got=", ".join(f"{name}={float(value):.4g}" for name, value in zip(ranges, theta[worst], strict=True))
         + (", where " + ", ".join(faults) if faults else ""),
         fix="narrow the ranges",
@@ -216,7 +217,7 @@ class _Nuisances:
         if isinstance(given, (int, float)):
             self.fixed[name] = float(given)
         else:
-            self.laws[name] = given.law(*limits)
+            self.laws[name] = given.law(limits)
 
     def place_bins(
         self, name: str, option: str, given: Sequence[Nuisance], limits: tuple[float, float]

@@ -37,7 +37,7 @@ from sbikit_lognormal.theory import DirectSpectra, Spectra, fastest
 
 _SMALLEST_PIXEL = 1.1  # arcmin: smaller ones see wave numbers that CAMB's table does not hold
 _EDGE = 4.0  # standard deviations from the prior's centre at which modes are looked at
-_SCAN = 192
+_SCAN = 128  # points of the prior, and as many directions to its edge
 _CORNERS = 6  # parameters up to which the corners of the prior are looked at, too
 
 
@@ -62,10 +62,10 @@ class _Engine:
         _refuse_negative_modes(gaussian.lowest, theta, list(self.parameters.prior.laws))
         return gaussian
 
-    def shear(self, box: Tensor, theta: Tensor | None) -> Tensor:
+    def shear(self, box: Tensor, theta: Tensor) -> Tensor:
         """Noiseless shear of the patch (..., bins, 2, N, N) of convergence on the box (..., bins, M, M)."""
         shear = cut(self.lensing.shear(box), self.size)
-        bias = None if theta is None else self.parameters.shear_bias(theta)
+        bias = self.parameters.shear_bias(theta)
         if bias is None:
             return shear
         return shear * (1.0 + bias).to(shear.dtype)[..., None, None, None]
@@ -98,6 +98,7 @@ class LogNormal(Simulator):
         _check_pixels(options)
         self._options = options
         self._sources = sources(options.sources)
+        _refuse_idle_decorrelation(options, self._sources)
         self.bins, self.size, self.box = self._sources.bins, options.size, options.size * options.padding
         self._parameters = parameters(options, self.bins)
         self.prior = self._parameters.prior
@@ -108,8 +109,8 @@ class LogNormal(Simulator):
         self.survey = make_survey(
             options.size,
             options.extent,
-            _per_bin(options.n_gal, self.bins, split=True),
-            _per_bin(options.sigma_e, self.bins),
+            _per_bin("n_gal", options.n_gal, self.bins, share=1.0 / self.bins),
+            _per_bin("sigma_e", options.sigma_e, self.bins),
             mask=options.mask,
             depth=options.depth,
         )
@@ -263,17 +264,16 @@ class LogNormal(Simulator):
         return power[:, index] * (self._pixels.size / self._pixels.extent) ** 2
 
     def _check_modes(self) -> None:
-        """Look for negative modes at the prior's edge once, so that a long run cannot meet one."""
+        """Look for negative modes in the prior and at its edge once, so that a long run hardly meets one."""
         dimension = len(self.prior.laws)
-        directions = ndtri(
-            torch.from_numpy(qmc.Sobol(dimension, rng=np.random.default_rng(0)).random(_SCAN * 4 // 3))
-        )
+        sobol = qmc.Sobol(dimension, rng=np.random.default_rng(0)).random(2 * _SCAN)
+        inside, outwards = ndtri(torch.from_numpy(sobol)).split(_SCAN)
         if dimension <= _CORNERS:
             signs = torch.tensor([-1.0, 1.0], dtype=torch.float64)
             corners = torch.cartesian_prod(*[signs] * dimension).reshape(-1, dimension)
-            directions = torch.cat([corners, directions])
-        white = _EDGE * directions / directions.norm(dim=1, keepdim=True)
-        theta = self.prior.from_white(white)
+            outwards = torch.cat([corners, outwards])
+        edge = _EDGE * outwards / outwards.norm(dim=1, keepdim=True)
+        theta = self.prior.from_white(torch.cat([edge, inside]))
         engine = self._engine(torch.float32, torch.device("cpu"))
         for part in theta.split(block_rows(self.box, self.bins)):
             engine.checked(part)
@@ -301,11 +301,21 @@ def _noise_seeds(seeds: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array([derive_seed(int(seed), "shape noise") for seed in seeds], dtype=np.int64)
 
 
-def _per_bin(given: float | tuple[float, ...], bins: int, *, split: bool = False) -> tuple[float, ...]:
-    """One number a bin; of a single one each bin has its share or all of it."""
-    if isinstance(given, tuple):
-        return given if len(given) > 1 else given * bins
-    return (given / bins if split else given,) * bins
+def _per_bin(
+    name: str, given: float | tuple[float, ...], bins: int, *, share: float = 1.0
+) -> tuple[float, ...]:
+    """One number a bin; of a single one each bin has this share."""
+    if not isinstance(given, tuple):
+        return (given * share,) * bins
+    if len(given) != bins:
+        raise OptionError(
+            f"There are not as many values of {name} as bins.",
+            where=f"simulator.{name}",
+            expected=f"one number, or a list of {bins}",
+            got=", ".join(f"{value:g}" for value in given) or "none",
+            fix="give one a bin",
+        )
+    return given
 
 
 def _shift(options: LogNormalOptions, limber: Limber, found: Sources) -> Shift:
@@ -345,6 +355,18 @@ def _check_pixels(options: LogNormalOptions) -> None:
             expected=f"pixels of {_SMALLEST_PIXEL} arcmin or more",
             got=f"{pixel:.3g} arcmin ({options.extent:g} deg / {options.size})",
             fix="choose a smaller size or a larger extent",
+        )
+
+
+def _refuse_idle_decorrelation(options: LogNormalOptions, found: Sources) -> None:
+    """No option shall be without effect."""
+    if options.decorrelation and found.bins == 1:
+        raise OptionError(
+            "A single bin has no correlation to lower.",
+            where="simulator.decorrelation",
+            expected="0, or two bins or more",
+            got=f"{options.decorrelation:g}",
+            fix="leave it out",
         )
 
 

@@ -15,7 +15,6 @@ or the distributions are read from a file.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +37,7 @@ _Z = np.linspace(0.0, Z_MAX, 1001)
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Source distributions, normalised; equal and of one hash where their numbers are.
+    """Source distributions, normalised.
 
     Args:
         z: redshifts (n_z,), ascending from 0 to 5.
@@ -57,18 +56,6 @@ class Sources:
     def mean(self) -> Array:
         """Mean redshift of each bin, (bins,)."""
         return np.asarray(np.trapezoid(self.n_z * self.z, self.z, axis=-1))
-
-    @cached_property
-    def digest(self) -> str:
-        """A short name of these distributions."""
-        content = np.ascontiguousarray(np.vstack([self.z, self.n_z])).tobytes()
-        return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sources) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
 
 
 class SourceOptions(Options):

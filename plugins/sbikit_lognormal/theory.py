@@ -1,9 +1,9 @@
 """From the parameters of a draw to the spectra and shifts of its field.
 
 The direct way is emulator, Limber sum and shift. Where three parameters or fewer matter and all are
-uniform, what comes of it is fitted once by Chebyshev polynomials of total degree 12 in the parameters,
+uniform, what comes of it is fitted once by Chebyshev polynomials of total degree 14 in the parameters,
 scaled to [-1, 1]: log C_ii, atanh of the correlations C_ij / sqrt(C_ii C_jj) and log lambda_i. This is
-several times faster. The polynomials are used only if they agree with the direct way to 5 10^-4 where they
+several times faster. The polynomials are used only if they agree with the direct way to 2 10^-4 where they
 were not fitted.
 """
 
@@ -24,10 +24,10 @@ from sbikit_lognormal.limber import Limber
 from sbikit_lognormal.parameters import Parameters
 from sbikit_lognormal.shifts import Shift
 
-_DEGREE = 12
-_POINTS = 2048
+_DEGREE = 14
+_POINTS = 4096
 _CHECKS = 256
-_TOLERANCE = 5e-4
+_TOLERANCE = 2e-4
 _BATCH = 64
 _MOST_PARAMETERS = 3
 

@@ -20,7 +20,7 @@ from sbikit_lognormal.field import (
     power_matrix,
     white_modes,
 )
-from sbikit_lognormal.lensing import KaiserSquires, shape_noise
+from sbikit_lognormal.lensing import KaiserSquires
 
 ELL = np.geomspace(2.0, 8e4, 64)
 PIXELS = Pixels(32, math.radians(10.0))
@@ -282,12 +282,6 @@ def test_shear_of_a_plane_wave() -> None:
     for kappa, sign in ((x, 1.0), (x.T, -1.0)):
         expected = torch.stack([sign * kappa, torch.zeros(16, 16, dtype=torch.float64)])
         torch.testing.assert_close(lensing.shear(kappa), expected, rtol=0, atol=1e-13)
-
-
-def test_shape_noise_of_the_reference_survey() -> None:
-    # 0.26 / sqrt(27) on a pixel of one square arcminute; ten times less on a hundred of them.
-    assert shape_noise(0.26, 27.0, 60, 1.0) == pytest.approx(0.050037, rel=1e-4)
-    assert shape_noise(0.26, 27.0, 60, 10.0) == pytest.approx(0.0050037, rel=1e-4)
 
 
 def test_gaussian_spectra_are_those_that_glass_solves_for() -> None:

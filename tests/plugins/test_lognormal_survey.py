@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sbikit import OptionError
 from sbikit.seeds import draw_seeds, normals
-from sbikit_lognormal.lensing import shape_noise
 from sbikit_lognormal.survey import (
     LEAST_USABLE,
     DepthFile,
@@ -55,9 +54,21 @@ def digest(made: Survey) -> str:
     return hashlib.sha256(made.mask.numpy().tobytes() + made.noise.numpy().tobytes()).hexdigest()
 
 
+def shape_noise(sigma_e: float, n_gal: float) -> float:
+    """sigma_e over the root of the galaxies in a pixel."""
+    return sigma_e / math.sqrt(n_gal) / (EXTENT * 60.0 / SIZE)
+
+
+def test_noise_of_the_reference_survey() -> None:
+    # 0.26 / sqrt(27) on a pixel of one square arcminute; ten times less on a hundred of them.
+    for extent, expected in ((1.0, 0.050037), (10.0, 0.0050037)):
+        noise = make_survey(60, extent, [27.0], [0.26]).noise
+        assert float(noise[0, 3, 5]) == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_uniform_survey_is_the_shape_noise_alone() -> None:
     made = make_survey(SIZE, EXTENT, N_GAL, SIGMA_E)
-    expected = [shape_noise(s, n, SIZE, EXTENT) for s, n in zip(SIGMA_E, N_GAL, strict=True)]
+    expected = [shape_noise(s, n) for s, n in zip(SIGMA_E, N_GAL, strict=True)]
     assert made.uniform
     assert bool(made.mask.all())
     assert made.noise.amax((-2, -1)).tolist() == pytest.approx(expected, rel=1e-14)
@@ -74,7 +85,7 @@ def test_noise_follows_usable_area_and_depth(tmp_path: Path) -> None:
     np.savez(tmp_path / "depth.npz", density=12.0 * density)
     mask, depth = MaskFile(path=str(tmp_path / "mask.npy")), DepthFile(path=str(tmp_path / "depth.npz"))
     noise = make_survey(SIZE, EXTENT, N_GAL, SIGMA_E, mask=mask, depth=depth).noise
-    plain = shape_noise(SIGMA_E[1], N_GAL[1], SIZE, EXTENT)
+    plain = shape_noise(SIGMA_E[1], N_GAL[1])
     assert float(noise[1, 0, 0]) == pytest.approx(plain, rel=1e-14)
     assert float(noise[1, 2, 5]) == pytest.approx(plain * math.sqrt(2.0), rel=1e-14)
     assert float(noise[1, 7, 1]) == pytest.approx(plain / math.sqrt(1.75), rel=1e-14)
