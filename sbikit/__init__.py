@@ -35,10 +35,13 @@ _HOMES = {
         "SupportsObserve",
         "SupportsSummaries",
         "SupportsFloor",
+        "SupportsDiagnostics",
+        "Trust",
         "Sampler",
         "Estimator",
         "Monitor",
         "Validator",
+        "Comparison",
         "Evidence",
         "Metric",
         "Curve",
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     )
     from sbikit.hookspecs import Offer, hookimpl  # noqa: F401
     from sbikit.interfaces import (  # noqa: F401
+        Comparison,
         Curve,
         Estimator,
         Evidence,
@@ -76,10 +80,12 @@ if TYPE_CHECKING:
         Report,
         Sampler,
         Simulator,
+        SupportsDiagnostics,
         SupportsFloor,
         SupportsLogDensity,
         SupportsObserve,
         SupportsSummaries,
+        Trust,
         Validator,
     )
     from sbikit.options import Options  # noqa: F401

@@ -8,7 +8,7 @@ What a simulator can do beyond simulating is a capability: a protocol of one met
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -91,13 +91,14 @@ class Simulator(Plugin):
 
 @dataclass(frozen=True)
 class LogDensity:
-    """The joint log density of latents and data at fixed data, in white coordinates.
+    """The joint log density of latents and data at fixed data, in coordinates made for sampling.
 
-    White coordinates are those in which the prior of parameters and latent randomness is a
-    standard normal; additive constants are left out.
+    In white coordinates the prior of parameters and latent randomness is a standard normal. A simulator may
+    choose others in which the posterior is simpler, as long as standard normal numbers are starts that do not
+    know the truth and are spread wider than the posterior. Additive constants are left out, Jacobians are not.
 
     Args:
-        size: number of white coordinates.
+        size: number of coordinates.
         log_prob: (*n, B, size) -> (*n, B), differentiable by autograd, float64 throughout.
         decode: (*n, B, size) -> latents, each (*n, B, *variable.shape).
     """
@@ -169,6 +170,22 @@ class Sampler(ABC):
         """
 
 
+class Trust(Protocol):
+    """How far the draws for one observation can be trusted; a dataclass, whose other fields tell why."""
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether they may be called exact."""
+        ...
+
+
+@runtime_checkable
+class SupportsDiagnostics(Protocol):
+    """A sampler that judges its own draws: one entry for each observation of the latest `sample`."""
+
+    diagnostics: Sequence[Trust]
+
+
 class Monitor(Protocol):
     """Where a long computation reports, and what it is allowed to use."""
 
@@ -223,6 +240,26 @@ class Estimator(Plugin):
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Draws of an exact sampler, and as many of the judged one as half of them.
+
+    The exact sampler's first and second half are independent of each other, so what they differ by is what
+    the judged draws would differ by if they were exact.
+
+    Args:
+        name: the exact sampler's name.
+        rows: (R,) which of the held-out observations; only those whose draws can be trusted.
+        exact: its draws of the latents, each (2 n, R, *shape).
+        draws: the judged draws of the latents, each (n, R, *shape).
+    """
+
+    name: str
+    rows: tuple[int, ...]
+    exact: Values
+    draws: Values
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a validator judges.
 
@@ -233,6 +270,7 @@ class Evidence:
         draws: posterior draws of the latents, each (n, B, *shape).
         training: M draws of all variables from the training stream, each (M, *shape): they
             alone may fix scales and centres, so that nothing is tuned on the truths.
+        comparison: draws of an exact sampler for some observations; None where none was asked for.
     """
 
     spec: Spec
@@ -240,6 +278,7 @@ class Evidence:
     observation: Values
     draws: Values
     training: Values
+    comparison: Comparison | None = None
 
 
 Verdict = Literal["pass", "fail", "none"]
@@ -247,7 +286,19 @@ Verdict = Literal["pass", "fail", "none"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure. `variable` is a latent's name or "joint"; `ideal` is None where there is none."""
+    """One figure.
+
+    Args:
+        name: what was measured.
+        variable: a latent's name, with the label of a scalar after a dot ("theta.S8"), or "joint".
+        value: the figure.
+        error: its standard error.
+        ideal: what it is for an exact posterior; None where that is not known.
+        verdict: the judgement; none where there is nothing to judge by.
+        meaning: one line for the reader.
+        floor: the same figure between two sets of exact draws; None where it has none.
+        floor_error: the standard error of that.
+    """
 
     name: str
     variable: str
@@ -256,6 +307,8 @@ class Metric:
     ideal: float | None
     verdict: Verdict
     meaning: str
+    floor: float | None = None
+    floor_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -284,7 +337,13 @@ class Report:
 
 
 class Validator(Plugin):
-    """Judges draws against truths."""
+    """Judges draws against truths.
+
+    Attributes:
+        needs_reference: whether it works on `Evidence.comparison` alone.
+    """
+
+    needs_reference: ClassVar[bool] = False
 
     @abstractmethod
     def validate(self, evidence: Evidence, *, seed: int) -> Report:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _PIXELS = 2**18
+_MOST_ROWS = 32  # a training batch; more would make a smaller batch pay for copies
 _LARGE = 31 * 2**20  # bytes; above 32 MiB glibc does not learn from it
 
 
 def block_rows(size: int, bins: int) -> int:
-    """Draws in a block, for so many maps of size x size pixels a draw: a power of two, at least two."""
-    return max(2, 2 ** round(math.log2(_PIXELS / (size**2 * bins))))
+    """Draws in a block, for so many maps of size x size pixels a draw: a power of two, from 2 to 32."""
+    return min(_MOST_ROWS, max(2, 2 ** round(math.log2(_PIXELS / (size**2 * bins)))))
 
 
 def in_blocks(

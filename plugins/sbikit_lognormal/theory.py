@@ -89,7 +89,7 @@ class PolynomialSpectra:
         direct: what is fitted.
     """
 
-    rows = 64
+    rows = 32
 
     def __init__(self, direct: DirectSpectra) -> None:
         self.direct = direct
