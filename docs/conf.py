@@ -25,6 +25,7 @@ suppress_warnings = ["config.cache", "ref.python"]
 COMMANDS = (
     (),
     ("run",),
+    ("init",),
     ("simulate",),
     ("fit",),
     ("sample",),

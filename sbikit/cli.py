@@ -15,8 +15,10 @@ from sbikit.plugin_commands import plugins_app
 from sbikit.terminal import console, guarded, put
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from sbikit.config import Overrides
-    from sbikit.interfaces import Metric
+    from sbikit.interfaces import Metric, Report
     from sbikit.pipeline import Run
 
 app = typer.Typer(
@@ -40,6 +42,8 @@ app.add_typer(config_app, name="config", rich_help_panel="Setting up")
 _STAGES = "One stage at a time"
 _CHOICES = "What to run"
 _HOW = "How"
+
+_LONG = 20  # figures of a validator beyond which the terminal shows those that fail
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder: one with a run.yaml.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks.", rich_help_panel=_HOW)]
@@ -168,6 +172,41 @@ def run(  # noqa: PLR0917
 # --- one stage at a time --------------------------------------------------------------------
 
 
+@app.command(rich_help_panel=_STAGES)
+def init(  # noqa: PLR0917
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    sim: Sim = None,
+    estimator: EstimatorName = None,
+    validator: Validators = None,
+    reference: Reference = None,
+    config: Config = None,
+    assignments: Set = None,
+    preset: Preset = "quick",
+    seed: Seed = None,
+    device: OnDevice = None,
+    debug: Debug = False,
+) -> None:
+    """Make a run folder without running anything.
+
+    [dim]sbikit init DIR --sim lognormal --reference hmc[/dim]
+    """
+    with guarded(debug):
+        from sbikit.config import load_config
+        from sbikit.runfolder import RunFolder
+
+        overrides = _overrides(
+            sim=sim,
+            estimator=estimator,
+            validator=validator,
+            reference=reference,
+            seed=seed,
+            device=device,
+            assignments=assignments,
+        )
+        RunFolder.create(folder, load_config(preset, config, overrides))
+        put(f"run folder: {folder}")
+
+
 def _stage(folder: Path, names: tuple[str, ...], device: str | None, debug: bool) -> None:
     with guarded(debug) as session:
         from sbikit.pipeline import run_stages
@@ -194,13 +233,24 @@ def sample(  # noqa: PLR0917
     folder: Folder,
     observation: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="netCDF file with new data, instead of the held-out observations."),
+        typer.Option(
+            metavar="FILE",
+            help="netCDF or .npy file with new data, instead of the held-out observations.",
+        ),
     ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference", help="Draw the new data's posterior with the run's reference; needs no fit."
+        ),
+    ] = False,
     draws: Annotated[int, typer.Option(min=1, metavar="N", help="Draws for the new data.")] = 1000,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Where draws for the new data go; DIR/OBSERVATION-posterior.nc if left out."
+            metavar="FILE",
+            help="Where draws for the new data go; DIR/OBSERVATION-posterior.nc if left out, "
+            "or DIR/OBSERVATION-SAMPLER.nc of a reference.",
         ),
     ] = None,
     device: OnDevice = None,
@@ -210,17 +260,48 @@ def sample(  # noqa: PLR0917
 
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
     """
-    if observation is None:
+    if observation is None and not reference:
         _stage(folder, ("reference", "sample"), device, debug)
         return
     with guarded(debug) as session:
+        from sbikit.errors import OptionError
         from sbikit.pipeline import sample_observation
 
+        if observation is None:
+            raise OptionError(
+                "The reference of the held-out observations is a stage of the run.",
+                where="--reference",
+                expected="--observation FILE beside it",
+                fix=f"sbikit sample {folder}",
+            )
         job = _job(folder, device)
         session.log = job.folder.log
+        if reference:
+            _sample_reference(job, observation, draws, out)
+            return
         target = out or folder / f"{observation.stem}-posterior.nc"
         sample_observation(job, observation, draws, target)
         put(f"posterior: {target}")
+
+
+def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None) -> None:
+    """Draw new data's posterior with the reference, and say whether it may be called one."""
+    from rich.text import Text
+
+    from sbikit.pipeline import sample_reference
+    from sbikit.trust import in_words
+
+    name = job.config.reference.name if job.config.reference else ""
+    target = out or job.folder.path / f"{observation.stem}-{name}.nc"
+    record = sample_reference(job, observation, draws, target)
+    words = in_words([record])
+    if words:
+        job.monitor.say(f"{name}: {words}")
+    if not record["trustworthy"]:
+        text = f"NOT A REFERENCE: {name} itself says that these draws cannot be trusted to be exact."
+        console(stderr=True).print(Text(text, style="bold red"), soft_wrap=True)
+        job.monitor.note(text)
+    put(f"posterior: {target}")
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -322,25 +403,52 @@ def _job(path: Path, device: str | None) -> Run:
 
 
 def _show_verdicts(metrics: Path) -> None:
-    """A table of the figures in metrics.json."""
+    """A table of the figures in metrics.json; of a validator with many, those that fail."""
     from rich.table import Table
 
     from sbikit.metrics import read_metrics
 
     colours = {"pass": "green", "fail": "bold red", "none": ""}
-    table = Table("validator", "figure", "of", "value", "ideal", "verdict", box=None, pad_edge=False)
+    reports = read_metrics(metrics)
+    floors = any(metric.floor is not None for report in reports for metric in report.metrics)
+    heads = ("validator", "figure", "of", "value", *(["floor"] if floors else []), "ideal", "verdict")
+    table = Table(*heads, box=None, pad_edge=False)
     shown: list[Metric] = []  # validators share some figures
-    for found in read_metrics(metrics):
-        for metric in found.metrics:
+    for found in reports:
+        for metric in _worth_showing(found):
             if metric in shown:
                 continue
             shown.append(metric)
             ideal = "" if metric.ideal is None else f"{metric.ideal:.4g}"
             value = f"{metric.value:.4g} ± {metric.error:.2g}"
+            has_floor = metric.floor is not None and metric.floor_error is not None
+            floor = f"{metric.floor:.4g} ± {metric.floor_error:.2g}" if has_floor else ""
             verdict = "" if metric.verdict == "none" else metric.verdict
-            row = (found.validator, metric.name, metric.variable, value, ideal, verdict)
-            table.add_row(*row, style=colours[metric.verdict])
-    console().print(table)
+            row = (found.validator, metric.name, metric.variable, value, *([floor] if floors else []))
+            table.add_row(*row, ideal, verdict, style=colours[metric.verdict])
+    out = console()
+    out.print(table)
+    for found in reports:
+        if len(found.metrics) > _LONG:
+            out.print(_summary(found), soft_wrap=True)
+
+
+def _worth_showing(report: Report) -> list[Metric]:
+    """All figures of a validator, or those that fail where there are many."""
+    if len(report.metrics) <= _LONG:
+        return list(report.metrics)
+    return [metric for metric in report.metrics if metric.verdict == "fail"]
+
+
+def _summary(report: Report) -> Text:
+    """How a validator with many figures went, on one line."""
+    from rich.text import Text
+
+    judged = [metric for metric in report.metrics if metric.verdict != "none"]
+    failed = sum(metric.verdict == "fail" for metric in judged)
+    text = f"{report.validator}: {len(judged) - failed} of {len(judged)} figures pass; "
+    more = f"{'the one' if failed == 1 else f'those {failed}'} above failed, " if failed else ""
+    return Text(f"{text}{more}all {len(report.metrics)} are in the report", "bold red" if failed else "green")
 
 
 def main() -> None:

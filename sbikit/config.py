@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -21,7 +21,12 @@ from sbikit.option_errors import check_options, dotted, nearest
 from sbikit.registry import Kind
 from sbikit.yaml_files import Located, parse_value, read_yaml
 
+if TYPE_CHECKING:
+    from sbikit.interfaces import Validator
+
 PRESET = "quick"
+AGREEMENT = "agreement"
+"""The validator that compares with a reference: choosing a reference brings it along."""
 
 
 class Choice(BaseModel):
@@ -47,8 +52,17 @@ class Sampling(BaseModel):
     shown_draws: int = Field(
         default=1000, ge=2, description="posterior draws for the one that the report shows"
     )
-    reference_draws: int = Field(default=1000, ge=2, description="draws of the reference an observation")
-    reference_observations: int = Field(default=1, ge=1, description="held-out observations it is run on")
+    reference_draws: int = Field(
+        default=1000,
+        ge=4,
+        description="draws of the reference for each of its observations; half as many of the estimator "
+        "are compared with them",
+    )
+    reference_observations: int = Field(
+        default=16,
+        ge=1,
+        description="how many of the held-out observations the reference is run on, the shown one first",
+    )
 
 
 class RunConfig(BaseModel):
@@ -59,7 +73,10 @@ class RunConfig(BaseModel):
     simulator: Choice = Field(description="what makes parameters, fields and data")
     estimator: Choice = Field(description="what learns the posterior")
     validators: tuple[Choice, ...] = Field(default=(), description="what judges the draws")
-    reference: Choice | None = Field(default=None, description="an exact sampler to compare with")
+    reference: Choice | None = Field(
+        default=None,
+        description="an exact sampler to compare with, which brings the validator agreement along",
+    )
     sampling: Sampling = Field(default=Sampling(), description="how much is drawn")
     seed: int = Field(default=0, ge=0, lt=2**63, description="fixes every random number of the run")
     device: Literal["cpu", "cuda", "auto"] = Field(
@@ -173,7 +190,9 @@ class Draft:
         if overrides.validators:
             flags["validators"] = [self._validator(name) for name in overrides.validators]
             origins["validators",] = "--validator"
+        agreement = self._validator(AGREEMENT)
         self.merge(Located(flags, origins))
+        self.bring_agreement(agreement)
         for assignment in overrides.assignments:
             self.assign(assignment)
 
@@ -204,6 +223,22 @@ class Draft:
             if path[:length] in self.origins:
                 return f"{self.origins[path[:length]]} ({dotted(path)})"
         return dotted(path)
+
+    def bring_agreement(self, agreement: Mapping[str, Any] | None = None) -> None:
+        """Choose the validator that compares with the reference, where there is one and it is installed.
+
+        Args:
+            agreement: its name and options; None: all options by default.
+        """
+        reference, validators = self.tree.get("reference"), self.tree.get("validators", [])
+        if not (isinstance(reference, Mapping) and "name" in reference and isinstance(validators, list)):
+            return
+        names = [one.get("name") for one in validators if isinstance(one, Mapping)]
+        offered = {found.offer.name for found in registry.catalogue().of("validator")}
+        if AGREEMENT in offered and AGREEMENT not in names:
+            origin = self.locate(("reference", "name"))
+            self.origins["validators", len(validators)] = f"{origin}, which brings it along"
+            self.tree["validators"] = [*validators, dict(agreement or {"name": AGREEMENT})]
 
     def _validator(self, name: str) -> dict[str, Any]:
         """The options so far of this validator; a flag only chooses it."""
@@ -276,6 +311,7 @@ def resolve(draft: Draft) -> RunConfig:
     Raises:
         OptionError, PluginError: see `load_config`.
     """
+    draft.bring_agreement()
     config = check_options(RunConfig, draft.tree, locate=draft.locate)
     changes: dict[str, Any] = {
         section: _complete(kind, choice, (section,), draft)
@@ -287,7 +323,9 @@ def resolve(draft: Draft) -> RunConfig:
         _complete("validator", choice, ("validators", index), draft)
         for index, choice in enumerate(config.validators)
     )
-    return config.model_copy(update=changes)
+    complete = config.model_copy(update=changes)
+    _refuse_mismatched_reference(complete, draft)
+    return complete
 
 
 def _complete(kind: Kind, choice: Choice, path: Keys, draft: Draft) -> Choice:
@@ -309,6 +347,28 @@ def _refuse_twins(validators: Sequence[Choice], draft: Draft) -> None:
                 where=draft.locate(("validators", index, "name")),
                 expected="each validator once",
             )
+
+
+def _refuse_mismatched_reference(config: RunConfig, draft: Draft) -> None:
+    """Refuse validators that lack their reference, and a reference beyond the held-out observations."""
+    for index, choice in enumerate(config.validators if config.reference is None else ()):
+        if cast("type[Validator]", registry.resolve("validator", choice.name)).needs_reference:
+            raise OptionError(
+                f"The validator {choice.name!r} compares with an exact sampler, and none is chosen.",
+                where=draft.locate(("validators", index, "name")),
+                expected="a reference",
+                got="reference: null",
+                fix=f"add one, for example --reference hmc, or leave out {choice.name}",
+            )
+    most, asked = config.sampling.observations, config.sampling.reference_observations
+    if config.reference is not None and asked > most:
+        raise OptionError(
+            "The reference is to be run on more observations than are held out.",
+            where=draft.locate(("sampling", "reference_observations")),
+            expected=f"at most sampling.observations, {most}",
+            got=str(asked),
+            fix=f"--set sampling.reference_observations={most}, or raise sampling.observations",
+        )
 
 
 # --- the schema -----------------------------------------------------------------------------

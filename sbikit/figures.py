@@ -10,6 +10,7 @@ stacked so that letters keep their size.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -42,6 +43,7 @@ TRUTH = "#15191f"
 MUTED = "#6b7482"
 GRID = "#e3e7ec"
 BACKGROUND = "#ffffff"
+_LONGEST = 32  # letters of an axis label on one line
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -687,7 +689,7 @@ def calibration_curves(curves: Sequence[Curve], titles: Sequence[str], layout: L
         axes.plot(curve.x, curve.ideal, color=TRUTH, ls="--", lw=1.1, label="ideal")
         axes.fill_between(curve.x, curve.low, curve.high, color=POSTERIOR, alpha=0.22, lw=0)
         axes.plot(curve.x, curve.y, color=POSTERIOR, label="measured")
-        axes.set(xlabel=curve.x_label, ylabel=_wrapped(curve.y_label), title=title)
+        axes.set(xlabel=_wrapped(curve.x_label), ylabel=_wrapped(curve.y_label), title=title)
         axes.xaxis.set_minor_locator(AutoMinorLocator(2))
         _tidy(axes)
     panels[0].legend(loc="best")
@@ -695,8 +697,11 @@ def calibration_curves(curves: Sequence[Curve], titles: Sequence[str], layout: L
 
 
 def _wrapped(text: str) -> str:
-    """A long axis label on two lines, broken before its parenthesis."""
-    return text.replace(" (", "\n(", 1) if len(text) > 36 else text
+    """A long axis label on several lines, the first break before its parenthesis."""
+    if len(text) <= _LONGEST:
+        return text
+    parts = text.replace(" (", "\n(", 1).splitlines()
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, _LONGEST))
 
 
 @styled

@@ -95,17 +95,21 @@ class LogDensity:
 
     In white coordinates the prior of parameters and latent randomness is a standard normal. A simulator may
     choose others in which the posterior is simpler, as long as standard normal numbers are starts that do not
-    know the truth and are spread wider than the posterior. Additive constants are left out, Jacobians are not.
+    know the truth and are spread wider than the posterior. Additive constants are left out, Jacobians are
+    not. Where there is no density its logarithm is minus infinity or not a number.
 
     Args:
         size: number of coordinates.
         log_prob: (*n, B, size) -> (*n, B), differentiable by autograd, float64 throughout.
         decode: (*n, B, size) -> latents, each (*n, B, *variable.shape).
+        parameters: how many coordinates, the first ones, are those of the parameters; samplers learn how
+            these depend on each other.
     """
 
     size: int
     log_prob: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Values]
+    parameters: int = 0
 
 
 @runtime_checkable

@@ -1,8 +1,10 @@
 """metrics.json: what the validators found, as JSON.
 
-    {"reports": [{"validator": ..., "metrics": [...], "curves": [...], "references": [...]}, ...]}
+    {"reports": [{"validator": ..., "metrics": [...], "curves": [...], "references": [...]}, ...],
+     "compared": [validators whose figures compare with an exact sampler]}
 
-The keys are the fields of `Report`, `Metric` and `Curve`. Numbers are finite, as JSON demands.
+The keys are the fields of `Report`, `Metric` and `Curve`; those with a default may be missing. Numbers are
+finite, as JSON demands.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,13 +69,18 @@ def report_from_dict(record: Mapping[str, Any], *, where: str = "report") -> Rep
     return report
 
 
-def write_metrics(path: Path, reports: Iterable[Report]) -> None:
+def write_metrics(path: Path, reports: Iterable[Report], compared: Iterable[str] = ()) -> None:
     """Write metrics.json: all of it or nothing.
+
+    Args:
+        path: the file.
+        reports: what the validators found.
+        compared: the validators among them that compared with an exact sampler.
 
     Raises:
         PluginError: a report cannot be kept, see `report_to_dict`.
     """
-    record = {"reports": [report_to_dict(report) for report in reports]}
+    record = {"reports": [report_to_dict(report) for report in reports], "compared": list(compared)}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
@@ -85,23 +92,40 @@ def read_metrics(path: Path) -> tuple[Report, ...]:
     Raises:
         RunFolderError: the file is missing or damaged.
     """
+    records = _content(path)["reports"]
+    return tuple(report_from_dict(record, where=f"{path}, report {i}") for i, record in enumerate(records))
+
+
+def read_compared(path: Path) -> frozenset[str]:
+    """The validators in metrics.json that compared with an exact sampler.
+
+    Raises:
+        RunFolderError: the file is missing or damaged.
+    """
+    return frozenset(str(name) for name in _content(path).get("compared", ()))
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))["reports"]
-        entries = list(enumerate(records))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(
-            "The calibration reports cannot be read.",
-            where=str(path),
-            expected='{"reports": [...]}',
-            got=f"{type(error).__name__}: {error}",
-            fix="run `sbikit validate` on the folder again",
-        ) from error
-    return tuple(report_from_dict(record, where=f"{path}, report {i}") for i, record in entries)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(part, list) for part in (found["reports"], found.get("compared", []))):
+            return dict(found)
+        problem = "reports and compared are no lists"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    raise RunFolderError(
+        "The calibration reports cannot be read.",
+        where=str(path),
+        expected='{"reports": [...]}',
+        got=problem,
+        fix="run `sbikit validate` on the folder again",
+    )
 
 
 def _record(kind: type[_Record], entry: Mapping[str, Any]) -> _Record:
     known = {field.name for field in fields(kind)}
-    if set(entry) != known:
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if not needed <= set(entry) <= known:
         raise ValueError(f"{kind.__name__} has the keys {sorted(entry)} instead of {sorted(known)}")
     columns: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
     return kind(**columns)
@@ -113,6 +137,9 @@ def _problem(report: Report) -> str:
         numbers = [metric.value, metric.error, 0.0 if metric.ideal is None else metric.ideal]
         if not all(math.isfinite(number) for number in numbers):
             return f"{metric.name} of {metric.variable} is {metric.value} ± {metric.error}"
+        floor = (metric.floor, metric.floor_error)
+        if floor != (None, None) and not all(part is not None and math.isfinite(part) for part in floor):
+            return f"the floor of {metric.name} of {metric.variable} is {metric.floor} ± {metric.floor_error}"
         if metric.verdict not in ("pass", "fail", "none"):
             return f"{metric.name} of {metric.variable} has the verdict {metric.verdict!r}"
     for curve in report.curves:
@@ -124,4 +151,4 @@ def _problem(report: Report) -> str:
     return ""
 
 
-__all__ = ["read_metrics", "report_from_dict", "report_to_dict", "write_metrics"]
+__all__ = ["read_compared", "read_metrics", "report_from_dict", "report_to_dict", "write_metrics"]

@@ -7,9 +7,6 @@ judged is the held-out stream. Random numbers come from (seed, purpose) and from
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,24 +17,38 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sbikit import registry
 from sbikit.config import RunConfig
-from sbikit.errors import DeviceError, RunFolderError
-from sbikit.interfaces import Estimator, Evidence, Sampler, Simulator, SupportsSummaries, Validator
+from sbikit.drawing import Work, draw, joined, observed, remaining, save
+from sbikit.errors import DeviceError, OptionError, RunFolderError, UnsupportedError
+from sbikit.interfaces import (
+    Comparison,
+    Estimator,
+    Evidence,
+    Sampler,
+    Simulator,
+    SupportsSummaries,
+    Validator,
+)
 from sbikit.metrics import write_metrics
 from sbikit.progress import ConsoleMonitor, clock
 from sbikit.provenance import Provenance
-from sbikit.runfolder import RunFolder, replacing
+from sbikit.runfolder import RunFolder
 from sbikit.seeds import derive_seed
 from sbikit.simulations import Simulations
 from sbikit.store import read_observation, read_posterior, write_posterior
-from sbikit.variables import Spec, Values, check_values
+from sbikit.trust import Record, announcement, decode, encode, trust_records, trusted
+from sbikit.variables import Spec, Values
 
 HELD_OUT_CHUNK = 32
 SAMPLE_CHUNK = 16
+REFERENCE_CHUNK = 16
+COMPARED_CHUNK = 4  # many draws an observation
+FEWEST_COMPARED = 2
+_TRUST = "diagnostics"  # what the reference says of its draws, in the metadata of their files
 TRAINING_DRAWS = 2048
 TRAINING_CHUNK = 256
 
@@ -134,7 +145,23 @@ class Run:
                 f"{self.config.estimator.name} infers {', '.join(v.name for v in self.spec.latents)} "
                 f"and leaves out {', '.join(left_out)}."
             )
+        self._refuse_lesser_reference()
         self.provenance.note("inferred", [v.name for v in self.spec.latents])
+
+    def _refuse_lesser_reference(self) -> None:
+        """Refuse a reference that leaves out what is to be compared with it."""
+        if self.reference is None or self.config.reference is None:
+            return
+        name, known = self.config.reference.name, self.reference.spec.latents
+        missing = [v.name for v in self.spec.latents if v not in known]
+        if missing:
+            raise UnsupportedError(
+                f"The reference {name!r} does not infer all that {self.config.estimator.name!r} infers.",
+                where=f"reference {name}",
+                expected=", ".join(v.name for v in self.spec.latents),
+                got=", ".join(v.name for v in known),
+                fix="choose another reference, or none",
+            )
 
 
 # --- running stages -------------------------------------------------------------------------
@@ -159,14 +186,15 @@ class Stage:
 
 def stages(config: RunConfig) -> tuple[Stage, ...]:
     """The stages of this configuration, in order."""
-    exact = (Stage("reference", ("simulate",), _reference),) if config.reference else ()
-    before_sample = ("simulate", "fit", *(stage.name for stage in exact))
+    reference = Stage("reference", ("simulate",), _reference, scratch="parts/reference")
+    exact = (reference,) if config.reference else ()
+    compared = tuple(stage.name for stage in exact)
     return (
         Stage("simulate", (), _simulate),
         Stage("fit", (), _fit, scratch="checkpoints/unfinished"),
         *exact,
-        Stage("sample", before_sample, _sample, scratch="parts"),
-        Stage("validate", ("sample",), _validate),
+        Stage("sample", ("simulate", "fit", *compared), _sample, scratch="parts"),
+        Stage("validate", ("sample", *compared), _validate),
         Stage("report", ("sample", "validate"), _report),
     )
 
@@ -223,14 +251,13 @@ def _work(run: Run, stage: Stage) -> None:
 def _simulate(run: Run) -> Sequence[Path]:
     """Held-out truths and observations."""
     total = run.config.sampling.observations
-    total = max(total, run.config.sampling.reference_observations if run.config.reference else 0)
     chunks = []
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
             chunks.append(run.simulations.held_out(first, count))
             advance(count)
-    _save(run.folder.held_out, _joined(chunks, 0), {})
+    save(run.folder.held_out, joined(chunks, 0))
     return [run.folder.held_out]
 
 
@@ -254,56 +281,63 @@ def _fit(run: Run) -> Sequence[Path]:
 
 
 def _reference(run: Run) -> Sequence[Path]:
-    """Draws of the reference sampler, one observation after the other."""
-    reference = run.reference
-    if reference is None:
+    """Draws of the reference sampler, many observations at once, with what it says of them."""
+    reference, choice = run.reference, run.config.reference
+    if reference is None or choice is None:
         return []
-    held_out, key = load_file(run.folder.held_out), run.folder.key("simulate")
-    count, n = run.config.sampling.reference_observations, run.config.sampling.reference_draws
-    parts, diagnostics = [], []
-    for b in range(count):
-        part = _Part(run.folder.parts / f"reference-{b:05d}.safetensors", key)
-        if not part.whole():
-            seed = derive_seed(run.config.seed, "reference", b)
-            draws = _draw(reference, _observed(held_out, reference.spec, b, b + 1), n, seed)
-            part.save(draws, {"diagnostics": json.dumps(_diagnostics(reference))})
-        parts.append(part.load())
-        diagnostics += json.loads(part.metadata()["diagnostics"])
-    for b, found in enumerate(diagnostics):
-        run.monitor.say(f"reference, observation {b}: {_in_words(found)}")
-    run.provenance.note("reference", diagnostics)
-    _save(run.folder.reference, _joined(parts, 1), {})
+    held_out, sampling = load_file(run.folder.held_out), run.config.sampling
+    work = Work("reference", sampling.reference_observations, sampling.reference_draws, REFERENCE_CHUNK)
+    chunks = work.chunks(run.folder.parts, run.folder.key("simulate"))
+    with remaining(run.monitor, "drawing the reference", chunks) as (missing, advance):
+        for chunk in missing:
+            draws = chunk.draw(reference, held_out, run.config.seed)
+            chunk.save(draws, {_TRUST: encode(trust_records(reference, chunk.last - chunk.first))})
+            advance(chunk.size)
+    records = [record for chunk in chunks for record in decode(chunk.metadata()[_TRUST])]
+    for line in announcement(choice.name, records):
+        run.monitor.say(line)
+    run.provenance.note("reference", records)
+    save(run.folder.reference, joined([chunk.load() for chunk in chunks], 1), {_TRUST: encode(records)})
     return [run.folder.reference]
 
 
 def _sample(run: Run) -> Sequence[Path]:
-    """posterior.nc: draws for every held-out observation, and more for the one that is shown."""
+    """posterior.nc: draws for every held-out observation, and more for the one that is shown.
+
+    compared.safetensors: half as many draws as the reference's, for its observations.
+    """
     held_out, sampling = load_file(run.folder.held_out), run.config.sampling
     shown = _rows(held_out, run.simulator.spec, 0, 1)
-    jobs = _jobs(run)
-    ready = [job for job in jobs if job.part.whole()]
-    total, before = (sum(job.size for job in some) for some in (jobs, ready))
-    with run.monitor.progress("drawing posteriors", total, before) as advance:
-        for job in jobs:
-            if job in ready:
-                continue
-            seed = derive_seed(run.config.seed, job.stream, job.first)
-            job.part.save(_draw(run.sampler, _observed(held_out, run.spec, job.first, job.last), job.n, seed))
-            advance(job.size)
-    *calibration, posterior = (job.part.load() for job in jobs)
+    half = sampling.reference_draws // 2
+    count = sampling.reference_observations if run.config.reference else 0
+    calibration, compared, posterior = (
+        work.chunks(run.folder.parts, run.folder.key("simulate") + run.folder.key("fit"))
+        for work in (
+            Work("sample", sampling.observations, sampling.draws, SAMPLE_CHUNK),
+            Work("compared", count, half, COMPARED_CHUNK),
+            Work("shown", 1, sampling.shown_draws, 1),
+        )
+    )
+    chunks = [*calibration, *compared, *posterior]
+    with remaining(run.monitor, "drawing posteriors", chunks) as (missing, advance):
+        for chunk in missing:
+            chunk.save(chunk.draw(run.sampler, held_out, run.config.seed))
+            advance(chunk.size)
+    if compared:
+        save(run.folder.compared, joined([chunk.load() for chunk in compared], 1))
     write_posterior(
         run.folder.posterior,
         spec=run.spec,
-        posterior=_first(posterior, 1),
+        posterior=_first(posterior[0].load(), 1),
         observed=_first(shown, 0),
         summaries=_summaries(run.simulator, shown),
         truth=_first(shown, 0),
-        reference=_first(load_file(run.folder.reference), 1) if run.config.reference else None,
-        calibration_draws=_joined(calibration, 1),
+        reference=_shown_reference(run),
+        calibration_draws=joined([chunk.load() for chunk in calibration], 1),
         calibration_truth=_rows(held_out, run.spec, 0, sampling.observations),
         calibration_observed=_rows(held_out, run.spec, 0, sampling.observations),
     )
-    return [run.folder.posterior]
+    return [run.folder.posterior, *([run.folder.compared] if compared else [])]
 
 
 def _validate(run: Run) -> Sequence[Path]:
@@ -317,14 +351,19 @@ def _validate(run: Run) -> Sequence[Path]:
         observation=_tensors(held_out.observed),
         draws=_tensors(held_out.draws),
         training=_training(run.simulations),
+        comparison=_comparison(run),
     )
-    reports = []
+    reports, comparing = [], []
     with run.monitor.progress("validating", len(run.validators)) as advance:
         for choice, validator in zip(run.config.validators, run.validators, strict=True):
-            seed = derive_seed(run.config.seed, "validate", choice.name)
-            reports.append(validator.validate(evidence, seed=seed))
+            if validator.needs_reference and evidence.comparison is None:
+                run.monitor.say(f"validate: {choice.name} is left out, {_no_comparison(run)}")
+            else:
+                seed = derive_seed(run.config.seed, "validate", choice.name)
+                reports.append(validator.validate(evidence, seed=seed))
+                comparing += [reports[-1].validator] if validator.needs_reference else []
             advance(1)
-    write_metrics(run.folder.metrics, reports)
+    write_metrics(run.folder.metrics, reports, comparing)
     return [run.folder.metrics]
 
 
@@ -340,7 +379,7 @@ def sample_observation(run: Run, file: Path, draws: int, out: Path) -> None:
 
     Args:
         run: a run whose fit is done.
-        file: netCDF file with the observed variables.
+        file: file with the observed variables, see `sbikit.store.read_observation`.
         draws: how many.
         out: netCDF file to write.
 
@@ -356,101 +395,118 @@ def sample_observation(run: Run, file: Path, draws: int, out: Path) -> None:
         )
     observation = read_observation(file, run.simulator.spec)
     seed = derive_seed(run.config.seed, "observation")
-    found = _draw(run.sampler, _observed(observation, run.spec, 0, 1), draws, seed)
+    found = draw(run.sampler, observed(observation, run.spec, 0, 1), draws, seed)
     write_posterior(
         out,
         spec=run.spec,
         posterior=_first(found, 1),
+        attributes={"sampler": run.config.estimator.name},
         observed=_first(observation, 0),
         summaries=_summaries(run.simulator, observation),
     )
 
 
+def sample_reference(run: Run, file: Path, draws: int, out: Path) -> Record:
+    """Draw the run's reference sampler for new data; nothing of the run need be done.
+
+    Args:
+        run: a run with a reference.
+        file: file with the observed variables, see `sbikit.store.read_observation`.
+        draws: how many.
+        out: netCDF file to write; attributes of its group `posterior` hold the diagnostics.
+
+    Returns:
+        What the sampler says of its draws, `trustworthy` among it.
+
+    Raises:
+        OptionError: the run has no reference.
+        ObservationError: the file does not fit the simulator.
+    """
+    reference, choice = run.reference, run.config.reference
+    if reference is None or choice is None:
+        raise OptionError(
+            "This run has no reference sampler.",
+            where=str(run.folder.path / "run.yaml"),
+            expected="reference: {name: ...}",
+            got="reference: null",
+            fix="make a run folder that has one: sbikit init DIR --reference hmc",
+        )
+    observation = read_observation(file, run.simulator.spec)
+    seed = derive_seed(run.config.seed, "reference observation")
+    found = draw(reference, observed(observation, reference.spec, 0, 1), draws, seed)
+    (record,) = trust_records(reference, 1)
+    write_posterior(
+        out,
+        spec=reference.spec,
+        posterior=_first(found, 1),
+        attributes={"sampler": choice.name, **record},
+        observed=_first(observation, 0),
+        summaries=_summaries(run.simulator, observation),
+    )
+    return record
+
+
 # --- pieces ---------------------------------------------------------------------------------
 
 
-class _Part:
-    """One file of draws, valid only beside the key of the stages that it was made from."""
+def _reference_trust(run: Run) -> list[Record]:
+    """What the reference said of its draws, a record an observation.
 
-    def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
-
-    def metadata(self) -> dict[str, str]:
-        """What was saved with the draws; {} where the file is missing or damaged."""
-        try:
-            with safe_open(self._path, "pt") as file:
-                return dict(file.metadata() or {})
-        except (OSError, SafetensorError):
-            return {}
-
-    def whole(self) -> bool:
-        """Whether it is there and belongs to this run's stages."""
-        return self.metadata().get("key") == self._key
-
-    def save(self, draws: Values, extra: Mapping[str, str] | None = None) -> None:
-        """Write it, all or nothing."""
-        self._path.parent.mkdir(exist_ok=True)
-        _save(self._path, draws, {"key": self._key, **(extra or {})})
-
-    def load(self) -> dict[str, Tensor]:
-        """The draws, each (n, B, *shape)."""
-        return load_file(self._path)
+    Raises:
+        RunFolderError: the file says nothing, as those of older versions.
+    """
+    path = run.folder.reference
+    try:
+        with safe_open(path, "pt") as file:
+            return decode((file.metadata() or {})[_TRUST])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunFolderError(
+            "The draws of the reference lack its diagnostics.",
+            where=str(path),
+            got=f"{type(error).__name__}: {error}",
+            fix=f"delete the file and go on: sbikit sample {run.folder.path}",
+        ) from None
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Draws to make: `n` for each of the held-out observations `first` to `last - 1`."""
-
-    part: _Part
-    stream: str
-    first: int
-    last: int
-    n: int
-
-    @property
-    def size(self) -> int:
-        """Number of draws."""
-        return self.n * (self.last - self.first)
+def _shown_reference(run: Run) -> dict[str, Tensor] | None:
+    """The reference's draws for the shown observation, each (n, *shape), if they can be trusted."""
+    if run.config.reference is None or not _reference_trust(run)[0]["trustworthy"]:
+        return None
+    return _first(load_file(run.folder.reference), 1)
 
 
-def _jobs(run: Run) -> list[_Job]:
-    """What the stage `sample` draws: the calibration set in chunks, then the shown observation."""
-    sampling, folder = run.config.sampling, run.folder.parts
-    key = run.folder.key("simulate") + run.folder.key("fit")
-    jobs = []
-    for first in range(0, sampling.observations, SAMPLE_CHUNK):
-        last = min(first + SAMPLE_CHUNK, sampling.observations)
-        part = _Part(folder / f"draws-{first:05d}.safetensors", key)
-        jobs.append(_Job(part, "sample", first, last, sampling.draws))
-    shown = _Part(folder / "shown.safetensors", key)
-    return [*jobs, _Job(shown, "shown", 0, 1, sampling.shown_draws)]
+def _comparison(run: Run) -> Comparison | None:
+    """The reference beside the estimator where it can be trusted; None where that is too seldom."""
+    if run.config.reference is None:
+        return None
+    rows = trusted(_reference_trust(run))
+    if len(rows) < FEWEST_COMPARED:
+        return None
+    exact, draws = load_file(run.folder.reference), load_file(run.folder.compared)
+    names = [v.name for v in run.spec.latents]
+    half = len(draws[names[0]])
+    return Comparison(
+        name=run.config.reference.name,
+        rows=tuple(rows),
+        exact={name: exact[name][: 2 * half, rows] for name in names},
+        draws={name: draws[name][:, rows] for name in names},
+    )
 
 
-def _draw(sampler: Sampler, observation: Values, n: int, seed: int) -> dict[str, Tensor]:
-    """Checked draws, each (n, B, *shape)."""
-    draws = sampler.sample(observation, n, seed=seed)
-    count = len(next(iter(observation.values())))
-    check_values(draws, sampler.spec.latents, (n, count), f"{type(sampler).__name__}.sample")
-    return {v.name: draws[v.name].float().cpu().contiguous() for v in sampler.spec.latents}
-
-
-def _save(path: Path, values: Values, metadata: dict[str, str]) -> None:
-    with replacing(path) as partial:
-        save_file(dict(values), partial, metadata=metadata)
+def _no_comparison(run: Run) -> str:
+    """Why there is none."""
+    if run.config.reference is None:
+        return "because there is no reference"
+    records = _reference_trust(run)
+    return (
+        f"because {run.config.reference.name} is to be trusted for {len(trusted(records))} of {len(records)} "
+        f"observations, and {FEWEST_COMPARED} are needed"
+    )
 
 
 def _rows(values: Values, spec: Spec, first: int, last: int) -> dict[str, Tensor]:
     """Rows `first` to `last - 1` of every variable of `spec`."""
     return {v.name: values[v.name][first:last] for v in (*spec.latents, *spec.observables)}
-
-
-def _observed(values: Values, spec: Spec, first: int, last: int) -> dict[str, Tensor]:
-    """Rows `first` to `last - 1` of the observables: all that a sampler may see."""
-    return {v.name: values[v.name][first:last] for v in spec.observables}
-
-
-def _joined(parts: Sequence[Values], axis: int) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts], axis) for name in parts[0]}
 
 
 def _first(values: Values, axis: int) -> dict[str, Tensor]:
@@ -466,40 +522,9 @@ def _summaries(simulator: Simulator, observation: Values) -> dict[str, Tensor] |
     """Summary maps of one observation (1, *shape), each (C, *grid)."""
     if not isinstance(simulator, SupportsSummaries):
         return None
-    return _first(simulator.summaries(_observed(observation, simulator.spec, 0, 1)), 0)
+    return _first(simulator.summaries(observed(observation, simulator.spec, 0, 1)), 0)
 
 
 def _training(simulations: Simulations) -> dict[str, Tensor]:
     starts = range(0, TRAINING_DRAWS, TRAINING_CHUNK)
-    return _joined([simulations.training(first, TRAINING_CHUNK) for first in starts], 0)
-
-
-def _diagnostics(sampler: Sampler) -> list[dict[str, Any]]:
-    """What a sampler says of its latest draws, one entry an observation; [] if it says nothing."""
-    found = getattr(sampler, "diagnostics", ())
-    return [
-        {key: _finite(value) for key, value in dataclasses.asdict(one).items()}
-        for one in found
-        if dataclasses.is_dataclass(one) and not isinstance(one, type)
-    ]
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON lacks."""
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _in_words(found: Mapping[str, Any]) -> str:
-    """Diagnostics on one line, lists by their range."""
-    words = []
-    for name, value in found.items():
-        numbers = [v for v in value if isinstance(v, float)] if isinstance(value, list) else []
-        if isinstance(value, bool):
-            words.append(name if value else f"not {name}")
-        elif numbers:
-            words.append(f"{name} {min(numbers):.4g} to {max(numbers):.4g}")
-        elif isinstance(value, int | float):
-            words.append(f"{name} {value:.4g}")
-    return ", ".join(words)
+    return joined([simulations.training(first, TRAINING_CHUNK) for first in starts], 0)

@@ -18,7 +18,8 @@ from ruamel.yaml.error import YAMLError
 
 from sbikit import __version__
 from sbikit.errors import RunFolderError
-from sbikit.metrics import read_metrics, report_from_dict, report_to_dict
+from sbikit.metrics import read_compared, read_metrics, report_from_dict, report_to_dict
+from sbikit.report_compared import closeness
 from sbikit.report_judged import calibration, held_out_recovery, verdict
 from sbikit.report_made import asked, provenance, references, training
 from sbikit.report_parts import Picture, RunFiles
@@ -60,6 +61,7 @@ def read_run(folder: Path) -> RunFiles:
         provenance=_json(folder / "provenance.json"),
         posterior=read_posterior(folder / "posterior.nc"),
         reports=read_metrics(metrics) if metrics.exists() else (),
+        compared=read_compared(metrics) if metrics.exists() else frozenset(),
         training=records,
         unread=unread,
     )
@@ -70,15 +72,17 @@ def read_run(folder: Path) -> RunFiles:
 def page_content(files: RunFiles) -> dict[str, Any]:
     """Everything that the template shows."""
     posterior = files.posterior
+    calibrating = [report for report in files.reports if report.validator not in files.compared]
     page: dict[str, Any] = {
         "sbikit": __version__,
         "asked": asked(files),
-        "verdict": verdict(files.reports, posterior.spec),
+        "verdict": verdict(calibrating, posterior.spec),
         "observation": observation(posterior),
         "parameters": parameters(posterior),
         "fields": fields(posterior),
-        "calibration": calibration(files.reports, posterior.spec),
+        "calibration": calibration(calibrating, posterior.spec),
         "recovery": held_out_recovery(posterior),
+        "reference": closeness(files),
         "training": training(files),
         "provenance": provenance(files),
         "references": references(files.reports),
@@ -109,6 +113,7 @@ def _navigation(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         "fields": "Fields",
         "calibration": "Calibration",
         "recovery": "Held-out recovery",
+        "reference": "How close to the exact posterior",
         "training": "Training",
         "provenance": "How it was made",
         "references": "References",
@@ -121,6 +126,11 @@ def _pictures(page: Mapping[str, Any]) -> list[Picture]:
     found += [picture for one in page["fields"] for picture in (one.maps, one.statistics)]
     found += [one.curves for one in page["calibration"]]
     found += page["recovery"].pictures if page["recovery"] else []
+    found += (
+        [picture for one in page["reference"].comparisons for picture in one.pictures]
+        if page["reference"]
+        else []
+    )
     found += [page["parameters"].corner] if page["parameters"] else []
     found += [page["training"].picture] if page["training"] else []
     return [picture for picture in found if picture is not None]

@@ -21,6 +21,7 @@ from sbikit.report_parts import (
     Array,
     Picture,
     columns,
+    curve_title,
     labels_html,
     make_picture,
     math_labels,
@@ -122,15 +123,7 @@ def calibration(reports: Iterable[Report], spec: Spec) -> list[ValidatorFindings
 
 
 def _curves_picture(report: Report, spec: Spec) -> Picture:
-    def heading(name: str, variable: str) -> str:
-        for one in spec.latents:
-            if one.name == variable and isinstance(one, Field):
-                return f"{title(name)}: {figures.field_label(one)}"
-            if one.name == variable and isinstance(one, Vector) and len(one.labels) <= 4:
-                return f"{title(name)}: {', '.join(math_labels([one]))}"
-        return f"{title(name)}: {title(variable)}"
-
-    titles = [heading(curve.name, curve.variable) for curve in report.curves]
+    titles = [curve_title(curve, spec) for curve in report.curves]
     return make_picture(
         f"calibration_{report.validator}",
         f"Calibration curves of {report.validator}",

@@ -24,6 +24,7 @@ from sbikit.report_parts import (
     plural,
     title,
 )
+from sbikit.report_trust import Worst, convergence
 from sbikit.variables import Variable, Vector
 
 # --- what was asked --------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class Provenance:
     facts: list[tuple[str, str]]
     timings: list[tuple[str, str]]
     versions: list[tuple[str, str]]
-    reference: list[tuple[str, str, str]]
+    reference: list[Worst]
 
 
 def provenance(files: RunFiles) -> Provenance:
@@ -212,29 +213,8 @@ def provenance(files: RunFiles) -> Provenance:
         facts=[(key, str(value)) for key, value in facts.items() if value not in (None, "")],
         timings=rows,
         versions=[(str(key), str(value)) for key, value in (made.get("versions") or {}).items()],
-        reference=_diagnostics(made.get("reference")),
+        reference=convergence(made.get("reference") or ()),
     )
-
-
-def _diagnostics(found: Any) -> list[tuple[str, str, str]]:
-    """Convergence of the reference over all its observations: name, worst value, what it should be."""
-    if not isinstance(found, list) or not found or not all(isinstance(one, Mapping) for one in found):
-        return []
-    rows = []
-    if all(one.get("r_hat") for one in found):
-        worst = max(max(one["r_hat"]) for one in found)
-        rows.append(("largest R-hat", f"{worst:.3f}", "1; below 1.01 is usual"))
-    if all(one.get("ess") for one in found):
-        rows.append(
-            (
-                "smallest effective sample size",
-                number(min(min(one["ess"]) for one in found), 3),
-                "400 or more",
-            )
-        )
-    if all("divergences" in one for one in found):
-        rows.append(("divergent transitions", number(sum(int(one["divergences"]) for one in found)), "0"))
-    return rows
 
 
 _LINKS = re.compile(r"(?P<arxiv>arXiv:\s?(\d{4}\.\d{4,5}))|(?P<doi>doi:\s?(10\.\S+?))(?=[\s,;)]|\.?$)")

@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sbikit import figures
-from sbikit.interfaces import Report
+from sbikit.interfaces import Curve, Report
 from sbikit.notation import latex_to_html
 from sbikit.store import PosteriorFile
 from sbikit.variables import Field, Spec, Variable, Vector
@@ -34,6 +34,7 @@ class RunFiles:
         provenance: provenance.json.
         posterior: posterior.nc.
         reports: metrics.json.
+        compared: the validators among them that compared with an exact sampler.
         training: records of training.jsonl.
         unread: lines of training.jsonl that are no JSON.
     """
@@ -42,6 +43,7 @@ class RunFiles:
     provenance: Mapping[str, Any]
     posterior: PosteriorFile
     reports: tuple[Report, ...]
+    compared: frozenset[str]
     training: tuple[Mapping[str, Any], ...]
     unread: int
 
@@ -150,6 +152,7 @@ def make_picture(
 # --- names -----------------------------------------------------------------------------------
 
 _MOST_LABELS = 6
+_MOST_TITLED = 4
 
 
 def name_html(variable: Variable) -> Markup:
@@ -165,18 +168,58 @@ def labels_html(vector: Vector) -> list[Markup]:
 
 
 def metric_variable(name: str, spec: Spec) -> Markup:
-    """The latent that a metric is about: its symbol, or the metric's own word; long vectors are cut short."""
+    """What a metric is about: the symbol of a latent, a scalar or a channel, or the metric's own word.
+
+    Long vectors are cut short.
+    """
     for variable in spec.latents:
-        if variable.name == name:
-            if isinstance(variable, Vector) and len(variable.labels) > _MOST_LABELS:
-                first = Markup(", ").join(labels_html(variable)[:2])
-                return first + f", … ({len(variable.labels)})"
+        part = _part(name, variable)
+        if isinstance(part, int) and isinstance(variable, Vector):
+            return labels_html(variable)[part]
+        if isinstance(part, int) and isinstance(variable, Field):
+            return short_title(variable, part)
+        if part is None and isinstance(variable, Vector) and len(variable.labels) > _MOST_LABELS:
+            first = Markup(", ").join(labels_html(variable)[:2])
+            return first + f", … ({len(variable.labels)})"
+        if part is None:
             return name_html(variable)
     return escape(name.replace("_", " "))
 
 
+def curve_title(curve: Curve, spec: Spec) -> str:
+    """What a curve shows and of what, as matplotlib sets it."""
+    about = title(curve.variable)
+    for variable in spec.latents:
+        part = _part(curve.variable, variable)
+        if isinstance(variable, Field) and part != "other":
+            about = figures.field_label(variable, part if isinstance(part, int) else None)
+        elif isinstance(variable, Vector) and isinstance(part, int):
+            about = math_labels([variable])[part]
+        elif isinstance(variable, Vector) and part is None and len(variable.labels) <= _MOST_TITLED:
+            about = ", ".join(math_labels([variable]))
+    return f"{title(curve.name)}: {about}"
+
+
+def _part(name: str, variable: Variable) -> int | Literal["other"] | None:
+    """Which scalar of a vector ("theta.S8") or channel of a field ("kappa.2") is named; None: all of it."""
+    owner, _, part = name.partition(".")
+    if owner != variable.name:
+        return "other"
+    if not part:
+        return None
+    if isinstance(variable, Vector):
+        return variable.labels.index(part) if part in variable.labels else "other"
+    return int(part) - 1 if part.isdecimal() and 1 <= int(part) <= variable.channels else "other"
+
+
+_WORDS = {"c2st": "C2ST", "kl": "KL", "w1": "W1"}
+_SHARE = re.compile(r"\bcoverage (\d+)$")
+
+
 def title(name: str) -> str:
-    return name.replace("_", " ")
+    """The name of a figure in words: "coverage_68" is "coverage 68 %"."""
+    words = " ".join(_WORDS.get(word, word) for word in name.split("_"))
+    return _SHARE.sub("coverage \\1\u00a0%", words)
 
 
 def channel_title(one: Field, channel: int) -> Markup:

@@ -84,6 +84,7 @@ class RunFolder:
         self.config = config
         self.held_out = path / "heldout.safetensors"
         self.reference = path / "reference.safetensors"
+        self.compared = path / "compared.safetensors"
         self.posterior = path / "posterior.nc"
         self.metrics = path / "metrics.json"
         self.training = path / "training.jsonl"
@@ -130,7 +131,7 @@ class RunFolder:
             raise RunFolderError(
                 "This is no run folder: it has no run.yaml.",
                 where=str(path),
-                fix="make one with `sbikit run --out DIR`, or put the output of `sbikit config show` there",
+                fix="make one with `sbikit init DIR`, or with `sbikit run --out DIR`",
             )
         try:
             config = read_config(file)

@@ -12,7 +12,9 @@
 A vector `v` has the axis `v_dim` with its labels as coordinate; a field `f` has `f_channel`, then
 `f_y`, `f_x` in two dimensions and `f_axis0`, `f_axis1`, ... in any other, with the pixel centres as
 coordinates. Each variable carries what is needed to read it alone: `kind`, `long_name` (LaTeX),
-`unit`, and `labels` or `extent` and `extent_unit`. Supports are not stored.
+`unit`, and `labels` or `extent` and `extent_unit`. Supports are not stored. Where the draws are of a
+user's own observation, attributes of `posterior` name the `sampler` and hold its diagnostics: `reference`
+is there for draws of an exact sampler that can be trusted, and for no others.
 
 The groups follow the InferenceData schema (https://python.arviz.org, "InferenceData schema
 specification"), so `xarray.open_datatree` and ArviZ read the file as it is.
@@ -20,8 +22,9 @@ specification"), so `xarray.open_datatree` and ArviZ read the file as it is.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -96,6 +99,7 @@ def write_posterior(
     calibration_draws: Values | None = None,
     calibration_truth: Values | None = None,
     calibration_observed: Values | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write posterior.nc: all of it or nothing.
 
@@ -110,6 +114,8 @@ def write_posterior(
         calibration_draws: draws for B held-out observations, each (n, B, *shape).
         calibration_truth: their latents, each (B, *shape).
         calibration_observed: their data, each (B, *shape).
+        attributes: what is to be known of the draws: numbers, text and lists of them, kept as attributes of
+            the group `posterior`, true and false as 1 and 0; a null is left out.
 
     Raises:
         SpecError: a variable is missing, of the wrong shape or not finite.
@@ -119,6 +125,7 @@ def write_posterior(
         "posterior": _draws(posterior, latents, "posterior"),
         "observed_data": _dataset(observed, observables, (), "observed"),
     }
+    groups["posterior"].attrs = _netcdf_attributes(attributes or {})
     if summaries:
         groups["summaries"] = _dataset(summaries, _summary_fields(summaries, spec), (), "summaries")
     if truth is not None:
@@ -145,6 +152,29 @@ def write_posterior(
         calibration_observed, observables, ("observation",), "calibration_observed", batch[1:]
     )
     return _write(path, groups)
+
+
+def _netcdf_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as netCDF holds them: it has no booleans, no nulls and nothing nested."""
+    made: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, bool):
+            made[name] = int(value)
+        elif isinstance(value, int | float | str):
+            made[name] = value
+        elif isinstance(value, list | tuple) and _alike(value):
+            made[name] = list(value)
+        elif value is not None:
+            made[name] = json.dumps(value)
+    return made
+
+
+def _alike(values: Sequence[Any]) -> bool:
+    """Whether they are all text, or all numbers."""
+    return bool(values) and (
+        all(isinstance(value, str) for value in values)
+        or all(isinstance(value, int | float) for value in values)
+    )
 
 
 def _leading(values: Values, variables: Iterable[Variable], count: int, where: str) -> tuple[int, ...]:
@@ -438,10 +468,11 @@ def _array(
 
 
 def read_observation(path: Path, spec: Spec) -> dict[str, torch.Tensor]:
-    """Read an observation from a netCDF file (netCDF-4, or netCDF-3 without groups).
+    """Read an observation from a netCDF file (netCDF-4, or netCDF-3 without groups) or a NumPy file.
 
-    Each observable is a variable of its name, in the root, in `observed_data` or in any one other
-    group, of the observable's shape; leading axes of length one are dropped.
+    In a netCDF file each observable is a variable of its name, in the root, in `observed_data` or in any
+    one other group, of the observable's shape; leading axes of length one are dropped. A file ending in
+    `.npy` holds one array, and is for problems with one observable.
 
     Args:
         path: the file.
@@ -454,18 +485,42 @@ def read_observation(path: Path, spec: Spec) -> dict[str, torch.Tensor]:
         ObservationError: the file cannot be read, or an observable is missing, found in several
             groups, of the wrong shape or not finite.
     """
-    groups = _load_observation(path)
-    return {v.name: _observable(groups, v, path) for v in spec.observables}
-
-
-def _load_observation(path: Path) -> dict[str, xr.Dataset]:
     if not path.is_file():
         raise ObservationError(
             "There is no such observation.",
             where=str(path),
-            expected="a netCDF file",
+            expected="a netCDF or .npy file",
             got="a folder" if path.is_dir() else "no such file",
         )
+    if path.suffix == ".npy":
+        return {v.name: _checked(_load_array(path, spec), v, path) for v in spec.observables}
+    groups = _load_observation(path)
+    return {v.name: _checked(_observable(groups, v, path), v, path) for v in spec.observables}
+
+
+def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
+    """The array of a NumPy file."""
+    names = [variable.name for variable in spec.observables]
+    if len(names) > 1:
+        raise ObservationError(
+            f"A NumPy file holds one array, and {len(names)} observables are wanted.",
+            where=str(path),
+            expected=", ".join(names),
+            fix="write a netCDF file with a variable of each name",
+        )
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise ObservationError(
+            "The observation cannot be read.",
+            where=str(path),
+            expected="an array of numbers as numpy.save writes it",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _load_observation(path: Path) -> dict[str, xr.Dataset]:
+    """Every group of a netCDF file, in memory."""
     with path.open("rb") as stream:
         classic = stream.read(3) == b"CDF"
     try:
@@ -484,7 +539,8 @@ def _load_observation(path: Path) -> dict[str, xr.Dataset]:
         ) from error
 
 
-def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path) -> torch.Tensor:
+def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path) -> NDArray[Any]:
+    """The one array of this name."""
     name = variable.name
     homes = [group for group, data in groups.items() if name in data.data_vars]
     home = next((group for group in ("/", "/observed_data") if group in homes), None)
@@ -499,7 +555,12 @@ def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path
             got=", ".join(homes or stored) or "an empty file",
             fix="put it into the file's root under that name",
         )
-    array = np.asarray(groups[home or homes[0]][name].values)
+    return np.asarray(groups[home or homes[0]][name].values)
+
+
+def _checked(array: NDArray[Any], variable: Variable, path: Path) -> torch.Tensor:
+    """An observable of the right shape and finite, (1, *shape)."""
+    name = variable.name
     extra = array.ndim - len(variable.shape)
     if array.shape[max(extra, 0) :] != variable.shape or any(n != 1 for n in array.shape[: max(extra, 0)]):
         raise ObservationError(

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sbikit.errors import CheckpointError, SbikitError, UnsupportedError
 from sbikit.interfaces import (
+    Comparison,
     Curve,
     Estimator,
     Evidence,
@@ -52,7 +53,7 @@ from sbikit.toys import (
     GaussianVector,
     Spoiled,
 )
-from sbikit.variables import Field, Values, Variable, check_values
+from sbikit.variables import Field, Values, Variable, Vector, check_values
 
 _BATCH = 4
 _ROUNDING = 1e-4  # of a variable's standard deviation
@@ -98,6 +99,8 @@ def gather_evidence(
     observations: int = 200,
     draws: int = 64,
     training: int = 400,
+    reference: Sampler | None = None,
+    compared: int = 16,
     seed: int = 0,
 ) -> Evidence:
     """What a validator judges, for a sampler of (part of) a simulator's problem.
@@ -108,17 +111,32 @@ def gather_evidence(
         observations: B.
         draws: n, an observation.
         training: M.
+        reference: an exact sampler; the evidence then holds a comparison with twice as many of its draws.
+        compared: how many of the observations that is for.
         seed: fixes all of it.
     """
     simulations = Simulations(simulator, seed)
     held_out, spec = simulations.held_out(0, observations), sampler.spec
     observation = {v.name: held_out[v.name] for v in spec.observables}
+    some = {key: value[:compared] for key, value in observation.items()}
     return Evidence(
         spec,
         {v.name: held_out[v.name] for v in spec.latents},
         observation,
         sampler.sample(observation, draws, seed=derive_seed(seed, "draws")),
         simulations.training(0, training),
+        None if reference is None else _comparison(sampler, reference, some, draws=draws, seed=seed),
+    )
+
+
+def _comparison(sampler: Sampler, reference: Sampler, some: Values, *, draws: int, seed: int) -> Comparison:
+    """New draws of both samplers for some observations, the first ones."""
+    rows = tuple(range(len(next(iter(some.values())))))
+    return Comparison(
+        "reference",
+        rows,
+        reference.sample(some, 2 * draws, seed=derive_seed(seed, "exact")),
+        sampler.sample(some, draws, seed=derive_seed(seed, "compared")),
     )
 
 
@@ -482,7 +500,8 @@ def check_validator(validator: Validator) -> None:
 
     A calibrated validator may refuse one exact posterior by chance, so only two refusals of two count.
     Wrong posteriors are moved by one standard deviation, twice too narrow and twice too wide; a
-    validator must refuse at least one of the three.
+    validator must refuse at least one of the three. One that needs a reference gets draws of the exact
+    sampler, and must refuse evidence without them with an `SbikitError`.
 
     Raises:
         ContractError: the first promise found broken.
@@ -490,9 +509,10 @@ def check_validator(validator: Validator) -> None:
     where = f"{type(validator).__name__}.validate"
     toy = GaussianField(GaussianFieldOptions(size=8, parameters=1))
     exact = toy.exact_sampler()
+    reference = exact if validator.needs_reference else None
     refused = []
     for seed in (0, 1):
-        report = _validated(validator, gather_evidence(toy, exact, seed=seed), where)
+        report = _validated(validator, gather_evidence(toy, exact, reference=reference, seed=seed), where)
         refused.append([f"{m.name} of {m.variable}" for m in report.metrics if m.verdict == "fail"])
     if all(refused):
         raise ContractError(
@@ -502,7 +522,9 @@ def check_validator(validator: Validator) -> None:
             got="; ".join(sorted({text for texts in refused for text in texts})),
         )
     wrong = (Spoiled(exact, shift=1.0), Spoiled(exact, scale=0.5), Spoiled(exact, scale=2.0))
-    reports = [_validated(validator, gather_evidence(toy, sampler), where) for sampler in wrong]
+    reports = [
+        _validated(validator, gather_evidence(toy, sampler, reference=reference), where) for sampler in wrong
+    ]
     if not any(m.verdict == "fail" for report in reports for m in report.metrics):
         raise ContractError(
             "No wrong posterior is refused.",
@@ -511,14 +533,35 @@ def check_validator(validator: Validator) -> None:
             got="none",
         )
     vector = GaussianVector()
-    evidence = gather_evidence(vector, vector.exact_sampler())
+    right = vector.exact_sampler()
+    evidence = gather_evidence(vector, right, reference=right if validator.needs_reference else None)
     if _validated(validator, evidence, where) != _validated(validator, evidence, where):
         raise ContractError("The same seed gives another report.", where=where, expected="equal reports")
+    if validator.needs_reference:
+        _check_refusal_without_reference(validator, replace(evidence, comparison=None), where)
+
+
+def _check_refusal_without_reference(validator: Validator, evidence: Evidence, where: str) -> None:
+    try:
+        validator.validate(evidence, seed=0)
+    except SbikitError:
+        return
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+    else:
+        got = "a report"
+    raise ContractError(
+        "A validator that needs a reference must refuse evidence without one.",
+        where=where,
+        expected="an SbikitError",
+        got=got,
+    )
 
 
 def _validated(validator: Validator, evidence: Evidence, where: str) -> Report:
     """The report, after checks of its form and of what became of the evidence."""
-    parts = (evidence.truth, evidence.observation, evidence.draws, evidence.training)
+    compared = () if evidence.comparison is None else (evidence.comparison.exact, evidence.comparison.draws)
+    parts = (evidence.truth, evidence.observation, evidence.draws, evidence.training, *compared)
     given = [_clone(part) for part in parts]
     with _sbikit_errors_are_broken_promises(where), _global_random_state_kept(where):
         report = validator.validate(evidence, seed=0)
@@ -526,7 +569,7 @@ def _validated(validator: Validator, evidence: Evidence, where: str) -> Report:
         _unchanged(part, kept, where)
     if not report.metrics:
         raise ContractError("The report has no metric.", where=where, expected="one or more")
-    known = {*(v.name for v in evidence.spec.latents), "joint"}
+    known = {*(name for v in evidence.spec.latents for name in _names(v)), "joint"}
     for metric in report.metrics:
         _check_metric(metric, known, where)
     for curve in report.curves:
@@ -534,10 +577,17 @@ def _validated(validator: Validator, evidence: Evidence, where: str) -> Report:
     return report
 
 
+def _names(variable: Variable) -> tuple[str, ...]:
+    """What a report may call a variable: its name, and its scalars or its channels after a dot."""
+    parts = variable.labels if isinstance(variable, Vector) else range(1, variable.channels + 1)
+    return (variable.name, *(f"{variable.name}.{part}" for part in parts))
+
+
 def _check_metric(metric: Metric, known: set[str], where: str) -> None:
-    numbers = [metric.value, metric.error, *([] if metric.ideal is None else [metric.ideal])]
-    plain = all(isinstance(x, float | int) and math.isfinite(x) for x in numbers)
-    if not plain or metric.error < 0 or metric.variable not in known:
+    given = (metric.value, metric.error, metric.ideal, metric.floor, metric.floor_error)
+    plain = all(isinstance(x, float | int) and math.isfinite(x) for x in given if x is not None)
+    plain = plain and metric.value is not None and metric.error is not None
+    if not plain or metric.error < 0 or (metric.floor_error or 0.0) < 0 or metric.variable not in known:
         raise ContractError(
             f"The metric {metric.name!r} is not well formed.",
             where=where,

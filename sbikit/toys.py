@@ -58,7 +58,7 @@ class GaussianVector(Simulator):
             residual = (x - self._mean(self.prior.from_white(z))) / self.noise_sd
             return -0.5 * (z**2).sum(-1) - 0.5 * (residual**2).sum(-1)
 
-        return LogDensity(2, log_prob, lambda z: {"theta": self.prior.from_white(z)})
+        return LogDensity(2, log_prob, lambda z: {"theta": self.prior.from_white(z)}, 2)
 
     def exact_sampler(self) -> ExactVector:
         """A sampler of the exact posterior."""
@@ -164,7 +164,7 @@ class GaussianField(Simulator):
             residual = (data - decode(z)["field"]) / self.options.noise
             return -0.5 * (z**2).sum(-1) - 0.5 * (residual**2).flatten(-3).sum(-1)
 
-        return LogDensity(D + size**2, log_prob, decode)
+        return LogDensity(D + size**2, log_prob, decode, D)
 
     def exact_sampler(self) -> ExactField:
         """A sampler of the exact joint posterior of theta and field."""

@@ -1,4 +1,4 @@
-"""NUTS on the exact log density, for every simulator that has one."""
+"""Exact posteriors for every simulator that has a log density, by its gradients."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from sbikit import Offer, hookimpl
 
 @hookimpl
 def sbikit_samplers() -> list[Offer]:
-    """The sampler on offer."""
+    """The samplers on offer."""
     return [
         Offer(
             "hmc",
-            "sbikit_hmc.sampler:HMC",
-            "the No-U-Turn sampler on the simulator's exact log density",
+            "sbikit_hmc.hmc_sampler:HMC",
+            "Hamiltonian Monte Carlo, all chains and observations in one batch",
+        ),
+        Offer(
+            "nuts",
+            "sbikit_hmc.nuts_sampler:NUTS",
+            "the No-U-Turn sampler of nutpie, one observation after the other",
             extra="nuts",
-        )
+        ),
     ]

@@ -25,10 +25,15 @@ class Lockstep:
     Args:
         log_prob: (chains, size) float64 -> (chains,), differentiable.
         chains: number of threads that will ask.
+
+    Attributes:
+        error: what made it stop; None while it works.
+        gradients: how many points it was evaluated at.
     """
 
     def __init__(self, log_prob: Callable[[Tensor], Tensor], chains: int) -> None:
         self.error: Exception | None = None
+        self.gradients = 0
         self._log_prob = log_prob
         self._running = chains
         self._meeting = threading.Condition()
@@ -37,14 +42,14 @@ class Lockstep:
         self._order: list[int] = []
 
     def __call__(self, z: Array) -> tuple[float, Array]:
-        """Value and gradient at z (size,), once every running chain has asked; NaN after `stop`."""
+        """Value and gradient at z (size,), once every running chain has asked; N(0, 1)'s after `stop`."""
         me = threading.get_ident()
         with self._meeting:
             self._asked[me] = np.array(z)
             self._answer_if_all_asked()
             self._meeting.wait_for(lambda: me in self._answers or self.error is not None)
-            # An exception would make nutpie panic; NaN is a divergence until it is cancelled.
-            return self._answers.pop(me, (math.nan, np.zeros_like(z)))
+            # nutpie panics at an exception, and at NaN while it starts; N(0, 1) it samples until cancelled.
+            return self._answers.pop(me, (-0.5 * float(z @ z), -z))
 
     def is_finite(self, z: Array) -> bool:
         """Whether value and gradient are finite at z (size,); meets nobody."""
@@ -86,6 +91,7 @@ class Lockstep:
         self._meeting.notify_all()
 
     def _evaluate(self, z: Array) -> tuple[list[float], Array]:
+        self.gradients += len(z)
         points = torch.from_numpy(z).requires_grad_()
         values = self._log_prob(points)
         (gradients,) = torch.autograd.grad(values.sum(), points)

@@ -51,10 +51,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Chains:
-    """Draws (chains, draws, size) float64, and whether each transition diverged (chains, draws)."""
+    """What the chains did after warm-up.
+
+    Args:
+        draws: coordinates (chains, draws, size), float64.
+        energies: total energy of each transition, (chains, draws).
+        divergent: whether each transition diverged, (chains, draws).
+        gradients: gradients of the log density, over all chains, starts and warm-up included.
+    """
 
     draws: Array
+    energies: Array
     divergent: NDArray[np.bool_]
+    gradients: int
 
 
 def load_nutpie() -> Any:
@@ -70,7 +79,7 @@ def load_nutpie() -> Any:
             import nutpie
     except ImportError as error:
         raise PluginError(
-            f"The sampler 'hmc' needs nutpie, which cannot be imported: {error}",
+            f"The sampler 'nuts' needs nutpie, which cannot be imported: {error}",
             where="sbikit_hmc",
             fix="pip install 'sbikit[nuts]'",
         ) from error
@@ -129,7 +138,9 @@ def run_nuts(
         trace = _wait(sampler, target, advance)
     return Chains(
         draws=np.asarray(trace.posterior["z"].values),
+        energies=np.asarray(trace.sample_stats["energy"].values),
         divergent=np.asarray(trace.sample_stats["diverging"].values, dtype=bool),
+        gradients=target.density.gradients,
     )
 
 
@@ -188,7 +199,8 @@ def _wait(sampler: Any, target: _Target, advance: Callable[[int], None]) -> Any:
         sampler.cancel()
         raise
     if target.density.error is not None:
-        sampler.cancel()
+        if trace is None:
+            sampler.cancel()
         raise _refusal(target.density.error) from target.density.error
     return trace
 

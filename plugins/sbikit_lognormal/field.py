@@ -1,7 +1,7 @@
-"""Correlated log-normal random fields on a periodic flat sky.
+"""Correlated log-normal and Gaussian random fields on a periodic flat sky.
 
-With lambda_i the shift of bin i and G_i Gaussian fields of variance v_i (Hilbert et al. 2011; Xavier, Abdalla
-and Joachimi 2016),
+With lambda_i the shift of bin i and G_i Gaussian fields of variance v_i, log-normal fields are (Hilbert et
+al. 2011; Xavier, Abdalla and Joachimi 2016)
 
     kappa_i = lambda_i [exp(G_i - v_i / 2) - 1],     xi_G,ij = log[1 + xi_ij / (lambda_i lambda_j)],
 
@@ -23,12 +23,16 @@ In each mode the powers of the bins are a matrix S = U U^T with U upper triangul
 for white z. Such fields exist if and only if no S has a negative eigenvalue: a negative pivot, of one bin
 alone or of bins too strongly correlated, is reported and never mended in silence. What can be asked for
 is a decorrelation r: between bins xi_G,ij is lowered to (1 - r) xi_G,ij, which leaves every bin's own power.
+
+Gaussian fields are their limit for large lambda: kappa = G with xi_G = xi, so that S = P N^2 / A.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -48,10 +52,13 @@ class Pixels:
     Args:
         size: pixels a side, even.
         extent: side in radians.
+        window: whether a pixel holds the mean of the field over its square, which aliases what is smaller.
+            Without, mode k has the power C(|k|), as some simulators have it.
     """
 
     size: int
     extent: float
+    window: bool = True
 
     @property
     def lags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -79,10 +86,13 @@ def power_matrix(pixels: Pixels, ell: Array) -> Array:
     fundamental = 2 * math.pi / pixels.extent
     i, j = pixels.lags
     total = np.zeros((len(i), len(ell)))
-    for n in _ALIASES:
-        for m in _ALIASES:
+    aliases = _ALIASES if pixels.window else range(1)
+    for n in aliases:
+        for m in aliases:
             ky, kx = i + n * pixels.size, j + m * pixels.size
-            window = (np.sinc(ky / pixels.size) * np.sinc(kx / pixels.size)) ** 2
+            window = (
+                (np.sinc(ky / pixels.size) * np.sinc(kx / pixels.size)) ** 2 if pixels.window else np.ones(1)
+            )
             rows = _interpolation(ell, fundamental * np.hypot(ky, kx))
             if n == m == 0:
                 rows[0] = _mean_over_disc(ell, fundamental / math.sqrt(math.pi))
@@ -112,6 +122,37 @@ def correlation_matrix(pixels: Pixels, ell: Array) -> Array:
     return xi[:, *pixels.lags].T
 
 
+class ModePower:
+    """From spectra to the power S of the pixelised convergences, mode by mode.
+
+    Args:
+        pixels: the patch.
+        ell: multipoles (n_ell,) of the spectra, ascending.
+        dtype: precision.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, pixels: Pixels, ell: Array, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        self._dtype, self._half = dtype, pixels.size // 2 + 1
+        matrix = (pixels.size / pixels.extent) ** 2 * power_matrix(pixels, ell).T
+        self._matrix = torch.from_numpy(matrix).to(device, dtype)
+        lags = pixels.lag_index[: self._half, : self._half]
+        self._lags = torch.from_numpy(lags.ravel()).to(device)
+
+    def __call__(self, spectra: Tensor) -> Tensor:
+        """S = P N^2 / A, (..., pairs, H, H), on the modes 0 <= k_y, k_x <= N/2, H = N/2 + 1.
+
+        It is rfft2 of the correlation functions, the variance of a mode of rfft2 of the maps over N^2.
+
+        Args:
+            spectra: C_ij(ell), (..., pairs, n_ell).
+        """
+        power = spectra.to(self._dtype) @ self._matrix
+        return _on_quadrant(power, self._lags, (self._half, self._half))
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """Gaussian fields, mode by mode.
@@ -120,9 +161,9 @@ class Gaussian:
         root: U on the modes 0 <= k_y, k_x <= N/2, (..., pairs, H, H) with H = N/2 + 1; U_ji, j <= i, in the
             place of the pair (i, j).
         variance: v, (..., bins).
-        shift: lambda, (..., bins).
+        shift: lambda, (..., bins); without bound (..., 0).
         lowest: the smallest pivot in any mode, in units of the bin's mean power, (...). Unless it is above
-            zero no such log-normal field exists, and `root` holds no sense.
+            zero no such field exists, and `root` holds no sense.
     """
 
     root: Tensor
@@ -131,10 +172,117 @@ class Gaussian:
     lowest: Tensor
 
 
-class LogNormalField:
+class RandomField(ABC):
     """Turns spectra and white numbers into convergence maps of correlated source bins.
 
     Everything is differentiable. Pairs of bins are in the order of a row-major lower triangle.
+
+    Args:
+        pixels: the patch.
+        bins: source bins.
+        dtype: precision of the maps and of the correlation functions.
+        device: where to compute.
+    """
+
+    law: ClassVar[str]
+    """What it is called."""
+    remedy: ClassVar[str]
+    """What a user can do where no such field has the asked spectra."""
+
+    def __init__(
+        self, pixels: Pixels, bins: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        self.size, self.bins, self.dtype = pixels.size, bins, dtype
+        self._first, self._second = torch.tril_indices(bins, bins, device=device)
+        self._autos = torch.arange(bins, device=device).add(1).cumsum(0) - 1
+
+    @abstractmethod
+    def gaussian(self, spectra: Tensor, shift: Tensor) -> Gaussian:
+        """The Gaussian fields behind convergences of these spectra.
+
+        Args:
+            spectra: C_ij(ell), (..., pairs, n_ell), float64.
+            shift: lambda_i, (..., bins), float64; without bound (..., 0).
+        """
+
+    def convergence(self, white: Tensor, gaussian: Gaussian) -> Tensor:
+        """The maps kappa_i, (..., bins, N, N).
+
+        Args:
+            white: rfft2 of maps of standard normal numbers, (..., bins, N, N/2+1), complex.
+            gaussian: of the same leading shape.
+        """
+        return self.transform(_mixed(white, gaussian.root), gaussian)
+
+    @abstractmethod
+    def transform(self, modes: Tensor, gaussian: Gaussian) -> Tensor:
+        """The maps kappa_i, (..., bins, N, N), of the modes of G.
+
+        Args:
+            modes: rfft2 of the G_i, (..., bins, N, N/2+1), complex; overwritten.
+            gaussian: of the same leading shape.
+        """
+
+    @abstractmethod
+    def regression(self, spectra: Tensor, shift: Tensor) -> tuple[Gaussian, Tensor, Tensor]:
+        """The best linear description kappa_i = b_i G_i + rest of each bin alone.
+
+        Args:
+            spectra: C_ij(ell), (..., pairs, n_ell), float64.
+            shift: lambda_i, (..., bins), float64; without bound (..., 0).
+
+        Returns:
+            The Gaussian fields, b (..., bins), and the power of the kappa_i on the quadrant, as S,
+            (..., bins, H, H).
+        """
+
+
+class GaussianField(RandomField):
+    """Gaussian fields.
+
+    Args:
+        pixels: the patch.
+        ell: multipoles (n_ell,) of the spectra, ascending.
+        bins: source bins.
+        dtype: precision of the maps and of the power.
+        device: where to compute.
+    """
+
+    law = "Gaussian"
+    remedy = "choose bins that overlap less, or narrow the prior"
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        ell: Array,
+        bins: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(pixels, bins, dtype, device)
+        self._power = ModePower(pixels, ell, dtype, device)
+        self._multiplicity = torch.from_numpy(multiplicity(pixels.size)).to(device, dtype)
+
+    def gaussian(self, spectra: Tensor, shift: Tensor) -> Gaussian:
+        """See `RandomField`; there is no shift."""
+        power = self._power(spectra)
+        variance = (power[..., self._autos, :, :] * self._multiplicity).sum((-2, -1)) / self.size**2
+        root, lowest = _upper_root(power, variance)
+        return Gaussian(root, variance, shift.to(self.dtype), lowest)
+
+    def transform(self, modes: Tensor, gaussian: Gaussian) -> Tensor:
+        """See `RandomField`."""
+        return torch.fft.irfft2(modes, s=(self.size, self.size))
+
+    def regression(self, spectra: Tensor, shift: Tensor) -> tuple[Gaussian, Tensor, Tensor]:
+        """See `RandomField`; there is no rest."""
+        power = self._power(spectra)
+        gaussian = self.gaussian(spectra, shift)
+        return gaussian, torch.ones_like(gaussian.variance), power[..., self._autos, :, :]
+
+
+class LogNormalField(RandomField):
+    """Log-normal fields.
 
     Args:
         pixels: the patch.
@@ -144,6 +292,9 @@ class LogNormalField:
         device: where to compute.
         decorrelation: fraction by which the correlation of the Gaussian fields of two bins is lowered.
     """
+
+    law = "log-normal"
+    remedy = "raise `decorrelation` where bins overlap, raise `shift`, widen the pixels or narrow the prior"
 
     def __init__(
         self,
@@ -155,7 +306,7 @@ class LogNormalField:
         *,
         decorrelation: float = 0.0,
     ) -> None:
-        self.size, self.bins, self.dtype = pixels.size, bins, dtype
+        super().__init__(pixels, bins, dtype, device)
         half = pixels.size // 2 + 1
         self._correlation = torch.from_numpy(correlation_matrix(pixels, ell).T.copy()).to(device, dtype)
         # Products of matrices smaller than 16 x 16 are rounded as they happen to lie in memory.
@@ -164,18 +315,11 @@ class LogNormalField:
         self._lags = torch.from_numpy(lags.ravel()).to(device)
         cosines = np.pad(_cosine_matrix(pixels.size).T, (spare, spare))
         self._cosines = torch.from_numpy(cosines).to(device, dtype)
-        self._first, self._second = torch.tril_indices(bins, bins, device=device)
-        self._autos = torch.arange(bins, device=device).add(1).cumsum(0) - 1
         kept = torch.where(self._first == self._second, 1.0, 1.0 - decorrelation)
         self._kept = kept.to(device, dtype)[:, None] if decorrelation else None
 
     def gaussian(self, spectra: Tensor, shift: Tensor) -> Gaussian:
-        """The Gaussian fields behind convergences of these spectra.
-
-        Args:
-            spectra: C_ij(ell), (..., pairs, n_ell), float64.
-            shift: lambda_i, (..., bins), float64.
-        """
+        """See `RandomField`."""
         floors = shift[..., self._first] * shift[..., self._second]
         xi = (spectra / floors.unsqueeze(-1)).to(self.dtype) @ self._correlation
         xi = torch.log1p(xi, out=_reuse(xi))
@@ -185,39 +329,46 @@ class LogNormalField:
         root, lowest = _upper_root(self._power(xi), variance)
         return Gaussian(root, variance, shift.to(self.dtype), lowest)
 
-    def convergence(self, white: Tensor, gaussian: Gaussian) -> Tensor:
-        """The maps kappa_i, (..., bins, N, N).
-
-        Args:
-            white: rfft2 of maps of standard normal numbers, (..., bins, N, N/2+1), complex.
-            gaussian: of the same leading shape.
-        """
-        modes = torch.view_as_complex(self._mixed(torch.view_as_real(white), gaussian.root))
+    def transform(self, modes: Tensor, gaussian: Gaussian) -> Tensor:
+        """See `RandomField`."""
         modes[..., 0, 0] -= (0.5 * self.size**2) * gaussian.variance
         exponent = torch.fft.irfft2(modes, s=(self.size, self.size))
         contrast = torch.expm1(exponent, out=_reuse(exponent))
         return torch.mul(contrast, gaussian.shift[..., None, None], out=_reuse(contrast, gaussian.shift))
 
+    def regression(self, spectra: Tensor, shift: Tensor) -> tuple[Gaussian, Tensor, Tensor]:
+        """See `RandomField`; b = lambda, since kappa and G have the cross-correlation lambda xi_G."""
+        gaussian = self.gaussian(spectra, shift)
+        xi = spectra[..., self._autos, :].to(self.dtype) @ self._correlation
+        return gaussian, gaussian.shift, self._power(xi)
+
     def _power(self, xi: Tensor) -> Tensor:
         """S (..., pairs, H, H) on the quadrant, of xi_G (..., pairs, n_lags)."""
         half = self.size // 2 + 1
         square = tuple(self._cosines.shape)
-        quadrant = xi.gather(-1, self._lags.expand(*xi.shape[:-1], -1)).unflatten(-1, square)
+        quadrant = _on_quadrant(xi, self._lags, square)
         return ((quadrant @ self._cosines).mT @ self._cosines)[..., :half, :half]
 
-    def _mixed(self, white: Tensor, root: Tensor) -> Tensor:
-        """U times white modes (..., bins, N, H, 2), of the same shape.
 
-        Args:
-            white: white modes (..., bins, N, H, 2).
-            root: U, (..., pairs, H, H).
-        """
-        last = self.bins - 1
-        total = _on_half_plane(root[..., _pairs_of(last), :, :]) * white[..., last:, :, :, :]
-        for i in reversed(range(last)):
-            row = _on_half_plane(root[..., _pairs_of(i), :, :])
-            total[..., : i + 1, :, :, :].addcmul_(row, white[..., i : i + 1, :, :, :])
-        return total
+def _on_quadrant(values: Tensor, lags: Tensor, square: tuple[int, ...]) -> Tensor:
+    """Values at the distinct lags (..., n_lags), at the lags of a square (..., *square)."""
+    return values.gather(-1, lags.expand(*values.shape[:-1], -1)).unflatten(-1, square)
+
+
+def _mixed(white: Tensor, root: Tensor) -> Tensor:
+    """U times white modes, of the same shape.
+
+    Args:
+        white: white modes (..., bins, N, H), complex.
+        root: U, (..., pairs, H, H).
+    """
+    numbers = torch.view_as_real(white)
+    last = white.shape[-3] - 1
+    total = _on_half_plane(root[..., _pairs_of(last), :, :]) * numbers[..., last:, :, :, :]
+    for i in reversed(range(last)):
+        row = _on_half_plane(root[..., _pairs_of(i), :, :])
+        total[..., : i + 1, :, :, :].addcmul_(row, numbers[..., i : i + 1, :, :, :])
+    return torch.view_as_complex(total)
 
 
 def _pairs_of(i: int) -> slice:
@@ -263,8 +414,18 @@ def _lower(lowest: Tensor, pivot: Tensor) -> Tensor:
 def _cosine_matrix(size: int) -> Array:
     """The type-1 cosine transform (H, H): the Fourier transform of a real, even function of N points."""
     k = np.arange(size // 2 + 1)
-    twice = np.where((k == 0) | (k == size // 2), 1.0, 2.0)
-    return np.cos(2.0 * np.pi * (np.outer(k, k) % size) / size) * twice
+    return np.cos(2.0 * np.pi * (np.outer(k, k) % size) / size) * _twice(size)
+
+
+def multiplicity(size: int) -> Array:
+    """How many of the N x N modes each of the quadrant stands for, (H, H)."""
+    return np.outer(_twice(size), _twice(size))
+
+
+def _twice(size: int) -> Array:
+    """How many of N wave numbers each of 0 to N/2 stands for, (H,)."""
+    k = np.arange(size // 2 + 1)
+    return np.where((k == 0) | (k == size // 2), 1.0, 2.0)
 
 
 def _on_half_plane(quadrant: Tensor) -> Tensor:
@@ -293,11 +454,30 @@ def white_modes(w: Tensor) -> Tensor:
     return modes.mul_(size * math.sqrt(0.5))
 
 
+def white_numbers(modes: Tensor) -> Tensor:
+    """The numbers (..., N, N) of which `white_modes` makes these modes.
+
+    Args:
+        modes: rfft2 of real maps, (..., N, N/2+1), complex.
+    """
+    size = modes.shape[-2]
+    modes = modes / (size * math.sqrt(0.5))
+    inner = torch.view_as_real(modes[..., 1:-1].contiguous())
+    columns = modes[..., :: size // 2]
+    edge = (columns.real - columns.imag) * math.sqrt(0.5)
+    return torch.cat([edge.unsqueeze(-2), inner], -2).flatten(-2)
+
+
 __all__ = [
     "Gaussian",
+    "GaussianField",
     "LogNormalField",
+    "ModePower",
     "Pixels",
+    "RandomField",
     "correlation_matrix",
+    "multiplicity",
     "power_matrix",
     "white_modes",
+    "white_numbers",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
-from sbikit import Law, Normal, Options, TruncatedNormal, Uniform
+from sbikit import Law, Normal, OptionError, Options, TruncatedNormal, Uniform
 from sbikit_lognormal.design import LOG_T_AGN
 from sbikit_lognormal.limber import MAX_PHOTO_Z_SHIFT
 from sbikit_lognormal.sources import SourceOptions
@@ -58,11 +60,24 @@ Nuisance = float | UniformLaw | NormalLaw
 PerBin = Nuisance | tuple[Nuisance, ...]
 """One for all bins, each with a parameter of its own, or one a bin."""
 
+
+class ShiftTable(Options):
+    """The shift from a file."""
+
+    table: Path = pydantic.Field(
+        description="text with a line `Omega_m, sigma_8, lambda` and a row for every point of a grid; one bin"
+    )
+
+
 Positive = Annotated[float, pydantic.Field(gt=0.0, le=1e6)]
 Dispersion = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
 Shift = Annotated[float, pydantic.Field(ge=1e-4, le=1.0)]
 
+Cosmological = Nuisance | None
+"""A value, or the law of a free parameter; None: the benchmark's law."""
+
 _FREE = "a value, or a free parameter's {uniform: [low, high]} or {normal: [mean, sd]}"
+_OWN_LAW = "its value or law, null for that of the benchmarks (prior wcdm)"
 
 
 class LogNormalOptions(Options):
@@ -74,6 +89,11 @@ class LogNormalOptions(Options):
 
     size: int = pydantic.Field(default=32, ge=8, le=256, multiple_of=2, description="pixels a side")
     extent: float = pydantic.Field(default=10.0, ge=1.0, le=20.0, description="side of the patch in degrees")
+    pixel_window: bool = pydantic.Field(
+        default=True,
+        description="whether a pixel holds the mean of the convergence over its area; false: mode k has the "
+        "power C(k), without window and aliases, as in sbi_lens",
+    )
     padding: int = pydantic.Field(
         default=1,
         ge=1,
@@ -94,6 +114,16 @@ class LogNormalOptions(Options):
     w0: tuple[float, float] = pydantic.Field(
         default=(-1.8, -0.45), description="range of the equation of state w0 of dark energy (prior s8)"
     )
+    omega_c: Cosmological = pydantic.Field(default=None, description=f"density of dark matter, {_OWN_LAW}")
+    omega_b: Cosmological = pydantic.Field(default=None, description=f"density of baryons, {_OWN_LAW}")
+    sigma_8: Cosmological = pydantic.Field(
+        default=None, description=f"linear fluctuations in spheres of 8 Mpc/h today, {_OWN_LAW}"
+    )
+    h: Cosmological = pydantic.Field(default=None, description=f"Hubble constant / 100 km/s/Mpc, {_OWN_LAW}")
+    n_s: Cosmological = pydantic.Field(default=None, description=f"primordial slope, {_OWN_LAW}")
+    w_0: Cosmological = pydantic.Field(
+        default=None, description=f"equation of state of dark energy, {_OWN_LAW}"
+    )
     sources: SourceOptions = pydantic.Field(
         default=SourceOptions(), description="redshifts of the source galaxies, and their bins"
     )
@@ -104,10 +134,14 @@ class LogNormalOptions(Options):
     sigma_e: Dispersion | tuple[Dispersion, ...] = pydantic.Field(
         default=0.26, description="ellipticity dispersion a component, one for all bins or one a bin"
     )
-    shift: Literal["hilbert2011", "tree-level"] | Shift | tuple[Shift, ...] = pydantic.Field(
+    field: Literal["lognormal", "gaussian"] = pydantic.Field(
+        default="lognormal",
+        description="law of the convergence; gaussian: of the same power, without a lower bound",
+    )
+    shift: Literal["hilbert2011", "tree-level"] | ShiftTable | Shift | tuple[Shift, ...] = pydantic.Field(
         default="hilbert2011",
         description="depth lambda of the field's lower bound -lambda: the fit of Hilbert et al. 2011 to "
-        "ray-tracing, the tree-level skewness of the convergence, or fixed values",
+        "ray-tracing, the tree-level skewness of the convergence, a table over cosmologies, or fixed values",
     )
     decorrelation: float = pydantic.Field(
         default=0.0,
@@ -115,6 +149,10 @@ class LogNormalOptions(Options):
         le=0.1,
         description="fraction by which the correlation of the Gaussian fields of two bins is lowered, so "
         "that bins that overlap much can be log-normal together; each bin's own power stays",
+    )
+    observes: Literal["shear", "convergence"] = pydantic.Field(
+        default="shear",
+        description="what the survey sees: shear, noise in both components, or the convergence, noise once",
     )
     mask: StarMask | MaskFile | None = pydantic.Field(
         default=None, description="what hides galaxies: stars and an edge, or a file"
@@ -129,7 +167,7 @@ class LogNormalOptions(Options):
         default=0.0, description=f"slope of their growth with redshift, about z = 0.62: {_FREE}"
     )
     shear_bias: PerBin = pydantic.Field(
-        default=0.0, description=f"multiplicative bias m of the shear, for all bins or a list: {_FREE}"
+        default=0.0, description=f"multiplicative bias m of what is observed, for all bins or a list: {_FREE}"
     )
     photo_z_shift: PerBin = pydantic.Field(
         default=0.0,
@@ -146,4 +184,36 @@ class LogNormalOptions(Options):
     )
 
 
-__all__ = ["LogNormalOptions", "NormalLaw", "Nuisance", "PerBin", "UniformLaw"]
+def refuse_idle(options: LogNormalOptions, names: Sequence[str], why: str, *, fix: str) -> None:
+    """No option shall be without effect.
+
+    Args:
+        options: the options.
+        names: those that have no effect.
+        why: what makes it so, a sentence.
+        fix: what to do about it.
+
+    Raises:
+        OptionError: one of them is not at its default.
+    """
+    fields = type(options).model_fields
+    idle = [name for name in names if getattr(options, name) != fields[name].default]
+    if idle:
+        raise OptionError(
+            why,
+            where=", ".join(f"simulator.{name}" for name in idle),
+            expected="left out",
+            got=", ".join(f"{name} = {getattr(options, name)}" for name in idle),
+            fix=fix,
+        )
+
+
+__all__ = [
+    "LogNormalOptions",
+    "NormalLaw",
+    "Nuisance",
+    "PerBin",
+    "ShiftTable",
+    "UniformLaw",
+    "refuse_idle",
+]

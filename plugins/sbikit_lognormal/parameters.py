@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
 import torch
+from scipy.stats import qmc
 from torch import Tensor
+from torch.special import ndtri
 
 from sbikit import Law, OptionError, Prior, TruncatedNormal, Uniform
 from sbikit_lognormal.design import COVERED, LOG_T_AGN, RADIUS
 from sbikit_lognormal.limber import MAX_PHOTO_Z_SHIFT
 from sbikit_lognormal.matter import PARAMETERS
-from sbikit_lognormal.options import LogNormalOptions, Nuisance, PerBin
+from sbikit_lognormal.options import LogNormalOptions, Nuisance, PerBin, refuse_idle
 
 FIXED = {"h": 0.6727, "omega_b": 0.0492, "n_s": 0.9645}
 """What the prior `s8` holds fixed."""
@@ -36,6 +40,8 @@ _LATEX = {
     "log_T_AGN": r"\log T_{\rm AGN}",
 }
 _UNBOUNDED = (-math.inf, math.inf)
+_RANGES = ("omega_m", "s8", "w0")
+_LOG2_DRAWS = 14  # draws of the prior that are looked at
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,16 @@ def parameters(options: LogNormalOptions, bins: int) -> Parameters:
     Raises:
         OptionError: a law leaves what the spectra are made for, or does not fit the bins.
     """
-    laws: dict[str, Law] = _wcdm() if options.prior == "wcdm" else _uniform(options)
+    nuisances = _Nuisances({}, {})
     if options.prior == "wcdm":
-        _refuse_idle_ranges(options)
-    nuisances = _Nuisances(laws, {})
-    fixed = nuisances.fixed
+        why = "Ranges of the prior s8 are given, but the prior is wcdm."
+        refuse_idle(options, _RANGES, why, fix="leave them out, or choose prior: s8")
+        _place_wcdm(nuisances, options)
+    else:
+        why = "Laws of the prior wcdm are given, but the prior is s8."
+        refuse_idle(options, PARAMETERS, why, fix="leave them out, or choose prior: wcdm")
+        nuisances.laws.update(_uniform(options))
+    laws, fixed = nuisances.laws, nuisances.fixed
     nuisances.place("A_IA", "a_ia", options.a_ia, _UNBOUNDED)
     nuisances.place("eta_IA", "eta_ia", options.eta_ia, _UNBOUNDED)
     if options.baryons is not None:
@@ -128,7 +139,11 @@ def parameters(options: LogNormalOptions, bins: int) -> Parameters:
         )
     lensing = len(laws)
     nuisances.place_bins("m", "shear_bias", _each("shear_bias", options.shear_bias, bins), (-0.99, math.inf))
-    return Parameters(Prior(laws, latex=_latex(laws)), fixed, bins, lensing)
+    _refuse_no_law(laws)
+    made = Parameters(Prior(laws, latex=_latex(laws)), fixed, bins, lensing)
+    if any(getattr(options, name) is not None for name in PARAMETERS):
+        _refuse_uncovered_laws(made)
+    return made
 
 
 def _uniform(options: LogNormalOptions) -> dict[str, Law]:
@@ -147,11 +162,27 @@ def _uniform(options: LogNormalOptions) -> dict[str, Law]:
     return {name: Uniform(*bounds) for name, bounds in ranges.items()}
 
 
-def _wcdm() -> dict[str, Law]:
-    """The prior of JADE and sbi_lens, but for universes with little dark matter or none."""
+def _place_wcdm(nuisances: _Nuisances, options: LogNormalOptions) -> None:
+    """The prior of JADE and sbi_lens, but for universes with little dark matter or none, and given laws."""
     laws = dict(COVERED.laws)
     laws["omega_c"] = TruncatedNormal(0.2664, 0.2, LEAST_OMEGA_C, 0.9)
-    return laws
+    for name, law in laws.items():
+        given = getattr(options, name)
+        if given is None:
+            nuisances.laws[name] = law
+        else:
+            nuisances.place(name, name, given, (law.low, law.high))
+
+
+def _refuse_no_law(laws: Mapping[str, Law]) -> None:
+    if not laws:
+        raise OptionError(
+            "No parameter is free.",
+            where=", ".join(f"simulator.{name}" for name in PARAMETERS),
+            expected="the law of one parameter at least",
+            got="values of all",
+            fix="leave one out, or give its {uniform: [low, high]} or {normal: [mean, sd]}",
+        )
 
 
 def _refuse_uncovered(ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -159,41 +190,54 @@ def _refuse_uncovered(ranges: Mapping[str, tuple[float, float]]) -> None:
     edges = [torch.linspace(*bounds, 5, dtype=torch.float64) for bounds in ranges.values()]
     theta = torch.cartesian_prod(*edges)
     box = Parameters(Prior({name: Uniform(*bounds) for name, bounds in ranges.items()}), {}, 1, 3)
-    cosmology = box.cosmology(theta)
-    white = COVERED.to_white(cosmology).nan_to_num(nan=math.inf)
-    radius = white.square().sum(-1).sqrt()
-    radius = torch.where(cosmology[:, 0] >= LEAST_OMEGA_C, radius, math.inf)
+    _refuse_outside(box, theta, [f"simulator.{name.lower()}" for name in ranges])
+
+
+def _refuse_uncovered_laws(made: Parameters) -> None:
+    """All corners of uniform laws, and of the prior all but a thousandth, have to lie in that ball."""
+    prior = made.prior
+    where = [f"simulator.{name}" for name in PARAMETERS]
+    ends = [
+        [-math.inf, math.inf] if name in PARAMETERS and isinstance(law, Uniform) else [0.0]
+        for name, law in prior.laws.items()
+    ]
+    corners = torch.tensor(list(product(*ends)), dtype=torch.float64)
+    _refuse_outside(made, prior.from_white(corners), where)
+    sobol = qmc.Sobol(len(prior.laws), rng=np.random.default_rng(0)).random_base2(_LOG2_DRAWS)
+    theta = prior.from_white(ndtri(torch.from_numpy(sobol)))
+    kept = _radius(made.cosmology(theta)).argsort()[: len(theta) - len(theta) // 1000]
+    _refuse_outside(made, theta[kept], where)
+
+
+def _radius(cosmology: Tensor) -> Tensor:
+    """Distance (...) of cosmologies (..., 6) from the centre of that ball; infinite where none is covered."""
+    radius = COVERED.to_white(cosmology).square().sum(-1).sqrt().nan_to_num(nan=math.inf)
+    return torch.where(cosmology[..., 0] >= LEAST_OMEGA_C, radius, math.inf)
+
+
+def _refuse_outside(made: Parameters, theta: Tensor, where: Sequence[str]) -> None:
+    """Refuse parameter vectors (n, D) of which one lies outside that ball."""
+    cosmology = made.cosmology(theta)
+    radius = _radius(cosmology)
     if bool((radius <= RADIUS).all()):
         return
     worst = int(radius.argmax())
+    off = COVERED.to_white(cosmology[worst]).nan_to_num(nan=math.inf).abs() > 2.0
     faults = [
         f"{name} = {float(value):.4g}"
-        for name, value, off in zip(PARAMETERS, cosmology[worst], white[worst].abs() > 2.0, strict=True)
-        if off
+        for name, value, far in zip(PARAMETERS, cosmology[worst], off, strict=True)
+        if far
     ]
     raise OptionError(
         "The prior leaves the cosmologies that the spectrum emulator covers.",
-        where="simulator.omega_m, simulator.s8, simulator.w0",
+        where=", ".join(where),
         expected=f"universes within {RADIUS:g} standard deviations of Omega_c .27 +- .2, sigma_8 .83 +- .14, "
-        f"w_0 -1 +- .9, with Omega_c {LEAST_OMEGA_C:g} to .9 and w_0 -2 to -.3",
-        got=", ".join(f"{name}={float(value):.4g}" for name, value in zip(ranges, theta[worst], strict=True))
+        f"w_0 -1 +- .9, Omega_b .049 +- .006, h .67 +- .063, n_s .96 +- .08, with Omega_c {LEAST_OMEGA_C:g} "
+        "to .9 and w_0 -2 to -.3",
+        got=", ".join(f"{name}={float(v):.4g}" for name, v in zip(made.prior.laws, theta[worst], strict=True))
         + (", where " + ", ".join(faults) if faults else ""),
-        fix="narrow the ranges",
+        fix="narrow the prior",
     )
-
-
-def _refuse_idle_ranges(options: LogNormalOptions) -> None:
-    """No option shall be without effect."""
-    fields = type(options).model_fields
-    idle = [name for name in ("omega_m", "s8", "w0") if getattr(options, name) != fields[name].default]
-    if idle:
-        raise OptionError(
-            "Ranges of the prior s8 are given, but the prior is wcdm.",
-            where=", ".join(f"simulator.{name}" for name in idle),
-            expected="left out",
-            got=", ".join(f"{name} = {getattr(options, name)}" for name in idle),
-            fix="leave them out, or choose prior: s8",
-        )
 
 
 @dataclass

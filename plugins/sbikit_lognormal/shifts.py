@@ -1,7 +1,7 @@
 """The shift lambda of the log-normal field: the depth below zero that the convergence cannot pass.
 
 It is not given by the power spectrum. At small variance the skewness <kappa^3> / <kappa^2>^2 of the field is
-3 / lambda, so choosing lambda is choosing how skewed the maps are. Three choices:
+3 / lambda, so choosing lambda is choosing how skewed the maps are. The choices:
 
 `Hilbert2011` is for comparison with the many papers that use it. Hilbert, Hartlap and Schneider (2011,
 doi:10.1051/0004-6361/201117294) fitted the lower bound of the convergence in ray-tracing through the
@@ -22,6 +22,10 @@ perturbation theory does at lowest order, within a disc of radius theta. For a c
     <kappa^3> = int du W^3 / u^4 S_3 V^2
     lambda    = 3 <kappa^2>^2 / <kappa^3>
 
+`Table` is for a shift known from elsewhere on a grid of Omega_m = Omega_c + Omega_b and sigma_8. It is
+bilinear between the grid's points. Beyond the grid each coordinate is held at its first or last value, as by
+jax's `map_coordinates(order=1, mode="nearest")`, so that the gradient is 0 there.
+
 `Fixed` is one value a bin, for tests and for a shift known from elsewhere.
 """
 
@@ -29,6 +33,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -45,6 +50,7 @@ Array = NDArray[np.float64]
 
 _MILLENNIUM = (0.205, 0.045, 0.9, 0.73, 1.0, -1.0)
 _FINE_ELL = 20_000
+_COLUMNS = ("Omega_m", "sigma_8", "lambda")
 
 
 class Shift(ABC):
@@ -55,7 +61,7 @@ class Shift(ABC):
 
     @abstractmethod
     def __call__(self, cosmology: Tensor, log_linear: Tensor | None = None) -> Tensor:
-        """lambda (..., bins), float64.
+        """lambda (..., bins), float64; (..., 0) where there is none.
 
         Args:
             cosmology: the six parameters (..., 6), float64.
@@ -91,6 +97,52 @@ class Fixed(Shift):
 
     def __call__(self, cosmology: Tensor, log_linear: Tensor | None = None) -> Tensor:
         return self._values.expand(*cosmology.shape[:-1], -1)
+
+
+class Unbounded(Shift):
+    """None: a Gaussian field has no lower bound; lambda is (..., 0)."""
+
+    needs_linear = False
+
+    def __call__(self, cosmology: Tensor, log_linear: Tensor | None = None) -> Tensor:
+        return cosmology[..., :0]
+
+
+class Table(Shift):
+    """The lambda of one bin on a grid of cosmologies, bilinear between and constant beyond.
+
+    Args:
+        path: text; a first line `Omega_m, sigma_8, lambda`, then these three numbers for every point of the
+            grid, in any order, commas between them.
+        bins: how many bins there are.
+        device: where to compute.
+
+    Raises:
+        OptionError: there are several bins, the file cannot be read, or it does not hold such a table.
+    """
+
+    needs_linear = False
+
+    def __init__(self, path: Path, bins: int, device: torch.device | str = "cpu") -> None:
+        if bins != 1:
+            raise OptionError(
+                "A table holds the shift of one bin.",
+                where="simulator.shift.table",
+                expected="1 source bin",
+                got=str(bins),
+                fix="choose one bin, or another shift",
+            )
+        omega_m, sigma_8, values = _read_table(path)
+        self._omega_m = torch.from_numpy(omega_m).to(device)
+        self._sigma_8 = torch.from_numpy(sigma_8).to(device)
+        self._values = torch.from_numpy(values).to(device)
+
+    def __call__(self, cosmology: Tensor, log_linear: Tensor | None = None) -> Tensor:
+        i, x = _place(self._omega_m, cosmology[..., 0] + cosmology[..., 1])
+        j, y = _place(self._sigma_8, cosmology[..., 2])
+        low = torch.lerp(self._values[i, j], self._values[i, j + 1], y)
+        high = torch.lerp(self._values[i + 1, j], self._values[i + 1, j + 1], y)
+        return torch.lerp(low, high, x).unsqueeze(-1)
 
 
 class Hilbert2011(Shift):
@@ -174,4 +226,44 @@ def _disc_weights(radius: float) -> tuple[Array, Array]:
     return np.asarray(window**2 @ common), np.asarray(2.0 * window * window_slope @ common)
 
 
-__all__ = ["Fixed", "Hilbert2011", "Shift", "TreeLevel", "disc_of_pixel", "hilbert2011"]
+def _place(nodes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The interval (...) of ascending nodes in which x (...), held within them, lies, and how far along."""
+    held = x.clamp(float(nodes[0]), float(nodes[-1]))
+    i = (torch.searchsorted(nodes, held.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
+    return i, (held - nodes[i]) / (nodes[i + 1] - nodes[i])
+
+
+def _read_table(path: Path) -> tuple[Array, Array, Array]:
+    """Ascending Omega_m (n,) and sigma_8 (m,), and lambda (n, m), of a file."""
+    try:
+        header, *lines = path.read_text(encoding="utf-8").strip().splitlines() or [""]
+        rows = np.array([line.split(",") for line in lines if line.strip()], dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise _no_table(path, f"{type(error).__name__}: {error}") from error
+    if [name.strip() for name in header.split(",")] != list(_COLUMNS):
+        raise _no_table(path, f"a first line {header[:80]!r}")
+    if rows.ndim != 2 or rows.shape[1] != len(_COLUMNS):
+        raise _no_table(path, f"numbers of shape {rows.shape}")
+    if not np.isfinite(rows).all() or not (rows[:, 2] > 0.0).all():
+        raise _no_table(path, "values that are not finite, or a lambda that is not positive")
+    omega_m, i = np.unique(rows[:, 0], return_inverse=True)
+    sigma_8, j = np.unique(rows[:, 1], return_inverse=True)
+    values = np.full((len(omega_m), len(sigma_8)), np.nan)
+    values[i, j] = rows[:, 2]
+    if min(values.shape) < 2 or len(rows) != values.size or np.isnan(values).any():
+        raise _no_table(path, f"{len(rows)} rows of {len(omega_m)} Omega_m and {len(sigma_8)} sigma_8")
+    return omega_m, sigma_8, values
+
+
+def _no_table(path: Path, got: str) -> OptionError:
+    return OptionError(
+        f"The shift cannot be read from {path}.",
+        where="simulator.shift.table",
+        expected=f"a line `{', '.join(_COLUMNS)}`, then a row of three numbers for every pair of two or more "
+        "Omega_m and two or more sigma_8, once each, lambda above 0",
+        got=got,
+        fix="check the path and the file's format",
+    )
+
+
+__all__ = ["Fixed", "Hilbert2011", "Shift", "Table", "TreeLevel", "Unbounded", "disc_of_pixel", "hilbert2011"]

@@ -3,6 +3,9 @@
     theta  ->  C_ij(ell), lambda_i  ->  kappa_i = lambda_i [exp(G_i - v_i / 2) - 1]
     gamma_i = (1 + m_i) D kappa_i + n_i,  n_i ~ N(0, sigma_e^2 / (n_gal A_pix)) a component and pixel
 
+As options have it the field may also be Gaussian, kappa_i = G_i of the same power; and the data may be noisy
+convergence, (1 + m_i) kappa_i + n_i.
+
 Neutrinos are massless, space is flat. With intrinsic alignments kappa is the convergence that a lensing map
 would have whose shear is that of lensing and alignment together.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,14 +27,23 @@ from torch.special import ndtri
 from sbikit import Field, LogDensity, ObservationError, OptionError, SimulationError, Simulator, Values
 from sbikit.seeds import derive_seed, normals
 from sbikit_lognormal.blocks import block_rows, in_blocks
+from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
 from sbikit_lognormal.emulator import Emulator
-from sbikit_lognormal.field import Gaussian, LogNormalField, Pixels, power_matrix, white_modes
+from sbikit_lognormal.field import (
+    Gaussian,
+    GaussianField,
+    LogNormalField,
+    ModePower,
+    Pixels,
+    RandomField,
+    white_modes,
+)
 from sbikit_lognormal.inversion import MaskedKaiserSquires, WienerFilter
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.limber import ELL, Limber
-from sbikit_lognormal.options import LogNormalOptions
+from sbikit_lognormal.options import LogNormalOptions, ShiftTable, refuse_idle
 from sbikit_lognormal.parameters import Parameters, parameters
-from sbikit_lognormal.shifts import Fixed, Hilbert2011, Shift, TreeLevel, disc_of_pixel
+from sbikit_lognormal.shifts import Fixed, Hilbert2011, Shift, Table, TreeLevel, Unbounded, disc_of_pixel
 from sbikit_lognormal.sources import Sources, sources
 from sbikit_lognormal.survey import Survey, cut, make_survey
 from sbikit_lognormal.theory import DirectSpectra, Spectra, fastest
@@ -41,14 +54,41 @@ _SCAN = 128  # points of the prior, and as many directions to its edge
 _CORNERS = 6  # parameters up to which the corners of the prior are looked at, too
 
 
+_Maps = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Observable:
+    """What a survey sees: the variable's name, its LaTeX, and its components a bin."""
+
+    name: str
+    latex: str
+    components: int
+
+
+_OBSERVABLES = {
+    "shear": _Observable("shear", r"\gamma", 2),
+    "convergence": _Observable("kappa_obs", r"\kappa_{\rm obs}", 1),
+}
+
+
 @dataclass(frozen=True)
 class _Engine:
-    """The chain from parameters to maps, in one precision on one device."""
+    """The chain from parameters to maps, in one precision on one device.
+
+    Args:
+        parameters: what a parameter vector means.
+        spectra: spectra and shifts.
+        field: the law of the convergence.
+        signal: data without noise, (..., bins, components, M, M), of convergence (..., bins, M, M).
+        survey: noise and mask.
+        size: pixels a side of the patch.
+    """
 
     parameters: Parameters
     spectra: Spectra
-    field: LogNormalField
-    lensing: KaiserSquires
+    field: RandomField
+    signal: _Maps
     survey: Survey
     size: int
 
@@ -59,16 +99,37 @@ class _Engine:
     def checked(self, theta: Tensor) -> Gaussian:
         """The same, refused where no such field exists."""
         gaussian = self.gaussian(theta)
-        _refuse_negative_modes(gaussian.lowest, theta, list(self.parameters.prior.laws))
+        self.refuse_negative_modes(gaussian, theta)
         return gaussian
 
-    def shear(self, box: Tensor, theta: Tensor) -> Tensor:
-        """Noiseless shear of the patch (..., bins, 2, N, N) of convergence on the box (..., bins, M, M)."""
-        shear = cut(self.lensing.shear(box), self.size)
+    def refuse_negative_modes(self, gaussian: Gaussian, theta: Tensor) -> None:
+        """A field with negative power does not exist; taking its modulus would change the spectrum."""
+        lowest = gaussian.lowest.detach().reshape(-1)
+        if bool((lowest > 0).all()):
+            return
+        worst = int(lowest.nan_to_num(nan=-math.inf).argmin())
+        values = theta.detach().reshape(-1, theta.shape[-1])[worst].tolist()
+        names = self.parameters.prior.laws
+        raise SimulationError(
+            f"No {self.field.law} field has these spectra: a Gaussian mode has negative power.",
+            where=", ".join(f"{name}={value:.6g}" for name, value in zip(names, values, strict=True)),
+            expected="positive power of all bins and of their combinations in every mode",
+            got=f"{float(lowest[worst]):.3g} of the mean power",
+            fix=self.field.remedy,
+        )
+
+    def noiseless(self, box: Tensor, theta: Tensor) -> Tensor:
+        """The patch's data without noise, (..., bins, components, N, N), of convergence on the box.
+
+        Args:
+            box: convergence (..., bins, M, M).
+            theta: parameters (..., D).
+        """
+        clean = cut(self.signal(box), self.size)
         bias = self.parameters.shear_bias(theta)
         if bias is None:
-            return shear
-        return shear * (1.0 + bias).to(shear.dtype)[..., None, None, None]
+            return clean
+        return clean * (1.0 + bias).to(clean.dtype)[..., None, None, None]
 
     def convergence(self, theta: Tensor, white: Tensor) -> Tensor:
         """kappa on the box (..., bins, M, M) of parameters (..., D) and white numbers of that shape."""
@@ -76,36 +137,41 @@ class _Engine:
 
 
 class LogNormal(Simulator):
-    """Weak lensing of source bins by a log-normal field.
+    """Weak lensing of source bins by a log-normal field, or by a Gaussian one.
 
-    Outputs: `kappa`, the convergence (bins, N, N), inferred; `shear`, (2 bins, N, N), observed, component c
-    of bin b in channel 2 b + c; both dimensionless. Masked pixels hold shear 0.
+    Outputs: `kappa`, the convergence (bins, N, N), inferred; and observed `shear`, (2 bins, N, N), component
+    c of bin b in channel 2 b + c, or `kappa_obs`, noisy convergence (bins, N, N); all dimensionless. Masked
+    pixels hold 0.
 
-    Where the patch is periodic and no free parameter scales the shear, noise alone can be drawn anew
-    (`observe`).
+    A log-normal field has a `floor`, observed shear `summaries`. Where `kappa` fixes the data but for noise
+    (it does not if a free parameter scales them, nor the shear of a patch that is not periodic), noise alone
+    can be drawn anew (`observe`).
 
     Raises:
         OptionError: the prior leaves what the emulator covers, the pixels are too small, or options do not
             fit each other.
-        SimulationError: no log-normal field has the asked spectra somewhere in the prior.
+        SimulationError: no such field has the asked spectra somewhere in the prior.
     """
 
     Options = LogNormalOptions
+    options: LogNormalOptions
 
     def __init__(self, options: LogNormalOptions | None = None) -> None:
         options = LogNormalOptions() if options is None else options
         super().__init__(options)
         _check_pixels(options)
-        self._options = options
         self._sources = sources(options.sources)
-        _refuse_idle_decorrelation(options, self._sources)
+        _refuse_idle(options, self._sources)
+        self._observable = _OBSERVABLES[options.observes]
         self.bins, self.size, self.box = self._sources.bins, options.size, options.size * options.padding
-        self._parameters = parameters(options, self.bins)
-        self.prior = self._parameters.prior
+        self.parameters = parameters(options, self.bins)
+        self.prior = self.parameters.prior
         grid, extent = (options.size,) * 2, (options.extent,) * 2
         kappa = Field("kappa", grid, self.bins, extent, extent_unit="deg", latex=r"\kappa")
-        self.outputs = (kappa, replace(kappa, name="shear", channels=2 * self.bins, latex=r"\gamma"))
-        self.observed = ("shear",)
+        seen = self._observable
+        data = replace(kappa, name=seen.name, channels=seen.components * self.bins, latex=seen.latex)
+        self.outputs = (kappa, data)
+        self.observed = (seen.name,)
         self.survey = make_survey(
             options.size,
             options.extent,
@@ -114,20 +180,28 @@ class LogNormal(Simulator):
             mask=options.mask,
             depth=options.depth,
         )
-        self._pixels = Pixels(self.box, math.radians(options.extent * options.padding))
+        self._pixels = Pixels(
+            self.box, math.radians(options.extent * options.padding), window=options.pixel_window
+        )
         self._engines: dict[tuple[torch.dtype, torch.device], _Engine] = {}
-        self._inversions: dict[tuple[torch.dtype, torch.device], dict[str, _Inversion]] = {}
+        self._mode_powers: dict[torch.device, ModePower] = {}
+        self._inversions: dict[tuple[torch.dtype, torch.device], dict[str, _Maps]] = {}
         self._check_modes()
-        if options.padding == 1 and not self._parameters.biased:
+        sees_shear = options.observes == "shear"
+        if not self.parameters.biased and not (sees_shear and options.padding > 1):
             self.observe = self._observe
+        if sees_shear:
+            self.summaries = self._summaries
+        if options.field == "lognormal":
+            self.floor = self._floor
 
     # --- drawing ----------------------------------------------------------------------------
 
     def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Convergence (B, bins, N, N) and shear (B, 2 bins, N, N), float32, for parameters (B, D).
+        """Convergence (B, bins, N, N) and the data, (B, channels, N, N), float32, for parameters (B, D).
 
         Raises:
-            SimulationError: no log-normal field has the spectra of a cosmology.
+            SimulationError: no such field has the spectra of a cosmology.
         """
         theta = torch.as_tensor(parameters[self.prior.name])
         engine = self._engine(torch.float32, theta.device)
@@ -136,42 +210,58 @@ class LogNormal(Simulator):
 
         def maps(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             gaussian = engine.field.gaussian(spectra[rows], shifts[rows])
-            _refuse_negative_modes(gaussian.lowest, theta[rows], list(self.prior.laws))
+            engine.refuse_negative_modes(gaussian, theta[rows])
             white = normals(seeds[rows], (self.bins, self.box, self.box), theta.device)
             box = engine.field.convergence(white_modes(white), gaussian)
-            clean = engine.shear(box, theta[rows])
+            clean = engine.noiseless(box, theta[rows])
             noise = normals(noise_seeds[rows], tuple(clean.shape[1:]), theta.device)
             return cut(box, self.size), engine.survey.observe(clean, noise)
 
-        kappa, shear = in_blocks(maps, len(theta), block_rows(self.box, self.bins))
-        return {"kappa": kappa, "shear": shear.flatten(1, 2)}
+        kappa, data = in_blocks(maps, len(theta), block_rows(self.box, self.bins))
+        return {"kappa": kappa, self._observable.name: data.flatten(1, 2)}
 
     def _observe(self, outputs: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Shear (B, 2 bins, N, N) of the convergence (B, bins, N, N), with the noise of these seeds."""
+        """Data (B, channels, N, N) of the convergence (B, bins, N, N), with the noise of these seeds."""
         kappa = torch.as_tensor(outputs["kappa"])
         engine = self._engine(torch.float32, kappa.device)
         fixed = torch.zeros(len(kappa), len(self.prior.laws), device=kappa.device)
         noise_seeds = _noise_seeds(seeds)
 
         def maps(rows: NDArray[np.int64]) -> tuple[Tensor]:
-            clean = engine.shear(kappa[rows], fixed[rows])
+            clean = engine.noiseless(kappa[rows], fixed[rows])
             noise = normals(noise_seeds[rows], tuple(clean.shape[1:]), kappa.device)
             return (engine.survey.observe(clean, noise),)
 
-        (shear,) = in_blocks(maps, len(kappa), block_rows(self.box, self.bins))
-        return {"shear": shear.flatten(1, 2)}
+        (data,) = in_blocks(maps, len(kappa), block_rows(self.box, self.bins))
+        return {self._observable.name: data.flatten(1, 2)}
 
     def spectra(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """C_ij(ell) of shape (..., pairs, n_ell) at `limber.ELL` and lambda_i (..., bins), float64.
+
+        A Gaussian field has no shift: lambda is (..., 0).
 
         Args:
             theta: parameter vectors (..., D).
         """
         return self._engine(torch.float64, theta.device).spectra(theta)
 
+    def mode_power(self, theta: Tensor) -> Tensor:
+        """Power of the convergence in the modes of the periodic box, (..., pairs, H, H), float64.
+
+        With M pixels a side, H = M/2 + 1, and modes 0 <= k_y, k_x <= M/2, it is the covariance of rfft2 of
+        the maps over M^2. Pairs are those of `torch.tril_indices`. Where the field is Gaussian this is
+        all there is to know of it.
+
+        Args:
+            theta: parameter vectors (..., D).
+        """
+        if theta.device not in self._mode_powers:
+            self._mode_powers[theta.device] = ModePower(self._pixels, ELL, torch.float64, theta.device)
+        return self._mode_powers[theta.device](self.spectra(theta)[0])
+
     # --- what is known of the data ----------------------------------------------------------
 
-    def summaries(self, values: Values) -> dict[str, Tensor]:
+    def _summaries(self, values: Values) -> dict[str, Tensor]:
         """Maps made back from the shear (*batch, 2 bins, N, N), each (*batch, bins, N, N).
 
         `kappa_ks`, Kaiser-Squires, its mask filled with the E mode; with the option `wiener` also
@@ -181,59 +271,66 @@ class LogNormal(Simulator):
         inversions = self._inversion(shear.dtype, shear.device)
         return {name: inversion(shear) for name, inversion in inversions.items()}
 
-    def floor(self, parameters: Values) -> dict[str, Tensor]:
+    def _floor(self, parameters: Values) -> dict[str, Tensor]:
         """The lowest convergence there can be, -lambda, (*batch, bins), for parameters (*batch, D)."""
         theta = torch.as_tensor(parameters[self.prior.name])
         return {"kappa": -self.spectra(theta)[1].to(theta.dtype)}
 
     def log_density(self, observation: Values) -> LogDensity:
-        """The joint log density of parameters and maps given observed shear (B, 2 bins, N, N).
+        """The joint log density of parameters and maps given data (B, channels, N, N).
 
-        The white coordinates are those of the parameters, then the real and imaginary parts of the white
-        maps' Fourier modes (see `field.white_modes`): in them noise and, nearly, the posterior are diagonal.
+        The coordinates are those of density.py: conditioned on the data for one source bin on a periodic
+        patch with even noise and without a shear bias, else white.
 
         Raises:
-            ObservationError: the shear has another shape, or values that are not finite.
+            ObservationError: the data have another shape, or values that are not finite.
         """
-        shear = self._checked(observation).unflatten(-3, (self.bins, 2))
-        engine = self._engine(torch.float64, shear.device)
-        shape = (self.bins, self.box, self.box)
-        split = [len(self.prior.laws), math.prod(shape)]
-        weight = engine.survey.weight.unsqueeze(-3)
-
-        def latents(white: Tensor) -> tuple[Tensor, Tensor]:
-            first, second = white.double().split(split, dim=-1)
-            theta = self.prior.from_white(first)
-            # A copy of their own: pairs of numbers are read as complex ones.
-            return theta, engine.convergence(theta, second.clone().unflatten(-1, shape))
-
-        def log_prob(white: Tensor) -> Tensor:
-            theta, box = latents(white)
-            misfit = (weight * (shear - engine.shear(box, theta)).square()).sum((-4, -3, -2, -1))
-            return -0.5 * (white.double().square().sum(-1) + misfit)
-
-        def decode(white: Tensor) -> dict[str, Tensor]:
-            theta, box = latents(white)
-            return {self.prior.name: theta, "kappa": cut(box, self.size)}
-
-        return LogDensity(sum(split), log_prob, decode)
+        data = self._checked(observation).unflatten(-3, (self.bins, self._observable.components))
+        engine = self._engine(torch.float64, data.device)
+        common = (self.prior, engine.spectra, engine.field)
+        density: JointDensity
+        if self._conditions:
+            shear = self.options.observes == "shear"
+            seen = (
+                self._inversion(torch.float64, data.device)["kappa_ks"](data) if shear else data[..., 0, :, :]
+            )
+            variance = float(engine.survey.noise.flatten()[0].square())
+            density = ConditionedDensity(*common, seen, variance, mean_seen=not shear)
+        else:
+            density = WhiteDensity(*common, data, engine.survey.weight, engine.noiseless)
+        return density.density(partial(cut, size=self.size))
 
     # --- inside -----------------------------------------------------------------------------
+
+    @property
+    def _conditions(self) -> bool:
+        """Whether modes of the data are independent of each other, one of convergence each."""
+        plain = self.parameters.shear_bias(torch.zeros(len(self.prior.laws))) is None
+        return self.bins == 1 and self.options.padding == 1 and self.survey.uniform and plain
 
     def _engine(self, dtype: torch.dtype, device: torch.device) -> _Engine:
         key = (dtype, device)
         if key not in self._engines:
             self._engines[key] = _Engine(
-                self._parameters,
+                self.parameters,
                 self._theory(device),
-                LogNormalField(
-                    self._pixels, ELL, self.bins, dtype, device, decorrelation=self._options.decorrelation
-                ),
-                KaiserSquires(self.box, dtype, device),
+                self._field(dtype, device),
+                self._signal(dtype, device),
                 self.survey.to(dtype, device),
                 self.size,
             )
         return self._engines[key]
+
+    def _field(self, dtype: torch.dtype, device: torch.device) -> RandomField:
+        if self.options.field == "gaussian":
+            return GaussianField(self._pixels, ELL, self.bins, dtype, device)
+        decorrelation = self.options.decorrelation
+        return LogNormalField(self._pixels, ELL, self.bins, dtype, device, decorrelation=decorrelation)
+
+    def _signal(self, dtype: torch.dtype, device: torch.device) -> _Maps:
+        if self.options.observes == "convergence":
+            return partial(torch.unsqueeze, dim=-3)
+        return KaiserSquires(self.box, dtype, device).shear
 
     def _theory(self, device: torch.device) -> Spectra:
         """One for both precisions: the spectra are float64."""
@@ -241,15 +338,15 @@ class LogNormal(Simulator):
             if known == device:
                 return engine.spectra
         limber = Limber(self._sources, device)
-        shift = _shift(self._options, limber, self._sources)
-        return fastest(DirectSpectra(self._parameters, limber, shift, Emulator(device=device)))
+        shift = _shift(self.options, limber, self._sources)
+        return fastest(DirectSpectra(self.parameters, limber, shift, Emulator(device=device)))
 
-    def _inversion(self, dtype: torch.dtype, device: torch.device) -> dict[str, _Inversion]:
+    def _inversion(self, dtype: torch.dtype, device: torch.device) -> dict[str, _Maps]:
         key = (dtype, device)
         if key not in self._inversions:
-            ks = MaskedKaiserSquires(self.survey.mask, self._options.padding, dtype, device)
+            ks = MaskedKaiserSquires(self.survey.mask, self.options.padding, dtype, device)
             self._inversions[key] = {"kappa_ks": ks.convergence}
-            if self._options.wiener:
+            if self.options.wiener:
                 weight = self.survey.weight
                 wiener = WienerFilter(self._typical_power(), weight, dtype=dtype, device=device)
                 self._inversions[key]["kappa_wiener"] = wiener.convergence
@@ -258,10 +355,8 @@ class LogNormal(Simulator):
     def _typical_power(self) -> Tensor:
         """rfft2 of the correlation functions at the prior's median, (pairs, M, M/2+1), float64."""
         median = self.prior.from_white(torch.zeros(len(self.prior.laws), dtype=torch.float64))
-        matrix = torch.from_numpy(power_matrix(self._pixels, ELL))
-        power = self.spectra(median)[0] @ matrix.T
-        index = torch.from_numpy(self._pixels.lag_index[:, : self.box // 2 + 1])
-        return power[:, index] * (self._pixels.size / self._pixels.extent) ** 2
+        quadrant = self.mode_power(median)
+        return torch.cat([quadrant, quadrant[:, 1:-1].flip(-2)], -2)
 
     def _check_modes(self) -> None:
         """Look for negative modes in the prior and at its edge once, so that a long run hardly meets one."""
@@ -279,21 +374,19 @@ class LogNormal(Simulator):
             engine.checked(part)
 
     def _checked(self, observation: Values) -> Tensor:
-        """The observed shear in float64."""
-        shear = torch.as_tensor(observation["shear"]).double()
-        expected = (2 * self.bins, self.size, self.size)
-        if tuple(shear.shape[1:]) != expected or not bool(torch.isfinite(shear).all()):
+        """The data in float64."""
+        name = self._observable.name
+        data = torch.as_tensor(observation[name]).double()
+        expected = (self._observable.components * self.bins, self.size, self.size)
+        if tuple(data.shape[1:]) != expected or not bool(torch.isfinite(data).all()):
             raise ObservationError(
-                "The observed shear does not fit the simulator.",
-                where="shear",
+                f"The observed {name} does not fit the simulator.",
+                where=name,
                 expected=f"finite values of shape (B, {', '.join(map(str, expected))})",
-                got=f"shape {tuple(shear.shape)}, {int((~torch.isfinite(shear)).sum())} values not finite",
-                fix="give shear on the simulator's grid, or set the simulator's size to that of the data",
+                got=f"shape {tuple(data.shape)}, {int((~torch.isfinite(data)).sum())} values not finite",
+                fix="give data on the simulator's grid, or set the simulator's size to that of the data",
             )
-        return shear
-
-
-_Inversion = Callable[[Tensor], Tensor]
+        return data
 
 
 def _noise_seeds(seeds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -321,28 +414,16 @@ def _per_bin(
 def _shift(options: LogNormalOptions, limber: Limber, found: Sources) -> Shift:
     """The rule that the options choose."""
     device = limber.z.device
+    if options.field == "gaussian":
+        return Unbounded()
     if options.shift == "hilbert2011":
         return Hilbert2011(limber)
     if options.shift == "tree-level":
         return TreeLevel(limber, disc_of_pixel(math.radians(options.extent) / options.size))
+    if isinstance(options.shift, ShiftTable):
+        return Table(options.shift.table, found.bins, device)
     values = options.shift if isinstance(options.shift, tuple) else (float(options.shift),) * found.bins
     return Fixed(values, found.bins, device)
-
-
-def _refuse_negative_modes(lowest: Tensor, theta: Tensor, names: list[str]) -> None:
-    """A field with negative power does not exist; taking its modulus would change the spectrum."""
-    lowest = lowest.detach().reshape(-1)
-    if bool((lowest > 0).all()):
-        return
-    worst = int(lowest.nan_to_num(nan=-math.inf).argmin())
-    values = theta.detach().reshape(-1, theta.shape[-1])[worst].tolist()
-    raise SimulationError(
-        "No log-normal field has these spectra: a mode of its Gaussian fields has negative power.",
-        where=", ".join(f"{name}={value:.6g}" for name, value in zip(names, values, strict=True)),
-        expected="positive power of all bins and of their combinations in every mode",
-        got=f"{float(lowest[worst]):.3g} of the mean power",
-        fix="raise `decorrelation` where bins overlap, raise `shift`, widen the pixels or narrow the prior",
-    )
 
 
 def _check_pixels(options: LogNormalOptions) -> None:
@@ -358,16 +439,18 @@ def _check_pixels(options: LogNormalOptions) -> None:
         )
 
 
-def _refuse_idle_decorrelation(options: LogNormalOptions, found: Sources) -> None:
+def _refuse_idle(options: LogNormalOptions, found: Sources) -> None:
     """No option shall be without effect."""
-    if options.decorrelation and found.bins == 1:
-        raise OptionError(
-            "A single bin has no correlation to lower.",
-            where="simulator.decorrelation",
-            expected="0, or two bins or more",
-            got=f"{options.decorrelation:g}",
-            fix="leave it out",
-        )
+    if options.field == "gaussian":
+        why = "A Gaussian field has no lower bound, and its bins are as correlated as their spectra say."
+        fix = "leave them out, or choose field: lognormal"
+        refuse_idle(options, ("shift", "decorrelation"), why, fix=fix)
+    if found.bins == 1:
+        why = "A single bin has no correlation to lower."
+        refuse_idle(options, ("decorrelation",), why, fix="leave it out, or take several bins")
+    if options.observes == "convergence":
+        why = "Where convergence is observed no map is made back from shear."
+        refuse_idle(options, ("wiener",), why, fix="leave it out, or choose observes: shear")
 
 
 __all__ = ["LogNormal", "LogNormalOptions"]

@@ -6,7 +6,8 @@ holds n_gal A f rho galaxies, so that each component of its mean shear has noise
     sigma = sigma_e / sqrt(n_gal A f rho).
 
 The signal stays the shear averaged over the whole pixel. A pixel that is less than a quarter usable, or holds
-no galaxies, is masked: its shear is 0, its noise 0 and its weight 1 / sigma^2 also 0.
+no galaxies, is masked: its shear is 0, its noise 0 and its weight 1 / sigma^2 also 0. A survey that observes
+convergence does the same to that.
 
 Stars lie at random, N(>r) ~ r^-3 of them per area hiding a disc wider than r: counts N(>F) ~ F^-3/2, those
 of evenly strewn stars, with r ~ F^1/2. The radii run from the option `radius` to five times that, where the
@@ -109,17 +110,18 @@ class Survey:
     weight: Tensor
     uniform: bool
 
-    def observe(self, shear: Tensor, white: Tensor) -> Tensor:
-        """Observed shear (..., bins, 2, N, N), 0 where masked.
+    def observe(self, clean: Tensor, white: Tensor) -> Tensor:
+        """Observed data (..., bins, components, N, N), 0 where masked.
 
         Args:
-            shear: noiseless shear (..., bins, 2, N, N).
+            clean: the data without noise, (..., bins, components, N, N): 2 components of shear, 1 of
+                convergence.
             white: standard normal numbers of the same shape.
         """
         noise = self.noise.unsqueeze(-3)
         if self.uniform:
-            return torch.addcmul(shear, white, noise[..., :1, :1])
-        return torch.addcmul(shear, white, noise).masked_fill_(~self.mask, 0.0)
+            return torch.addcmul(clean, white, noise[..., :1, :1])
+        return torch.addcmul(clean, white, noise).masked_fill_(~self.mask, 0.0)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Survey:
         """The same survey in another precision or on another device."""

@@ -29,8 +29,12 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def toys(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`sbikit-toybox` installed; what its parts do is written to TOY_TRACE."""
+    """`sbikit-toybox` installed; what its parts do is written to TOY_TRACE.
+
+    Its toy-agreement is what a reference brings along.
+    """
     toybox.install_toys(site)
+    monkeypatch.setattr("sbikit.config.AGREEMENT", "toy-agreement")
     monkeypatch.setenv("TOY_TRACE", str(site.parent / "trace"))
     for name in ("TOY_STOP", "TOY_CRASH"):
         monkeypatch.delenv(name, raising=False)

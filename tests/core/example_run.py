@@ -127,6 +127,78 @@ def reports(spec):
     )
 
 
+# Of an exact draw: figure, kind of variable, ideal, floor, tolerance and what it says.
+AGREEMENT = (
+    ("mean_offset", "scalar", None, 0.064, 0.2, "rms difference of posterior means, in exact posterior sd"),
+    ("mean_shift", "scalar", 0.0, 0.004, 0.2, "mean difference of posterior means, in exact sd"),
+    ("sd_ratio", "scalar", 1.0, 1.003, 0.1, "posterior sd over the exact one, geometric mean"),
+    ("w1", "scalar", None, 0.071, 0.15, "1-Wasserstein distance of the marginals, in exact sd"),
+    ("kl", "vector", None, 0.012, 0.1, "KL(exact || judged) in nats, all parameters together"),
+    ("c2st", "vector", 0.5, 0.502, 0.05, "accuracy of a classifier between judged and exact draws"),
+    ("field_correlation", "field", None, 0.9995, 0.05, "correlation of posterior mean maps over pixels"),
+    ("mean_map_error", "field", None, 0.063, 0.2, "rms difference of posterior mean maps, in exact pixel sd"),
+    ("pixel_variance_ratio", "field", 1.0, 1.0006, 0.1, "posterior variance of pixels over the exact one"),
+    ("band_power_ratio_low", "field", 1.0, 0.999, 0.1, "power of the draws over that of exact ones, large"),
+    ("band_power_ratio_high", "field", 1.0, 1.0, 0.1, "power of the draws over that of exact ones, small"),
+    ("coverage_68", "field", 0.68, 0.6801, 0.03, "share of exact pixels inside the central 68 % intervals"),
+    ("coverage_95", "field", 0.95, 0.9498, 0.03, "share of exact pixels inside the central 95 % intervals"),
+    ("coherence_log_variance", "coherent", None, 0.041, 0.15, "rms difference in the posterior correlation"),
+    ("coherence_minimum", "coherent", None, 0.046, 0.15, "rms difference in the posterior correlation"),
+    ("coherence", "joint", None, 0.044, 0.15, "rms difference in all posterior correlations"),
+)
+
+
+def agreement(spec, seed=5, excess=0.8):
+    """Invented figures of closeness to an exact posterior, some of them beyond their tolerance."""
+    rng = np.random.default_rng(seed)
+    scalars = [f"{v.name}.{label}" for v in spec.vectors for label in v.labels]
+    channels = [
+        f.name if f.channels == 1 else f"{f.name}.{c + 1}" for f in spec.fields for c in range(f.channels)
+    ]
+    owners = {"scalar": scalars, "vector": [v.name for v in spec.vectors], "field": channels}
+    owners["coherent"] = scalars if channels else []
+    owners["joint"] = ["joint"] if channels and scalars else []
+    metrics = []
+    for name, kind, ideal, floor, tolerance, meaning in AGREEMENT:
+        for variable in owners[kind]:
+            sign = -1 if name == "field_correlation" or (rng.random() < 0.3 and ideal is not None) else 1
+            off = sign * abs(rng.normal()) * excess * tolerance
+            verdict = "pass" if abs(off) < tolerance else "fail"
+            found = (floor + off, 0.15 * tolerance, ideal, verdict, meaning, floor, 0.04 * tolerance)
+            metrics.append(Metric(name, variable, *found))
+    curves = [_curve("mean_offset", one, "share of observations", _OFFSET) for one in scalars]
+    curves += [_curve("band_power_ratio", one, "wave number [rad/deg]", _POWER) for one in channels]
+    return Report("agreement", tuple(metrics), tuple(curves), ("arXiv:1610.06545",))
+
+
+_OFFSET = "offset of the mean in posterior sd (dashed: between halves of the reference)"
+_POWER = "power of the draws over that of the reference"
+
+
+def _curve(name, variable, x_label, y_label):
+    x = np.linspace(0.05, 0.95, 19)
+    ideal = np.ones_like(x) if y_label == _POWER else 0.1 * (x - 0.5)
+    y = ideal + 0.04 * np.sin(5 * x)
+    columns = (tuple(float(v) for v in column) for column in (x, y, y - 0.05, y + 0.05, ideal))
+    return Curve(name, variable, *columns, x_label, y_label)
+
+
+def diagnostics(untrusted=(), observations=16):
+    """What chains say of themselves, an entry an observation."""
+    return [
+        {
+            "labels": list(THETA.labels),
+            "r_hat": [1.043, None, 1.002] if b in untrusted else [1.001, 1.0 + b / 4000, 1.002],
+            "ess_bulk": [180.0, 220.0, 900.0] if b in untrusted else [1200.0, 980.0 + b, 1500.0],
+            "divergences": 12 if b in untrusted else 0,
+            "e_bfmi": 0.91,
+            "seconds": 3.2,
+            "trustworthy": b not in untrusted,
+        }
+        for b in range(observations)
+    ]
+
+
 def spoil(all_reports):
     """The same with one failing check."""
     first = all_reports[0]
@@ -148,10 +220,15 @@ def write_example_run(
     calibration=True,
     training=True,
     judged=None,
+    compared=None,
+    untrusted=(5, 11),
     draws=200,
     observations=24,
 ) -> Path:
-    """A complete run folder; what is switched off is left out of it."""
+    """A complete run folder; what is switched off is left out of it.
+
+    `compared` are reports of closeness to the reference, which is not to be trusted for `untrusted`.
+    """
     spec = spec or problem()
     rng = np.random.default_rng(11)
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,12 +242,14 @@ def write_example_run(
         observed=_tensors(shown[1], 0),
         summaries=_tensors(shown[3], 0),
         truth=_tensors(shown[0], 0) if truth else None,
-        reference=_tensors(exact) if reference else None,
+        reference=_tensors(exact) if reference and 0 not in untrusted else None,
         calibration_draws=_tensors(held_out[2]) if calibration else None,
         calibration_truth=_tensors(held_out[0]) if calibration else None,
         calibration_observed=_tensors(held_out[1]) if calibration else None,
     )
-    write_metrics(folder / "metrics.json", reports(spec) if judged is None else judged)
+    judged = reports(spec) if judged is None else judged
+    compared = compared or ()
+    write_metrics(folder / "metrics.json", [*judged, *compared], [report.validator for report in compared])
     run = [
         "simulator:",
         "  name: lognormal",
@@ -201,6 +280,7 @@ def write_example_run(
         "command": "sbikit run --sim lognormal --estimator diffusion-transformer --seed 3 --out runs/a",
         "started": "2026-03-04T10:21:07+00:00",
         "git": None,
+        "reference": diagnostics(untrusted) if reference else None,
         "timings": {"fit": 132.4, "sample": 21.7, "validate": 3.2},
         "simulations": 128000,
         "peak_memory_mb": 1204.5,

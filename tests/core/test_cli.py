@@ -15,8 +15,10 @@ from toybox import install, offering
 from typer.testing import CliRunner
 
 from sbikit import pipeline
-from sbikit.cli import app
+from sbikit.cli import _show_verdicts, app
 from sbikit.config import read_config
+from sbikit.interfaces import Metric, Report, Verdict
+from sbikit.metrics import write_metrics
 
 CHOSEN = ["--sim", "toy", "--estimator", "toy-linear", "--validator", "toy-mean"]
 SMALL = [
@@ -83,6 +85,8 @@ def test_a_run_prints_verdicts_and_where_the_report_is(quick: Path) -> None:
     status, out, err = call("run", *CHOSEN, *SMALL, "--reference", "toy-exact")
     assert status == 0, err
     assert "toy-mean" in out
+    assert "toy-agreement" in out
+    assert "floor" in out.splitlines()[0]
     assert "pass" in out
     assert out.splitlines()[-1] == "report: runs/toy-toy-linear-seed0/report.html"
     assert "fit: done in" in err
@@ -117,10 +121,60 @@ def test_sampling_new_data(quick: Path) -> None:
     assert (status, "absent.nc" in err) == (2, True)
 
 
+def test_new_data_from_the_reference_of_a_folder_that_never_ran(quick: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    numpy.save("obs.npy", [1.0, 2.0, 3.0])
+    assert call("init", "a", *CHOSEN, "--reference", "toy-chains")[:2] == (0, "run folder: a\n")
+    assert {path.name for path in Path("a").iterdir()} == {"run.yaml"}
+    words = ("--observation", "obs.npy", "--reference", "--draws", 20)
+    status, out, err = call("sample", "a", *words)
+    assert (status, out.strip()) == (0, "posterior: a/obs-toy-chains.nc"), err
+    assert "toy-chains: r_hat 1, divergences 0" in err
+    assert "NOT A REFERENCE" not in err
+    assert call("init", "b", *CHOSEN, "--reference", "toy-chains", "--set", "reference.doubtful=[0]")[0] == 0
+    status, out, err = call("sample", "b", *words, "--out", "mine.nc")
+    assert (status, out.strip()) == (0, "posterior: mine.nc"), err
+    assert "toy-chains: r_hat 1.2 and 1 not finite" in err
+    assert "NOT A REFERENCE: toy-chains itself says" in err
+    assert "NOT A REFERENCE" in Path("b/run.log").read_text()
+    assert call("init", "c", *CHOSEN)[0] == 0
+    status, _, err = call("sample", "c", *words)
+    assert (status, "no reference sampler" in err, "sbikit init DIR --reference hmc" in err) == (
+        2,
+        True,
+        True,
+    )
+    status, _, err = call("sample", "a", "--reference")
+    assert (status, "--observation FILE" in err) == (2, True)
+    status, _, err = call("init", "a", *CHOSEN)
+    assert (status, "reference: toy-chains there, null asked for" in err) == (2, True)
+
+
+def test_a_validator_with_many_figures_is_shown_by_those_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def metric(name: str, verdict: Verdict, floor: float | None = None) -> Metric:
+        return Metric(name, "theta.a", 0.25, 0.05, 0.0, verdict, "", floor, floor and 0.01)
+
+    many = [metric(f"good_{i}", "pass", 0.125) for i in range(28)]
+    many += [metric("bad", "fail", 0.125), metric("open", "none", 0.125)]
+    write_metrics(
+        tmp_path / "metrics.json",
+        [Report("mira", (metric("plain", "pass"),)), Report("agreement", tuple(many))],
+    )
+    _show_verdicts(tmp_path / "metrics.json")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["mira", "plain"], ["agreement", "bad"]]
+    assert lines[0].split() == ["validator", "figure", "of", "value", "floor", "ideal", "verdict"]
+    assert "0.125 ± 0.01" in lines[2]
+    assert lines[3:] == ["agreement: 28 of 29 figures pass; the one above failed, all 30 are in the report"]
+
+
 WRONG = [
     (["--sim", "toi"], "did you mean 'toy'?"),
     (["--estimator", "toy-exact"], "--reference toy-exact"),
     (["--estimator", "toy-extra"], "pip install 'sbikit-toybox[more]'"),
+    (["--validator", "toy-agreement"], "--reference hmc"),
     (["--validator", "toy-men"], "did you mean 'toy-mean'?"),
     (["--reference", "toy"], "There is no sampler named 'toy'"),
     (["--set", "simulator.scale=11"], "a number, above 0, at most 10"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sbikit import config
-from sbikit.config import Overrides, RunConfig, load_config, presets, read_config
+from sbikit.config import Draft, Overrides, RunConfig, load_config, presets, read_config
 from sbikit.config_text import render
 from sbikit.errors import OptionError, PluginError, SbikitError
+from sbikit.yaml_files import Located
 
 TOYS = Overrides(simulator="toy", estimator="toy-linear", validators=("toy-mean",))
 
@@ -43,7 +45,7 @@ def test_defaults_are_filled_in(toys: Path) -> None:
         "observations": 256,
         "shown_draws": 1000,
         "reference_draws": 1000,
-        "reference_observations": 1,
+        "reference_observations": 16,
     }
     assert (found.reference, found.seed, found.device) == (None, 0, "auto")
 
@@ -186,6 +188,85 @@ def test_commented_yaml_reads_back_as_the_same(toys: Path, tmp_path: Path) -> No
     assert "# two parameters, three numbers" in text
 
 
+# --- a reference and what compares with it ---------------------------------------------------
+
+
+def names(found: RunConfig) -> list[str]:
+    return [choice.name for choice in found.validators]
+
+
+def test_a_reference_brings_the_agreement_along(toys: Path, tmp_path: Path) -> None:
+    assert names(toy_config()) == ["toy-mean"]
+    for found in (
+        toy_config("reference={name: toy-exact}"),
+        toy_config("reference.name=toy-exact"),
+        load_config(overrides=Overrides("toy", "toy-linear", ("toy-mean",), "toy-exact")),
+        load_config(
+            file=written(tmp_path, WHOLE + "validators: [{name: toy-mean}]\nreference: {name: toy-exact}\n")
+        ),
+    ):
+        assert names(found) == ["toy-mean", "toy-agreement"]
+        assert "  - name: toy-agreement" in render(found)
+        assert read_config(written(tmp_path, render(found))) == found
+
+
+def test_an_agreement_that_is_there_keeps_its_place_and_options(toys: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, WHOLE + "validators: [{name: mira, centres: 3}, {name: toy-mean}]\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "AGREEMENT", "mira")
+        kept = load_config(file=file, overrides=Overrides(reference="toy-exact"))
+        assert names(kept) == ["mira", "toy-mean"]
+        moved = load_config(file=file, overrides=Overrides(validators=("toy-mean",), reference="toy-exact"))
+        assert names(moved) == ["toy-mean", "mira"]
+        assert moved.validators[1].options["centres"] == kept.validators[0].options["centres"] == 3
+        chosen = Overrides("toy", "toy-linear", ("toy-mean",), "toy-exact")
+        chosen = replace(chosen, assignments=("validators.1.centres=2",))
+        assert load_config(overrides=chosen).validators[1].options["centres"] == 2
+        wrong = replace(chosen, assignments=("validators.1.centers=2",))
+        with pytest.raises(OptionError, match="no option 'centers'"):
+            load_config(overrides=wrong)
+
+
+@pytest.mark.parametrize(
+    ("key", "label"), [(("reference",), "--reference"), (("reference", "name"), "--set reference.name=a")]
+)
+def test_a_mistake_in_what_was_brought_along_is_shown_where_the_reference_was_chosen(
+    toys: Path, key: tuple[str, ...], label: str
+) -> None:
+    draft = Draft(Located({"reference": {"name": "a"}}, {key: label}))
+    draft.bring_agreement()
+    place = draft.locate(("validators", 0, "name"))
+    assert place == f"{label} (reference.name), which brings it along (validators.0.name)"
+
+
+def test_an_agreement_that_is_not_installed_is_not_asked_for(
+    toys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "AGREEMENT", "a-validator-of-nobody")
+    assert names(toy_config("reference={name: toy-exact}")) == ["toy-mean"]
+
+
+def test_an_agreement_without_a_reference_is_refused(toys: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="'toy-agreement' compares with an exact sampler") as caught:
+        load_config(overrides=Overrides("toy", "toy-linear", ("toy-mean", "toy-agreement")))
+    assert "--reference hmc" in caught.value.fix
+    assert "--validator" in caught.value.where
+    file = written(tmp_path, WHOLE + "validators:\n  - name: toy-agreement\n")
+    with pytest.raises(OptionError) as caught:
+        load_config(file=file)
+    assert "run.yaml:6:11" in caught.value.where
+
+
+def test_a_reference_beyond_the_held_out_observations_is_refused(toys: Path) -> None:
+    few = "sampling.observations=8"
+    assert toy_config(few).sampling.reference_observations == 16
+    with pytest.raises(OptionError, match="more observations than are held out") as caught:
+        toy_config(few, "reference.name=toy-exact")
+    assert (caught.value.expected, caught.value.got) == ("at most sampling.observations, 8", "16")
+    fitting = toy_config(few, "reference.name=toy-exact", "sampling.reference_observations=8")
+    assert fitting.sampling.reference_observations == 8
+
+
 def test_the_schema_holds_the_options_of_every_plugin(toys: Path) -> None:
     found = config.schema()
     sections = found["$defs"]
@@ -212,7 +293,8 @@ def test_a_union_is_named_as_the_user_wrote_it() -> None:
         load_config(overrides=Overrides(assignments=("simulator.shift=foo",)))
     assert caught.value.where == "--set simulator.shift=foo (simulator.shift)"
     number = "a number, at least 0.0001, at most 1"
-    assert caught.value.expected == f"one of hilbert2011, tree-level or {number} or a list, each {number}"
+    shapes = f"one of hilbert2011, tree-level or a mapping of table or {number} or a list, each {number}"
+    assert caught.value.expected == shapes
 
 
 @pytest.mark.parametrize("preset", sorted(presets()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from sbikit import pipeline
 from sbikit.config import Overrides, load_config
-from sbikit.errors import DeviceError, ObservationError, RunFolderError, SimulationError, UnsupportedError
-from sbikit.metrics import read_metrics
-from sbikit.pipeline import Run, choose_device, run_stages, sample_observation
+from sbikit.errors import (
+    DeviceError,
+    ObservationError,
+    OptionError,
+    RunFolderError,
+    SimulationError,
+    UnsupportedError,
+)
+from sbikit.interfaces import Evidence
+from sbikit.metrics import read_compared, read_metrics
+from sbikit.pipeline import Run, choose_device, run_stages, sample_observation, sample_reference
 from sbikit.progress import ConsoleMonitor, TrainingLog, read_training
 from sbikit.runfolder import RunFolder
 from sbikit.simulations import Simulations
@@ -68,11 +79,13 @@ def works(run: Run) -> Counter[str]:
 ALL_WORK = Counter(
     {
         **{f"fit {step}": 1 for step in range(4)},
-        "reference": 1,
+        "reference 16x30": 1,
         "sample 16x8": 2,
         "sample 8x8": 1,
+        "sample 4x15": 4,
         "sample 1x50": 1,
         "validate": 1,
+        "compare 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15": 1,
     }
 )
 
@@ -93,12 +106,14 @@ def test_a_run_leaves_everything_in_its_folder(start: Callable[..., Run]) -> Non
         "run.log",
         "heldout.safetensors",
         "reference.safetensors",
+        "compared.safetensors",
         "stages.json",
     } <= names
     assert "parts" not in names
     assert not (folder / "checkpoints" / "unfinished").exists()
     assert works(run) == ALL_WORK
-    assert [report.validator for report in read_metrics(run.folder.metrics)] == ["toy-mean"]
+    assert [report.validator for report in read_metrics(run.folder.metrics)] == ["toy-mean", "toy-agreement"]
+    assert read_compared(run.folder.metrics) == {"toy-agreement"}
 
 
 def test_posterior_holds_the_held_out_stream_and_its_draws(start: Callable[..., Run]) -> None:
@@ -142,7 +157,17 @@ def test_the_same_run_again_does_nothing(start: Callable[..., Run]) -> None:
 
 
 @pytest.mark.parametrize(
-    "stop", ["fit 0", "fit 2", "reference", "sample 16x8", "sample 8x8", "sample 1x50", "validate"]
+    "stop",
+    [
+        "fit 0",
+        "fit 2",
+        "reference 16x30",
+        "sample 16x8",
+        "sample 8x8",
+        "sample 4x15",
+        "sample 1x50",
+        "validate",
+    ],
 )
 def test_an_interrupted_run_goes_on_and_repeats_nothing(
     start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: str
@@ -174,7 +199,7 @@ def test_an_interrupt_between_two_parts_keeps_the_first(
         run_stages(start())
     run = start()
     assert works(run)["sample 16x8"] == 2
-    part = run.folder.parts / "draws-00016.safetensors"
+    part = run.folder.parts / "sample" / "00016-00032.safetensors"
     part.write_bytes(part.read_bytes()[:-40])
     monkeypatch.delenv("TOY_STOP")
     run_stages(run)
@@ -187,7 +212,7 @@ def test_damage_is_mended_from_where_it_is(start: Callable[..., Run]) -> None:
     (run.folder.estimator / "weights.safetensors").write_bytes(b"x")
     run_stages(run)
     assert works(run)["fit 0"] == 2
-    assert works(run)["reference"] == 1
+    assert works(run)["reference 16x30"] == 1
     again = start()
     again.folder.metrics.unlink()
     run_stages(again)
@@ -257,14 +282,139 @@ def test_a_partial_posterior_is_announced_and_summaries_kept(start: Callable[...
     assert json.loads(run.folder.provenance.read_text())["inferred"] == ["theta"]
 
 
-def test_held_out_draws_cover_the_reference(start: Callable[..., Run]) -> None:
-    run = start("sampling.observations=2", "sampling.reference_observations=3")
+# --- the reference --------------------------------------------------------------------------
+
+
+def diagnosed(start: Callable[..., Run], *doubtful: int, observations: int = 6) -> Run:
+    """A run whose reference doubts its draws of some observations."""
+    return start(
+        f"reference.doubtful={list(doubtful)}",
+        f"sampling.reference_observations={observations}",
+        reference="toy-chains",
+    )
+
+
+def test_the_reference_is_drawn_for_many_observations_at_once(
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("sampling.reference_observations=20", "sampling.reference_draws=31")
+    monkeypatch.setenv("TOY_STOP", "reference 4x31")
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(start(*settings))
+    monkeypatch.delenv("TOY_STOP")
+    run = start(*settings)
     run_stages(run)
-    assert load_file(run.folder.held_out)["x"].shape == (3, 3)
-    assert load_file(run.folder.reference)["theta"].shape == (30, 3, 2)
-    found = read_posterior(run.folder.posterior)
-    assert found.held_out is not None
-    assert found.held_out.truth["theta"].shape == (2, 2)
+    assert works(run)["reference 16x31"] == 1
+    assert works(run)["reference 4x31"] == 2
+    exact, drawn = load_file(run.folder.reference)["theta"], load_file(run.folder.compared)["theta"]
+    assert (exact.shape, drawn.shape) == ((31, 20, 2), (15, 20, 2))
+    mean = GaussianVector().exact_sampler().mean({"x": load_file(run.folder.held_out)["x"][:20]})
+    for draws in (exact, drawn):
+        assert float((draws.mean(0) - mean).abs().mean()) < 0.2  # 15 draws of sd 0.4 and 0.7
+
+
+def test_the_comparison_holds_what_can_be_trusted(
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Evidence] = []
+    run = diagnosed(start, 1, 4)
+    validator = run.validators[1]
+    validate = type(validator).validate
+    monkeypatch.setattr(
+        type(validator),
+        "validate",
+        lambda self, evidence, seed: given.append(evidence) or validate(self, evidence, seed=seed),
+    )
+    run_stages(run)
+    found = given[0].comparison
+    assert found is not None
+    assert (found.name, found.rows) == ("toy-chains", (0, 2, 3, 5))
+    assert (found.exact["theta"].shape, found.draws["theta"].shape) == ((30, 4, 2), (15, 4, 2))
+    stored = load_file(run.folder.reference)["theta"]
+    assert torch.equal(found.exact["theta"], stored[:, [0, 2, 3, 5]])
+    assert torch.equal(found.draws["theta"], load_file(run.folder.compared)["theta"][:, [0, 2, 3, 5]])
+
+
+def test_what_is_not_to_be_trusted_is_named(start: Callable[..., Run]) -> None:
+    run = diagnosed(start, 1, 2, 4)
+    run_stages(run)
+    told = run.folder.log.read_text()
+    assert (
+        "toy-chains: not to be called exact for 3 of 6 observations (1-2, 4): "
+        "r_hat 1.2 and 3 not finite, divergences 0 to 1"
+    ) in told
+    assert "toy-chains: to be trusted for 3 of 6 observations: r_hat 1 to 1.005, divergences 0 to 1" in told
+    kept = json.loads(run.folder.provenance.read_text())["reference"]
+    assert [one["trustworthy"] for one in kept] == [True, False, False, True, False, True]
+    assert kept[1]["r_hat"] == [1.2, None]
+    with safe_open(run.folder.reference, "pt") as file:
+        assert json.loads(file.metadata()["diagnostics"]) == kept
+
+
+def test_draws_that_are_not_to_be_trusted_are_no_reference(start: Callable[..., Run]) -> None:
+    run = diagnosed(start, 1)
+    run_stages(run)
+    assert read_posterior(run.folder.posterior).reference is not None
+    shutil.rmtree(run.folder.path)
+    run = diagnosed(start, 0)
+    run_stages(run)
+    assert read_posterior(run.folder.posterior).reference is None
+
+
+def test_without_trust_the_comparison_is_left_out(start: Callable[..., Run]) -> None:
+    run = diagnosed(start, 0, 1, observations=3)
+    run_stages(run)
+    assert not [line for line in works(run) if line.startswith("compare")]
+    assert [report.validator for report in read_metrics(run.folder.metrics)] == ["toy-mean"]
+    assert read_compared(run.folder.metrics) == frozenset()
+    told = run.folder.log.read_text()
+    assert (
+        "validate: toy-agreement is left out, because toy-chains is to be trusted for 1 of 3 observations, "
+        "and 2 are needed"
+    ) in told
+
+
+def test_another_reference_is_judged_anew(start: Callable[..., Run]) -> None:
+    run = diagnosed(start)
+    run_stages(run)
+    run.folder.reference.unlink()
+    again = diagnosed(start)
+    run_stages(again)
+    assert works(again)["reference 6x30"] == 2
+    damaged = diagnosed(start)
+    save_file(load_file(run.folder.reference), run.folder.reference)  # without what it says of itself
+    damaged.folder.finish("reference", ["simulate"], [run.folder.reference])
+    with pytest.raises(RunFolderError, match="lack its diagnostics") as caught:
+        run_stages(damaged)
+    assert "delete the file" in caught.value.fix
+
+
+def test_a_reference_that_infers_less_is_refused(start: Callable[..., Run]) -> None:
+    run = start("simulator.size=4", simulator="toy-field", reference="toy-blind")
+    with pytest.raises(UnsupportedError, match="does not infer all that 'toy-linear' infers") as caught:
+        run_stages(run)
+    assert (caught.value.expected, caught.value.got) == ("theta", "field")
+
+
+def test_new_data_are_drawn_with_the_reference_of_a_run_that_never_ran(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "obs.npy", np.array([1.0, 2.0, 3.0]))
+    run = diagnosed(start, 0)
+    record = sample_reference(run, tmp_path / "obs.npy", 400, tmp_path / "out.nc")
+    assert (record["trustworthy"], record["r_hat"]) == (False, [1.2, None])
+    with xr.open_datatree(tmp_path / "out.nc", engine="h5netcdf") as tree:
+        assert set(tree.children) == {"posterior", "observed_data"}
+        kept = tree["posterior"].attrs
+        assert (kept["sampler"], int(kept["trustworthy"]), kept["labels"]) == ("toy-chains", 0, ["a", "b"])
+    found = read_posterior(tmp_path / "out.nc").posterior["theta"]
+    exact = GaussianVector().exact_sampler()
+    mean = exact.mean({"x": torch.tensor([[1.0, 2.0, 3.0]])})[0].numpy()
+    error = np.sqrt(np.diag(exact.covariance.numpy()) / 400)
+    assert (np.abs(found.mean(0) - mean) < 4 * error).all()
+    (tmp_path / "run").rename(tmp_path / "other")
+    with pytest.raises(OptionError, match="no reference sampler"):
+        sample_reference(start(reference=None), tmp_path / "obs.npy", 3, tmp_path / "no.nc")
 
 
 def test_an_absent_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,15 @@ from html.parser import HTMLParser
 import matplotlib as mpl
 import numpy as np
 import pytest
-from example_run import problem, reports, spoil, write_example_run
+from example_run import agreement, problem, reports, spoil, write_example_run
 
 from sbikit.errors import PluginError, RunFolderError
-from sbikit.interfaces import Metric, Report
-from sbikit.metrics import read_metrics, report_from_dict, report_to_dict, write_metrics
+from sbikit.interfaces import Curve, Metric, Report
+from sbikit.metrics import read_compared, read_metrics, report_from_dict, report_to_dict, write_metrics
 from sbikit.notation import latex_to_html
 from sbikit.report import page_content, read_run, render, write_report
 from sbikit.report_judged import calibration
-from sbikit.report_parts import metric_variable, plus_minus
+from sbikit.report_parts import curve_title, metric_variable, plus_minus, title
 from sbikit.variables import Field, Spec, Vector
 
 
@@ -55,7 +55,9 @@ class Text(HTMLParser):
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    folder = write_example_run(tmp_path_factory.mktemp("full"), judged=spoil(reports(problem())))
+    folder = write_example_run(
+        tmp_path_factory.mktemp("full"), judged=spoil(reports(problem())), compared=(agreement(problem()),)
+    )
     settings = dict(mpl.rcParams)
     path = write_report(folder)
     assert dict(mpl.rcParams) == settings
@@ -68,7 +70,8 @@ def test_the_page_is_whole(full):
     assert path.name == "report.html"
     assert len(set(page.ids)) == len(page.ids)
     inner = [link[1:] for link in page.links if link.startswith("#")]
-    assert len(inner) == 10
+    assert len(inner) == 12
+    assert inner.count("reference") == 2  # in the contents and beside the verdict
     assert set(inner) <= set(page.ids)
     assert "None" not in page.text
     assert "nan" not in page.text.lower().split()
@@ -122,6 +125,8 @@ def test_figures_are_saved_and_embedded(full):
         "field_kappa",
         "statistics_kappa",
         "calibration_coverage",
+        "agreement_mean_offset",
+        "agreement_band_power_ratio",
         "recovery_parameters",
         "recovery_fields",
         "training",
@@ -153,6 +158,87 @@ def page_content_row(html, name):
 
 def test_the_report_is_the_same_twice(full):
     assert write_report(full[0].parent).read_text(encoding="utf-8") == full[1]
+
+
+# --- how close to the exact posterior ---------------------------------------------------------
+
+
+def section(html, anchor):
+    """The text of a section."""
+    start = html.index(f'<section id="{anchor}">')
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html[start : html.index("</section>", start)]))
+
+
+def test_agreement_stands_apart_from_calibration(full):
+    text = Text(full[1]).text
+    assert "Not calibrated: 5 of 6 checks pass" in text
+    assert "Agreement with the exact posterior: 22 of 28 figures within tolerance" in text
+    assert "sd ratio" not in section(full[1], "calibration")
+    assert "arXiv:1610.06545" in section(full[1], "references")
+
+
+def test_every_figure_stands_beside_its_floor(full):
+    found = section(full[1], "reference")
+    for metric in agreement(problem()).metrics:
+        assert f"{plus_minus(metric.value, metric.error)} {plus_minus(metric.floor, metric.floor_error)}" in (
+            found
+        )
+    for words in (
+        "hmc drew the exact posterior of 16 held-out observations. Its draws can be trusted for 14 of them.",
+        "Observations 5, 11 are left out, because the draws there cannot be called exact "
+        "(largest R-hat not finite, smallest bulk ESS 180",
+        "22 of 28 figures are within tolerance.",
+        "Ω m 3 of 6 within tolerance",
+        "κ 6 of 7 within tolerance",
+        "joint 1 of 1 within tolerance",
+        "C2ST",
+        "coverage 68 %",
+    ):
+        assert words in found, words
+    assert full[1].count('class="mark"') > 28
+    assert "observations 14 16" in section(full[1], "provenance")
+
+
+def test_the_point_of_a_drawing_is_the_figure(full):
+    """Of one figure's drawings the farthest end lies at 52 of 60 units."""
+    found = page_content(read_run(full[0].parent))["reference"].comparisons[0]
+    rows = [row for group in found.groups for row in group.rows if row.name == "sd ratio"]
+    given = [metric for metric in agreement(problem()).metrics if metric.name == "sd_ratio"]
+    reach = max(abs(m.value - 1.0) + m.error for m in given)
+    for row, metric in zip(rows, given, strict=True):
+        assert row.mark.value == pytest.approx(52 * (metric.value - 1.0) / reach)
+        assert row.mark.floor[1] == pytest.approx(52 * (metric.floor + metric.floor_error - 1.0) / reach)
+
+
+def test_variables_of_which_none_fails_are_folded_where_there_are_many(tmp_path):
+    spec = problem(channels=6)
+    good, bad = agreement(spec, excess=0.1), agreement(spec)
+    mixed = [b if b.variable == "theta.S8" else g for g, b in zip(good.metrics, bad.metrics, strict=True)]
+    assert len(mixed) > 60
+    write_example_run(tmp_path, spec, compared=(replace(good, metrics=tuple(mixed), curves=()),), judged=())
+    found = page_content(read_run(tmp_path))["reference"].comparisons[0]
+    assert [str(group.variable) for group in found.groups if not group.folded] == ["<i>S</i><sub>8</sub>"]
+    assert "κ, channel 6" in [str(group.variable) for group in found.groups]
+
+
+def test_a_shown_observation_without_trust_has_no_reference(tmp_path):
+    write_example_run(
+        tmp_path, problem(fields=False), compared=(agreement(problem(fields=False)),), untrusted=(0,)
+    )
+    page = Text(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert (
+        "The sampler hmc was run on the same observation, but its draws there cannot be called exact"
+        in page.text
+    )
+    assert "Shift from it" not in page.text
+    assert "Observation 0 is left out" in page.text
+
+
+def test_a_reference_without_trust_is_told(tmp_path):
+    write_example_run(tmp_path, problem(fields=False), untrusted=tuple(range(1, 16)))
+    page = Text(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "Agreement with the exact posterior: not judged, hmc is to be trusted for 1 of 16" in page.text
+    assert "Observations 1-15 are left out" in page.text
 
 
 # --- runs that lack something ---------------------------------------------------------------
@@ -195,7 +281,7 @@ def test_parameters_alone_without_any_check(tmp_path):
 def test_a_line_with_few_draws(tmp_path):
     write_example_run(tmp_path, problem(grid=(24,)), draws=4, observations=3, judged=())
     _, page, found = sections(tmp_path)
-    assert found == ["asked", "observation", "parameters", "fields", "training", "provenance"]
+    assert found == ["asked", "observation", "parameters", "fields", "reference", "training", "provenance"]
     assert "4 draws are too few for a corner plot" in page.text
 
 
@@ -261,6 +347,7 @@ def test_a_figure_that_two_validators_give_is_told_once():
         ("posterior.nc", "no"),
         ("metrics.json", "{}"),
         ("metrics.json", '{"reports": [{}]}'),
+        ("metrics.json", '{"reports": [], "compared": "agreement"}'),
     ],
 )
 def test_a_damaged_folder_is_refused(tmp_path, name, content):
@@ -298,7 +385,35 @@ def test_numpy_numbers_are_kept():
     assert report_to_dict(Report("v", (metric,)))["metrics"][0]["value"] == 0.5
 
 
-@pytest.mark.parametrize("change", [{"value": float("nan")}, {"error": float("inf")}, {"verdict": "maybe"}])
+def test_which_reports_compare_is_kept(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_metrics(path, (*reports(problem()), agreement(problem())), ["agreement"])
+    assert read_compared(path) == {"agreement"}
+    assert read_metrics(path)[-1] == agreement(problem())
+
+
+def test_reports_from_before_there_were_floors_are_read(tmp_path):
+    given = reports(problem())
+    records = [report_to_dict(report) for report in given]
+    for metric in (metric for record in records for metric in record["metrics"]):
+        del metric["floor"], metric["floor_error"]
+    (tmp_path / "metrics.json").write_text(json.dumps({"reports": records}))
+    assert read_metrics(tmp_path / "metrics.json") == given
+    assert read_compared(tmp_path / "metrics.json") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": float("nan")},
+        {"error": float("inf")},
+        {"verdict": "maybe"},
+        {"floor": float("nan"), "floor_error": 0.1},
+        {"floor": 0.1, "floor_error": float("inf")},
+        {"floor": 0.1},
+        {"floor_error": 0.1},
+    ],
+)
 def test_a_metric_that_cannot_be_kept_is_refused(change):
     metric = replace(reports(problem())[0].metrics[0], **change)
     with pytest.raises(PluginError, match="cannot be kept"):
@@ -386,3 +501,48 @@ def test_a_long_parameter_vector_is_cut_short_in_tables():
     spec = Spec((long, short), (Field("x", (4, 4)),))
     assert metric_variable("theta", spec) == "p0, p1, … (14)"
     assert metric_variable("phi", spec) == "a, b"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("theta.S8", "<i>S</i><sub>8</sub>"),
+        ("theta", "Ω<sub>m</sub>, <i>S</i><sub>8</sub>, <i>w</i><sub>0</sub>"),
+        ("kappa", "κ"),
+        ("kappa.2", "κ, channel 2"),
+        ("kappa.4", "kappa.4"),
+        ("theta.h", "theta.h"),
+        ("joint_of_all", "joint of all"),
+        ("<b>", "&lt;b&gt;"),
+    ],
+)
+def test_what_a_figure_is_about_has_its_symbol(name, shown):
+    assert str(metric_variable(name, problem(channels=3))) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("theta.S8", "sd ratio: $S_8$"),
+        ("theta", r"sd ratio: $\Omega_{\rm m}$, $S_8$, $w_0$"),
+        ("kappa.2", r"sd ratio: $\kappa$, channel 2"),
+        ("joint", "sd ratio: joint"),
+    ],
+)
+def test_a_curve_is_titled_by_what_it_is_about(name, shown):
+    one = Curve("sd_ratio", name, *[(0.0,)] * 5, "x", "y")
+    assert curve_title(one, problem(channels=3)) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sd_ratio", "sd ratio"),
+        ("coherence_log_variance", "coherence log variance"),
+        ("c2st", "C2ST"),
+        ("coverage_95", "coverage 95\u00a0%"),
+        ("coverage 68 %", "coverage 68 %"),
+    ],
+)
+def test_names_of_figures_are_words(name, words):
+    assert title(name) == words

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from example_run import problem, reports, spoil, write_example_run
+from example_run import agreement, problem, reports, spoil, write_example_run
 
 from sbikit.report import write_report
 
@@ -23,7 +23,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = write_example_run(
-        tmp_path_factory.mktemp("browser"), problem(channels=3), judged=spoil(reports(problem()))
+        tmp_path_factory.mktemp("browser"),
+        problem(channels=3),
+        judged=spoil(reports(problem())),
+        compared=(agreement(problem(channels=3)),),
     )
     return write_report(folder).as_uri()
 
@@ -105,6 +108,22 @@ def test_the_verdict_is_on_the_first_screen(visit):
     assert visit.page.locator("#verdict h2").inner_text() == "Not calibrated: 5 of 6 checks pass"
 
 
+def test_agreement_is_on_the_first_screen_and_leads_to_its_section(visit):
+    line = visit.page.locator(".closeness")
+    assert line.inner_text().startswith(
+        "Agreement with the exact posterior: 33 of 42 figures within tolerance"
+    )
+    line.locator("a").click()
+    assert visit.page.evaluate("location.hash") == "#reference"
+
+
+def test_a_wide_table_fits_or_scrolls_by_itself(visit):
+    tables = visit.page.locator("#reference .scroll")
+    fits = [tables.nth(i).evaluate("e => e.scrollWidth <= e.clientWidth") for i in range(tables.count())]
+    assert len(fits) == 8
+    assert all(fits)
+
+
 def test_the_navigation_leads_to_every_section(visit):
     links = visit.page.locator("nav a")
     for i in range(links.count()):
@@ -135,7 +154,7 @@ def test_text_is_dark_enough_to_read(visit):
             const ratio = e => {
               const pair = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
               return (pair[0] + 0.05) / (pair[1] + 0.05) };
-            const small = 'figcaption, caption, .sub, .chip, .muted, .look b, nav a, td, th, li';
+            const small = 'figcaption, caption, .sub, .chip, .muted, .tally, .score, b, nav a, td, th, li';
             return [...document.querySelectorAll(small)].map(e => [ratio(e), e.className || e.tagName]) }"""
     )
     assert len(ratios) > 50

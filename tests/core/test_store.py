@@ -95,6 +95,32 @@ def test_xarray_reads_the_file_without_us(tmp_path):
         assert tree["calibration_posterior"]["theta"].dims == ("chain", "draw", "observation", "theta_dim")
 
 
+def test_attributes_of_the_draws_are_kept(tmp_path):
+    given = everything(small())
+    attributes = {
+        "sampler": "hmc",
+        "trustworthy": False,
+        "r_hat": [1.02, 1.5],
+        "labels": ["a", "b"],
+        "undefined": [1.0, None],
+        "energy": None,
+    }
+    write_posterior(
+        tmp_path / "p.nc",
+        spec=given["spec"],
+        posterior=given["posterior"],
+        observed=given["observed"],
+        attributes=attributes,
+    )
+    with xr.open_datatree(tmp_path / "p.nc", engine="h5netcdf") as tree:
+        kept = tree["posterior"].attrs
+    assert (kept["sampler"], int(kept["trustworthy"]), list(kept["labels"])) == ("hmc", 0, ["a", "b"])
+    np.testing.assert_array_equal(kept["r_hat"], [1.02, 1.5])
+    assert kept["undefined"] == "[1.0, null]"
+    assert "energy" not in kept
+    same(read_posterior(tmp_path / "p.nc").posterior, given["posterior"])
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path, given = tmp_path / "p.nc", everything(small())
     write_posterior(path, **given)
@@ -260,6 +286,45 @@ def test_an_observation_that_does_not_fit_is_refused(tmp_path, changes, words):
         read_observation(tmp_path / "obs.nc", small())
     assert caught.value.expected
     assert all(word in str(caught.value) for word in words)
+
+
+def one_observable():
+    return Spec(small().latents, small().observables[:1])
+
+
+def test_an_observation_of_one_variable_is_read_from_a_numpy_file(tmp_path):
+    shear = np.random.default_rng(0).normal(size=(1, 2, 8, 12))
+    np.save(tmp_path / "obs.npy", shear)
+    found = read_observation(tmp_path / "obs.npy", one_observable())
+    assert list(found) == ["shear"]
+    np.testing.assert_allclose(found["shear"].numpy(), shear, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.ones((2, 12, 8)), ["wrong shape", "(2, 8, 12)", "(2, 12, 8)"]),
+        (np.full((2, 8, 12), np.nan), ["not finite", "192"]),
+        (np.full((2, 8, 12), "a"), ["not finite"]),
+        (np.array([{}], dtype=object), ["cannot be read"]),
+        (None, ["cannot be read"]),
+    ],
+)
+def test_a_numpy_file_that_does_not_fit_is_refused(tmp_path, array, words):
+    path = tmp_path / "obs.npy"
+    np.save(path, array) if array is not None else path.write_bytes(b"\x93NUMPY and no more")
+    with pytest.raises(ObservationError) as caught:
+        read_observation(path, one_observable())
+    assert caught.value.where == str(path)
+    assert caught.value.expected
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_numpy_file_is_refused_where_two_variables_are_observed(tmp_path):
+    np.save(tmp_path / "obs.npy", np.ones((2, 8, 12)))
+    with pytest.raises(ObservationError, match="2 observables are wanted") as caught:
+        read_observation(tmp_path / "obs.npy", small())
+    assert caught.value.expected == "shear, n"
 
 
 def test_a_missing_observable_is_named(tmp_path):

@@ -21,17 +21,22 @@ def sbikit_estimators():
 
 @hookimpl
 def sbikit_samplers():
-    return [Offer("toy-exact", "sbikit_toybox.parts:Exact", "the exact posterior")]
+    return [Offer("toy-exact", "sbikit_toybox.parts:Exact", "the exact posterior"),
+            Offer("toy-chains", "sbikit_toybox.parts:Chains", "the same, with doubts"),
+            Offer("toy-blind", "sbikit_toybox.parts:Blind", "parameters alone")]
 
 @hookimpl
 def sbikit_validators():
-    return [Offer("toy-mean", "sbikit_toybox.parts:Mean", "the mean error")]
+    return [Offer("toy-mean", "sbikit_toybox.parts:Mean", "the mean error"),
+            Offer("toy-agreement", "sbikit_toybox.parts:Agreement", "the offset from the exact mean")]
 """
 
 PARTS = '''
 import json
+import math
 import os
 import time
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -151,8 +156,49 @@ class Exact(Plugin, Sampler):
         self.spec, self.exact = simulator.spec, simulator.exact_sampler()
 
     def sample(self, observation, n, *, seed):
-        event("reference")
+        event(f"reference {len(observation[self.spec.observables[0].name])}x{n}")
         return self.exact.sample(observation, n, seed=seed)
+
+
+class ChainsOptions(Options):
+    doubtful: tuple[int, ...] = Option(default=(), description="places in a batch that have not converged")
+
+
+@dataclass(frozen=True)
+class Trace:
+    labels: tuple[str, ...]
+    r_hat: tuple[float, ...]
+    divergences: int
+
+    @property
+    def trustworthy(self):
+        return max(self.r_hat) < 1.1
+
+
+class Chains(Plugin, Sampler):
+    Options = ChainsOptions
+
+    def __init__(self, simulator, options=None):
+        super().__init__(options)
+        self.spec, self.exact = simulator.spec, simulator.exact_sampler()
+        self.diagnostics = ()
+
+    def sample(self, observation, n, *, seed):
+        count = len(observation[self.spec.observables[0].name])
+        event(f"reference {count}x{n}")
+        stuck = {b: (1.2, math.inf) for b in self.options.doubtful}
+        r_hat = [stuck.get(b, (1.0, 1.0 + 1e-3 * b)) for b in range(count)]
+        self.diagnostics = [Trace(("a", "b"), one, b % 2) for b, one in enumerate(r_hat)]
+        return self.exact.sample(observation, n, seed=seed)
+
+
+class Blind(Plugin, Sampler):
+    def __init__(self, simulator, options=None):
+        super().__init__(options)
+        self.spec = simulator.spec.select("field")
+
+    def sample(self, observation, n, *, seed):
+        raise AssertionError
 
 
 class Mean(Validator):
@@ -163,6 +209,23 @@ class Mean(Validator):
             error = (evidence.draws[variable.name].mean(0) - evidence.truth[variable.name]).mean()
             metrics.append(Metric("mean", variable.name, float(error), 0.1, 0.0, "pass", "bias"))
         return Report("toy-mean", tuple(metrics))
+
+
+class Agreement(Validator):
+    needs_reference = True
+
+    def validate(self, evidence, *, seed):
+        found = evidence.comparison
+        event("compare " + ",".join(str(row) for row in found.rows))
+        metrics = []
+        for name, draws in found.draws.items():
+            first, second = found.exact[name].chunk(2)
+            scale = found.exact[name].std(0)
+            offset = float(((draws.mean(0) - first.mean(0)) / scale).abs().mean())
+            floor = float(((second.mean(0) - first.mean(0)) / scale).abs().mean())
+            verdict = "pass" if offset < floor + 0.5 else "fail"
+            metrics.append(Metric("offset", name, offset, 0.1, 0.0, verdict, "of means", floor, 0.1))
+        return Report("toy-agreement", tuple(metrics))
 '''
 
 NEEDS = "import a_library_that_is_not_there\n"
@@ -188,7 +251,7 @@ def install(folder: Path, distribution: str, entries: dict[str, str], modules: d
 
 
 def install_toys(folder: Path) -> None:
-    """The distribution `sbikit-toybox`: toy, toy-linear, toy-exact, toy-mean."""
+    """The distribution `sbikit-toybox`: toy, toy-linear, toy-exact, toy-mean and their kin."""
     install(
         folder,
         "sbikit-toybox",

@@ -14,7 +14,9 @@ from sbikit.seeds import draw_seeds, normals
 from sbikit_lognormal.blocks import block_rows, in_blocks
 from sbikit_lognormal.field import (
     Gaussian,
+    GaussianField,
     LogNormalField,
+    ModePower,
     Pixels,
     correlation_matrix,
     power_matrix,
@@ -25,6 +27,8 @@ from sbikit_lognormal.lensing import KaiserSquires
 ELL = np.geomspace(2.0, 8e4, 64)
 PIXELS = Pixels(32, math.radians(10.0))
 MAPS = 1200
+BOTH = pytest.mark.parametrize("law", [LogNormalField, GaussianField])
+Law = type[LogNormalField] | type[GaussianField]
 
 
 def correlated(bins: int, correlation: float = 0.8) -> tuple[Tensor, Tensor]:
@@ -40,9 +44,9 @@ def correlated(bins: int, correlation: float = 0.8) -> tuple[Tensor, Tensor]:
     return amplitude[:, None] * shape, 0.01 * depth
 
 
-def maps(count: int, bins: int = 2) -> Tensor:
+def maps(count: int, bins: int = 2, law: Law = LogNormalField) -> Tensor:
     """Maps (count, bins, N, N), float64."""
-    field = LogNormalField(PIXELS, ELL, bins, torch.float64)
+    field = law(PIXELS, ELL, bins, torch.float64)
     gaussian = field.gaussian(*correlated(bins))
     white = normals(draw_seeds(5, "maps", 0, count), (bins, PIXELS.size, PIXELS.size)).double()
     return field.convergence(torch.fft.rfft2(white), gaussian)
@@ -55,13 +59,14 @@ def rings(power: Tensor, edges: Tensor) -> Tensor:
     return torch.stack([power.flatten(-2)[..., index == b].mean(-1) for b in range(len(edges) - 1)], -1)
 
 
-def test_auto_and_cross_power_of_maps_is_the_input_within_its_error() -> None:
+@BOTH
+def test_auto_and_cross_power_of_maps_is_the_input_within_its_error(law: Law) -> None:
     spectra, _ = correlated(2)
     expected = (spectra @ torch.from_numpy(power_matrix(PIXELS, ELL)).T)[
         :, torch.from_numpy(PIXELS.lag_index)
     ]
     edges = torch.tensor([0.5, 1.5, 2.5, 4.5, 7.5, 11.5, 16.5], dtype=torch.float64)
-    modes = torch.fft.fft2(maps(MAPS))
+    modes = torch.fft.fft2(maps(MAPS, law=law))
     i, j = torch.tril_indices(2, 2)
     measured = (modes[:, i] * modes[:, j].conj()).real * PIXELS.extent**2 / PIXELS.size**4
     ratio = rings(measured, edges) / rings(expected, edges)
@@ -91,6 +96,62 @@ def test_third_moments_are_those_of_lognormal_fields() -> None:
         error = float(third.std()) / math.sqrt(MAPS)
         assert abs(float(third.mean()) - expected) < 4 * error
         assert expected > 10 * error
+
+
+def test_one_point_moments_of_gaussian_fields() -> None:
+    def moments(some: Tensor) -> tuple[Tensor, Tensor]:
+        """Skewness and excess kurtosis (maps, bins) about a mean of 0 and the true variance."""
+        spectra, _ = correlated(2)
+        sigma = (spectra @ torch.from_numpy(correlation_matrix(PIXELS, ELL)[0])).sqrt()[[0, 2]]
+        x = some / sigma[:, None, None]
+        return x.pow(3).mean((-2, -1)), (x.pow(4) - 6 * x.square() + 3).mean((-2, -1))
+
+    gaussian, lognormal = moments(maps(MAPS, law=GaussianField)), moments(maps(MAPS))
+    for ours, theirs in zip(gaussian, lognormal, strict=True):
+        error = ours.std(0) / math.sqrt(MAPS)
+        assert bool((ours.mean(0).abs() < 4 * error).all())
+        # The alarm rings: a log-normal field of the same power is seen at once.
+        assert bool((theirs.mean(0) > 20 * error).all())
+
+
+def test_a_lognormal_field_without_bound_is_the_gaussian_one() -> None:
+    spectra, shift = correlated(2)
+    white = white_modes(normals(draw_seeds(6, "limit", 0, 3), (2, 32, 32)).double())
+    gaussian = GaussianField(PIXELS, ELL, 2, torch.float64)
+    expected = gaussian.convergence(white, gaussian.gaussian(spectra, shift[:0]))
+    lognormal = LogNormalField(PIXELS, ELL, 2, torch.float64)
+    for depth in (1e1, 1e3):
+        found = lognormal.convergence(white, lognormal.gaussian(spectra, torch.full_like(shift, depth)))
+        # What is left is of second order in kappa.
+        square = float(expected.abs().max()) ** 2 / depth
+        assert 0.1 * square < float((found - expected).abs().max()) < square
+
+
+@pytest.mark.parametrize("bins", [1, 2, 5])
+def test_root_squared_of_gaussian_fields_is_the_power(bins: int) -> None:
+    spectra, shift = correlated(bins)
+    gaussian = GaussianField(PIXELS, ELL, bins, torch.float64).gaussian(spectra, shift[:0])
+    i, j = torch.tril_indices(bins, bins)
+    power = spectra @ torch.from_numpy(power_matrix(PIXELS, ELL)).T
+    expected = power[:, torch.from_numpy(PIXELS.lag_index[:17, :17])] * (PIXELS.size / PIXELS.extent) ** 2
+    upper = torch.zeros(bins, bins, 17, 17, dtype=torch.float64)
+    upper[j, i] = gaussian.root
+    square = torch.einsum("ikyx,jkyx->ijyx", upper, upper)
+    torch.testing.assert_close(square[i, j], expected, rtol=1e-11, atol=0)
+    torch.testing.assert_close(ModePower(PIXELS, ELL, torch.float64)(spectra), expected, rtol=1e-13, atol=0)
+    xi = spectra @ torch.from_numpy(correlation_matrix(PIXELS, ELL)[0])
+    torch.testing.assert_close(gaussian.variance, xi[i == j], rtol=1e-12, atol=0)
+    assert gaussian.shift.shape == (0,)
+    full = expected.new_zeros(17, 17, bins, bins)
+    full[..., i, j] = full[..., j, i] = expected.movedim(0, -1)
+    assert float(gaussian.lowest) > 0
+    assert float(torch.linalg.eigvalsh(full).min()) > 0
+
+
+def test_an_impossible_cross_correlation_of_gaussian_fields_is_reported() -> None:
+    field = GaussianField(PIXELS, ELL, 2, torch.float64)
+    spectra = torch.stack([correlated(2, correlation)[0] for correlation in (0.99, 1.01)])
+    assert (field.gaussian(spectra, spectra[:, 0, :0]).lowest > 0).tolist() == [True, False]
 
 
 def test_field_stays_above_its_floor_and_has_zero_mean() -> None:
@@ -123,12 +184,13 @@ def test_root_squared_is_the_transform_of_the_correlation_function(bins: int) ->
     assert float(gaussian.lowest) == pytest.approx(min(pivots), rel=1e-9)
 
 
-def test_single_precision_is_near_double() -> None:
+@BOTH
+def test_single_precision_is_near_double(law: Law) -> None:
     spectra, shift = correlated(5)
     white = normals(draw_seeds(2, "precision", 0, 1), (5, 32, 32))[0]
     kappa, lowest = [], []
     for dtype in (torch.float32, torch.float64):
-        field = LogNormalField(PIXELS, ELL, 5, dtype)
+        field = law(PIXELS, ELL, 5, dtype)
         gaussian = field.gaussian(spectra, shift)
         kappa.append(field.convergence(white_modes(white.to(dtype)), gaussian).double())
         lowest.append(float(gaussian.lowest))
@@ -164,8 +226,9 @@ def test_an_impossible_cross_correlation_alone_is_reported() -> None:
     assert (both > 0).tolist() == [True, False]
 
 
-def test_the_log_density_may_ask_for_gradients_of_everything() -> None:
-    field = LogNormalField(Pixels(8, math.radians(5.0)), ELL, 2, torch.float64)
+@BOTH
+def test_the_log_density_may_ask_for_gradients_of_everything(law: Law) -> None:
+    field = law(Pixels(8, math.radians(5.0)), ELL, 2, torch.float64)
     lensing = KaiserSquires(8, torch.float64)
     spectra, shift = correlated(2)
 
@@ -175,7 +238,8 @@ def test_the_log_density_may_ask_for_gradients_of_everything() -> None:
 
     def of_root(scale: Tensor, relative_shift: Tensor) -> tuple[Tensor, Tensor]:
         gaussian = field.gaussian(scale[:, None] * spectra, relative_shift * shift)
-        return gaussian.root, gaussian.variance
+        unit = torch.sqrt(spectra[0, 0]) * 1e3
+        return gaussian.root / unit, gaussian.variance / unit**2
 
     scale = torch.tensor([1.0, 0.9, 1.1], dtype=torch.float64, requires_grad=True)
     relative_shift = torch.tensor([1.0, 1.2], dtype=torch.float64, requires_grad=True)
@@ -184,10 +248,11 @@ def test_the_log_density_may_ask_for_gradients_of_everything() -> None:
     assert torch.autograd.gradcheck(of_root, (scale, relative_shift))
 
 
+@BOTH
 @pytest.mark.parametrize("bins", [1, 2, 5])
 @pytest.mark.parametrize("size", [32, 64, 128])
-def test_a_draw_is_the_same_alone_and_in_any_batch(size: int, bins: int) -> None:
-    field = LogNormalField(Pixels(size, math.radians(10.0)), ELL, bins, torch.float32)
+def test_a_draw_is_the_same_alone_and_in_any_batch(size: int, bins: int, law: Law) -> None:
+    field = law(Pixels(size, math.radians(10.0)), ELL, bins, torch.float32)
     lensing = KaiserSquires(size, torch.float32)
     base, shift = correlated(bins)
     rows = block_rows(size, bins)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.interpolate import CubicSpline
+from scipy.ndimage import map_coordinates
 from scipy.special import gamma, j1
 
 from sbikit import OptionError
 from sbikit_lognormal.limber import ELL, Limber, Z
 from sbikit_lognormal.matter import matter_power
-from sbikit_lognormal.shifts import Fixed, Hilbert2011, TreeLevel, disc_of_pixel, hilbert2011
+from sbikit_lognormal.shifts import (
+    Fixed,
+    Hilbert2011,
+    Table,
+    TreeLevel,
+    Unbounded,
+    disc_of_pixel,
+    hilbert2011,
+)
 from sbikit_lognormal.sources import equal_sources
 
 FIDUCIAL = (0.2664, 0.0492, 0.831, 0.6727, 0.9645, -1.0)
@@ -157,3 +168,97 @@ def test_a_fixed_shift_is_what_was_given() -> None:
 
 def test_the_disc_of_a_pixel_has_its_area() -> None:
     assert math.pi * disc_of_pixel(3.0) ** 2 == pytest.approx(9.0)
+
+
+OMEGA_M, SIGMA_8 = np.linspace(0.2, 0.4, 6), np.linspace(0.6, 1.0, 5)
+LAMBDA = 0.01 + 0.07 * OMEGA_M[:, None] + 0.01 * np.sin(3 * SIGMA_8) + 0.02 * OMEGA_M[:, None] * SIGMA_8**2
+
+
+def rows() -> list[str]:
+    """Lines of a table, its header first."""
+    grid = [(m, s, LAMBDA[i, j]) for i, m in enumerate(OMEGA_M) for j, s in enumerate(SIGMA_8)]
+    return ["Omega_m, sigma_8, lambda", *(f"{m:.17g}, {s:.17g}, {value:.17g}" for m, s, value in grid)]
+
+
+def table(folder: Path, lines: list[str]) -> Path:
+    """A file of these lines."""
+    path = folder / "shift.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def cosmologies(omega_m: np.ndarray, sigma_8: np.ndarray) -> torch.Tensor:
+    """Cosmologies (n, 6), a sixth of whose matter is baryons."""
+    others = [np.full_like(omega_m, value) for value in (0.67, 0.96, -1.0)]
+    return torch.from_numpy(np.stack([omega_m * 5 / 6, omega_m / 6, sigma_8, *others], -1))
+
+
+def test_a_table_is_interpolated_as_scipy_does(tmp_path: Path) -> None:
+    header, *lines = rows()
+    shift = Table(table(tmp_path, [header, *reversed(lines)]), 1)
+    assert not shift.needs_linear
+    random = np.random.default_rng(0)
+    omega_m, sigma_8 = random.uniform(0.1, 0.5, 500), random.uniform(0.4, 1.2, 500)
+    omega_m[:6], sigma_8[:5] = OMEGA_M, SIGMA_8
+    place = np.stack([(omega_m - 0.2) / 0.2 * 5, (sigma_8 - 0.6) / 0.4 * 4])
+    expected = map_coordinates(LAMBDA, place, order=1, mode="nearest")
+    found = shift(cosmologies(omega_m, sigma_8))
+    assert found.shape == (500, 1)
+    np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=1e-12)
+    inside = (np.abs(omega_m - 0.3) < 0.1) & (np.abs(sigma_8 - 0.8) < 0.2)
+    assert 20 < inside.sum() < 200
+
+
+def test_gradient_of_a_table_and_beyond_its_edge(tmp_path: Path) -> None:
+    shift = Table(table(tmp_path, rows()), 1)
+    inside = cosmologies(np.array([0.25, 0.33]), np.array([0.66, 0.93])).requires_grad_()
+    assert torch.autograd.gradcheck(shift, inside, eps=1e-6, atol=1e-9)
+    beyond = cosmologies(np.array([0.1, 0.45, 0.3]), np.array([0.8, 0.8, 1.1])).requires_grad_()
+    (gradient,) = torch.autograd.grad(shift(beyond).sum(), beyond)
+    assert gradient[:2, 0].tolist() == [0.0, 0.0]
+    assert gradient[:2, 2].abs().min() > 0
+    assert gradient[2, 2] == 0.0
+    assert gradient[2, 0] == gradient[2, 1] > 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "got"),
+    [
+        (lambda lines: lines[1:], "a first line '0.2"),
+        (lambda lines: ["sigma_8, Omega_m, lambda", *lines[1:]], "a first line 'sigma_8"),
+        (lambda lines: lines[:-1], "29 rows of 6 Omega_m and 5 sigma_8"),
+        (lambda lines: [*lines, lines[-1]], "31 rows of 6 Omega_m and 5 sigma_8"),
+        (lambda lines: [*lines[:-1], lines[-2]], "30 rows of 6 Omega_m and 5 sigma_8"),
+        (lambda lines: lines[:6], "5 rows of 1 Omega_m and 5 sigma_8"),
+        (lambda lines: lines[:1], "numbers of shape (0,)"),
+        (lambda lines: [], "a first line ''"),
+        (lambda lines: [*lines[:-1], "0.4, 1.0, x"], "ValueError"),
+        (lambda lines: [*lines[:-1], "0.4, 1.0"], "ValueError"),
+        (lambda lines: [lines[0], "0.4, 1.0"], "numbers of shape (1, 2)"),
+        (lambda lines: [*lines[:-1], "0.4, 1.0, 0.0"], "not positive"),
+        (lambda lines: [*lines[:-1], "0.4, 1.0, nan"], "not finite"),
+    ],
+)
+def test_a_damaged_table_is_refused(
+    tmp_path: Path, spoil: Callable[[list[str]], list[str]], got: str
+) -> None:
+    with pytest.raises(OptionError, match="shift cannot be read") as caught:
+        Table(table(tmp_path, spoil(rows())), 1)
+    assert caught.value.where == "simulator.shift.table"
+    assert got in caught.value.got
+
+
+def test_a_table_that_is_missing_or_for_several_bins_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cannot be read") as caught:
+        Table(tmp_path / "none.csv", 1)
+    assert "FileNotFoundError" in caught.value.got
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(OptionError, match="cannot be read") as caught:
+        Table(tmp_path / "binary.csv", 1)
+    assert "UnicodeDecodeError" in caught.value.got
+    with pytest.raises(OptionError, match="one bin"):
+        Table(table(tmp_path, rows()), 2)
+
+
+def test_an_unbounded_field_has_no_shift() -> None:
+    assert Unbounded()(torch.ones(4, 6, dtype=torch.float64)).shape == (4, 0)

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from sbikit import (
 )
 from sbikit.config import load_config
 from sbikit.seeds import draw_seeds, normals
+from sbikit.testing import check_simulator
+from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.limber import ELL
 from sbikit_lognormal.parameters import Parameters
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
@@ -42,6 +45,8 @@ NUISANCES: dict[str, Any] = {
     "photo_z_shift": {"normal": [0.0, 0.02]},
     "shear_bias": [{"normal": [0.0, 0.02]}, 0.01],
 }
+GAUSSIAN: dict[str, Any] = {"field": "gaussian"}
+CONVERGENCE: dict[str, Any] = {"observes": "convergence"}
 SURVEY: dict[str, Any] = {
     "mask": {"density": 8.0, "radius": 4.0, "edge": 10.0},
     "depth": {"scatter": 0.3, "scale": 60.0},
@@ -79,6 +84,34 @@ def test_spec_and_capabilities() -> None:
         assert isinstance(simulator, capability)
 
 
+def test_spec_and_capabilities_of_gaussian_maps_and_observed_convergence() -> None:
+    gaussian = made(**GAUSSIAN)
+    assert not isinstance(gaussian, SupportsFloor)
+    for capability in (SupportsLogDensity, SupportsObserve, SupportsSummaries):
+        assert isinstance(gaussian, capability)
+    convergence = made(**CONVERGENCE, sources={"bins": 3}, padding=2)
+    assert [v.name for v in convergence.spec.observables] == ["kappa_obs"]
+    assert convergence.spec["kappa_obs"].shape == (3, 32, 32)
+    assert not isinstance(convergence, SupportsSummaries)
+    for capability in (SupportsFloor, SupportsLogDensity, SupportsObserve):
+        assert isinstance(convergence, capability)
+    assert not isinstance(made(**CONVERGENCE, shear_bias={"normal": [0.0, 0.02]}), SupportsObserve)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 8, "extent": 5.0, **GAUSSIAN},
+        {**NUISANCES, **SURVEY, **GAUSSIAN, "padding": 2, "wiener": True},
+        {"size": 8, "extent": 5.0, **CONVERGENCE},
+        {**NUISANCES, **SURVEY, **CONVERGENCE, "padding": 2},
+        {**TWO_BINS, **CONVERGENCE, **GAUSSIAN},
+    ],
+)
+def test_contract(options: dict[str, Any]) -> None:
+    check_simulator(made(**options))
+
+
 def test_noise_alone_cannot_be_drawn_where_the_map_does_not_fix_the_shear() -> None:
     assert not isinstance(made(padding=2), SupportsObserve)
     assert not isinstance(made(**NUISANCES), SupportsObserve)
@@ -92,6 +125,8 @@ def test_noise_alone_cannot_be_drawn_where_the_map_does_not_fix_the_shear() -> N
         {"size": 32, **SURVEY},
         {**NUISANCES, "size": 16, "padding": 2},
         {"size": 64, "extent": 5.0, "prior": "wcdm", "sources": {"bins": 5}, "shift": "tree-level"},
+        {"size": 32, "sources": {"bins": 3}, **GAUSSIAN},
+        {"size": 16, "padding": 2, **SURVEY, **CONVERGENCE},
     ],
 )
 def test_draw_is_the_same_alone_and_in_any_batch(options: dict[str, Any]) -> None:
@@ -118,6 +153,53 @@ def test_noise_alone(options: dict[str, Any]) -> None:
     n = noise.numel()
     assert abs(float(noise.mean())) < 4 / math.sqrt(n)
     assert abs(float(noise.square().mean()) - 1) < 4 * math.sqrt(2 / n)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"sources": {"bins": 2}, "shear_bias": 0.05, "padding": 2, **SURVEY}]
+)
+def test_noise_of_observed_convergence(options: dict[str, Any]) -> None:
+    simulator = made(**options, **CONVERGENCE)
+    theta, seeds = draws(simulator, 200)
+    outputs = simulator.simulate(theta, seeds=seeds)
+    again = simulator.observe({"kappa": outputs["kappa"]}, seeds=seeds)
+    assert torch.equal(again["kappa_obs"], outputs["kappa_obs"])
+    seen, scale = simulator.survey.mask, 1.05 if options else 1.0
+    noise = (outputs["kappa_obs"] - scale * outputs["kappa"])[..., seen] / simulator.survey.noise[:, seen]
+    n = noise.numel()
+    assert abs(float(noise.mean())) < 4 / math.sqrt(n)
+    assert abs(float(noise.square().mean()) - 1) < 4 * math.sqrt(2 / n)
+    assert not bool(outputs["kappa_obs"][..., ~seen].any())
+    # That of one component of shear: the galaxies of a pixel, 27 an arcmin^2 in all.
+    if not options:
+        assert float(simulator.survey.noise[0, 0, 0]) == pytest.approx(0.26 / math.sqrt(27 * 18.75**2))
+
+
+def test_maps_have_the_mode_power_of_their_parameters() -> None:
+    """Gaussian and log-normal ones, in each mode of two bins and their cross-power."""
+    count = 2000
+    for options in (GAUSSIAN, {}):
+        simulator = made(**TWO_BINS, **options)
+        theta = simulator.prior.from_white(torch.full((1, 3), 0.7))
+        kappa = simulator.simulate({"theta": theta.expand(count, 3)}, seeds=draws(simulator, count)[1])[
+            "kappa"
+        ]
+        modes = torch.fft.rfft2(kappa.double())[..., :5, :] / 8
+        power = simulator.mode_power(theta[0])
+        assert power.shape == (3, 5, 5)
+        assert power.dtype == torch.float64
+        for pair, (i, j) in enumerate(((0, 0), (1, 0), (1, 1))):
+            products = (modes[:, i] * modes[:, j].conj()).real
+            pull = (products.mean(0) - power[pair]) / (products.std(0) / math.sqrt(count))
+            assert float(pull.abs().max()) < 4.5
+            assert float((products.std(0) / power[pair]).max()) / math.sqrt(count) < 0.05
+
+
+def test_mode_power_is_differentiable() -> None:
+    simulator = made(**TWO_BINS, **GAUSSIAN, prior="wcdm")
+    theta = simulator.prior.from_white(torch.zeros(6, dtype=torch.float64)).requires_grad_()
+    scale = simulator.mode_power(theta).detach()
+    assert torch.autograd.gradcheck(lambda t: simulator.mode_power(t) / scale, theta, eps=1e-5, atol=1e-4)
 
 
 def test_noise_of_a_seed_is_not_its_white_field() -> None:
@@ -221,7 +303,13 @@ def test_bias_scales_the_shear() -> None:
     torch.testing.assert_close(other, 1.1 * one, rtol=0, atol=5e-5)
 
 
-DENSITIES = [{"size": 8, "extent": 5.0}, {**NUISANCES, "size": 8, "padding": 2}, {**TWO_BINS, **SURVEY}]
+DENSITIES = [
+    {"size": 8, "extent": 5.0},
+    {**NUISANCES, "size": 8, "padding": 2},
+    {**TWO_BINS, **SURVEY},
+    {**TWO_BINS, **SURVEY, **GAUSSIAN},
+    {**NUISANCES, **SURVEY, **CONVERGENCE},
+]
 
 
 @pytest.mark.parametrize("options", DENSITIES)
@@ -253,7 +341,7 @@ def test_log_density_is_prior_and_gaussian_misfit() -> None:
     white = normals(draw_seeds(0, "white", 0, 2), (density.size,)).double()
     latents = density.decode(white)
     bias = 1 + torch.stack([latents["theta"][:, -1], torch.full((2,), 0.01).double()], 1)
-    clean = simulator._engine(torch.float64, torch.device("cpu")).lensing.shear(latents["kappa"])
+    clean = KaiserSquires(8, torch.float64).shear(latents["kappa"])
     clean = clean * bias[:, :, None, None, None]
     seen = simulator.survey.mask
     noise = simulator.survey.noise[:, None, seen].expand(2, 2, 2, -1)
@@ -263,6 +351,23 @@ def test_log_density_is_prior_and_gaussian_misfit() -> None:
     expected = expected + torch.distributions.Normal(0.0, 1.0).log_prob(white).sum(1)
     actual = density.log_prob(white)
     torch.testing.assert_close(actual[1] - actual[0], expected[1] - expected[0], rtol=1e-8, atol=1e-6)
+
+
+def test_log_density_given_convergence_is_prior_and_gaussian_misfit() -> None:
+    simulator = made(**TWO_BINS, **SURVEY, **CONVERGENCE, shear_bias=[0.03, -0.02])
+    theta, seeds = draws(simulator, 2)
+    observation = simulator.simulate(theta, seeds=seeds)
+    density = simulator.log_density(observation)
+    white = normals(draw_seeds(0, "white", 0, 2), (density.size,)).double()
+    seen, scale = simulator.survey.mask, torch.tensor([1.03, 0.98], dtype=torch.float64)
+    clean = density.decode(white)["kappa"] * scale[:, None, None]
+    normal = torch.distributions.Normal(clean[..., seen], simulator.survey.noise[:, seen].expand(2, 2, -1))
+    expected = normal.log_prob(observation["kappa_obs"].double()[..., seen]).sum((1, 2))
+    expected = expected + torch.distributions.Normal(0.0, 1.0).log_prob(white).sum(1)
+    actual = density.log_prob(white)
+    torch.testing.assert_close(actual[1] - actual[0], expected[1] - expected[0], rtol=1e-8, atol=1e-6)
+    with pytest.raises(ObservationError, match="kappa_obs does not fit"):
+        simulator.log_density({"kappa_obs": torch.zeros(1, 4, 8, 8)})
 
 
 def test_log_density_batches() -> None:
@@ -350,6 +455,13 @@ def test_six_parameters_take_the_direct_way() -> None:
         ({"sources": {"bins": 2}, "sigma_e": [0.3]}, "as many values of sigma_e as bins", "0.3"),
         ({"decorrelation": 0.01}, "no correlation to lower", "0.01"),
         ({"omega_m": (0.07, 0.3)}, "emulator covers", "Omega_m=0.07"),
+        ({**GAUSSIAN, "shift": 0.03}, "no lower bound", "shift = 0.03"),
+        (
+            {**GAUSSIAN, "decorrelation": 0.01, "sources": {"bins": 2}},
+            "no lower bound",
+            "decorrelation = 0.01",
+        ),
+        ({**CONVERGENCE, "wiener": True}, "no map is made back", "wiener = True"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str, got: str) -> None:
@@ -378,6 +490,33 @@ def test_negative_mode_is_refused_with_its_cosmology(monkeypatch: pytest.MonkeyP
     assert "Omega_m=0.1" in caught.value.where
 
 
+def test_gaussian_bins_that_cannot_be_told_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(theta: Tensor) -> tuple[Tensor, Tensor]:
+        shape = theta.shape[:-1]
+        power = torch.from_numpy(1e-9 * (ELL / 100) ** -1.0)
+        return power.expand(*shape, 3, -1), torch.zeros(*shape, 0, dtype=torch.float64)
+
+    monkeypatch.setattr(simulator_module, "fastest", lambda direct: twice)
+    with pytest.raises(SimulationError, match="No Gaussian field") as caught:
+        made(**TWO_BINS, **GAUSSIAN)
+    assert "overlap less" in str(caught.value.fix)
+
+
+def test_shift_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "shift.csv"
+    grid = [(m, s) for m in (0.1, 0.3, 0.6) for s in (0.3, 0.8, 1.4)]
+    lines = ["Omega_m, sigma_8, lambda", *(f"{m}, {s}, {0.1 * m + 0.01 * s}" for m, s in grid)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    simulator = made(shift={"table": str(path)})
+    theta, _ = draws(simulator, 20)
+    omega_m, s8, _ = theta["theta"].T
+    expected = -(0.1 * omega_m + 0.01 * s8 * torch.sqrt(0.3 / omega_m))
+    torch.testing.assert_close(simulator.floor(theta)["kappa"][:, 0], expected, rtol=1e-3, atol=0)
+    path.write_text(lines[0], encoding="utf-8")
+    with pytest.raises(OptionError, match="shift cannot be read"):
+        made(shift={"table": str(path)})
+
+
 @pytest.mark.parametrize("prior", ["s8", "wcdm"])
 @pytest.mark.parametrize("size", [32, 128])
 def test_no_negative_mode_far_beyond_the_prior_s_bulk(prior: str, size: int) -> None:
@@ -392,11 +531,11 @@ def test_parameters_name_every_nuisance() -> None:
     simulator = made(**NUISANCES)
     names = list(simulator.prior.laws)
     assert names[6:] == ["A_IA", "eta_IA", "log_T_AGN", "dz_1", "dz_2", "m_1"]
-    assert isinstance(simulator._parameters, Parameters)
+    assert isinstance(simulator.parameters, Parameters)
     theta = torch.arange(12, dtype=torch.float64)
-    assert simulator._parameters.cosmology(theta).tolist() == [0, 1, 2, 3, 4, 5]
+    assert simulator.parameters.cosmology(theta).tolist() == [0, 1, 2, 3, 4, 5]
     torch.testing.assert_close(
-        simulator._parameters.shear_bias(theta), torch.tensor([11.0, 0.01], dtype=torch.float64)
+        simulator.parameters.shear_bias(theta), torch.tensor([11.0, 0.01], dtype=torch.float64)
     )
     assert simulator.prior.variable.latex[9] == r"\Delta z_{1}"
 

@@ -1,4 +1,4 @@
-"""NUTS against exact posteriors, its diagnostics against ArviZ, and its refusals."""
+"""NUTS against exact posteriors, its seeds and order, and its refusals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from arviz_stats.base import array_stats
+from pydantic import ValidationError
 from torch import Tensor
 
 from sbikit import (
@@ -28,10 +29,10 @@ from sbikit import (
 )
 from sbikit.simulations import Simulations
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor, check_sampler
-from sbikit_hmc.diagnostics import bulk_ess, r_hat
-from sbikit_hmc.sampler import HMC, HMCOptions, chain_sizes
+from sbikit_hmc.chains import chain_sizes
+from sbikit_hmc.nuts_sampler import NUTS, NUTSOptions
 
-SHORT = HMCOptions(warmup=100, draws=100)
+SHORT = NUTSOptions(warmup=100, draws=100)
 
 
 def observe(simulator: Simulator, count: int) -> dict[str, Tensor]:
@@ -77,73 +78,40 @@ class Recorder(QuietMonitor):
         self.lines.append(text)
 
 
-# --- diagnostics against ArviZ ----------------------------------------------------------------
-
-
-def autoregressive(rho: float, chains: int = 4, draws: int = 501, shift: float = 0.0) -> np.ndarray:
-    noise = np.random.default_rng(1).normal(size=(chains, draws))
-    x = np.empty_like(noise)
-    x[:, 0] = noise[:, 0]
-    for t in range(1, draws):
-        x[:, t] = rho * x[:, t - 1] + math.sqrt(1 - rho**2) * noise[:, t]
-    x[0] += shift
-    return x
-
-
-@pytest.mark.parametrize("rho", [-0.5, 0.0, 0.5, 0.95])
-@pytest.mark.parametrize("shift", [0.0, 2.0])
-def test_diagnostics_agree_with_arviz(rho: float, shift: float) -> None:
-    x = autoregressive(rho, shift=shift)
-    assert r_hat(x) == pytest.approx(array_stats.rhat(x, chain_axis=0, draw_axis=1), rel=1e-3)
-    assert bulk_ess(x) == pytest.approx(array_stats.ess(x, chain_axis=0, draw_axis=1), rel=0.02)
-
-
-def test_effective_size_of_an_autoregressive_chain() -> None:
-    x = autoregressive(0.8, draws=20_000)
-    assert bulk_ess(x) == pytest.approx(x.size * (1 - 0.8) / (1 + 0.8), rel=0.1)
-
-
-def test_a_chain_that_never_moves_is_not_converged() -> None:
-    x = autoregressive(0.0)
-    x[2] = 0.3
-    assert r_hat(x) == math.inf
-    assert bulk_ess(x) == 0.0
-
-
 # --- exact posteriors -------------------------------------------------------------------------
 
 
 def test_vector_posterior_is_exact() -> None:
     simulator = GaussianVector()
     observation = observe(simulator, 2)
-    sampler = HMC(simulator, HMCOptions(warmup=300, draws=600))
+    sampler = NUTS(simulator, NUTSOptions(warmup=300, draws=600))
     draws = sampler.sample(observation, 2400, seed=5)["theta"]
     exact = simulator.exact_sampler()
     sd = exact.covariance.diagonal().sqrt()
     for b, found in enumerate(sampler.diagnostics):
         assert found.trustworthy
         assert found.divergences == 0
-        ess = torch.tensor(found.ess)
+        ess = torch.tensor(found.ess_bulk)
         # 4 standard errors: of a mean sd / sqrt(ESS), of a standard deviation sd / sqrt(2 ESS).
         error = (draws[:, b].mean(0) - exact.mean(observation)[b]) / sd
         assert (error.abs() < 4 / ess.sqrt()).all()
         assert ((draws[:, b].std(0) / sd - 1).abs() < 4 / (2 * ess).sqrt()).all()
         correlation = torch.corrcoef(draws[:, b].T)[0, 1]
         expected = exact.covariance[0, 1] / sd.prod()
-        assert abs(correlation - expected) < 4 / math.sqrt(min(found.ess))
+        assert abs(correlation - expected) < 4 / math.sqrt(min(found.ess_bulk))
 
 
 def test_field_posterior_is_exact() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
     observation = observe(simulator, 1)
-    sampler = HMC(simulator, HMCOptions(warmup=300, draws=500))
+    sampler = NUTS(simulator, NUTSOptions(warmup=300, draws=500))
     draws = sampler.sample(observation, 2000, seed=6)
     assert sampler.diagnostics[0].trustworthy
     exact = simulator.exact_sampler().sample(observation, 20_000, seed=7)
     for name in ("theta", "field"):
         found, expected = draws[name].flatten(1), exact[name].flatten(1)
         sd = expected.std(0)
-        ess = torch.tensor([bulk_ess(by_chain(column, 4)) for column in found.T])
+        ess = torch.tensor([float(array_stats.ess(by_chain(column, 4))) for column in found.T])
         mean_score = (found.mean(0) - expected.mean(0)) / sd * ess.sqrt()
         # Of up to 64 scores, none should pass 4.5 and their mean square should be near 1.
         assert mean_score.abs().max() < 4.5
@@ -160,7 +128,7 @@ def test_spoiled_chains_are_not_trusted() -> None:
         )
 
     monitor = Recorder()
-    sampler = HMC(Altered(two_modes), SHORT, monitor)
+    sampler = NUTS(Altered(two_modes), SHORT, monitor)
     sampler.sample(observe(GaussianVector(), 1), 100, seed=0)
     assert max(sampler.diagnostics[0].r_hat) > 1.5
     assert not sampler.diagnostics[0].trustworthy
@@ -169,7 +137,7 @@ def test_spoiled_chains_are_not_trusted() -> None:
 
 def test_keeps_the_contract() -> None:
     simulator = GaussianVector()
-    check_sampler(HMC(simulator, HMCOptions(warmup=50, draws=50)), observe(simulator, 2))
+    check_sampler(NUTS(simulator, NUTSOptions(warmup=50, draws=50)), observe(simulator, 2))
 
 
 # --- seeds, batches, order --------------------------------------------------------------------
@@ -178,7 +146,7 @@ def test_keeps_the_contract() -> None:
 def test_draws_depend_on_seed_and_place_alone() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=4))
     observation = observe(simulator, 2)
-    sampler = HMC(simulator, HMCOptions(warmup=50, draws=50))
+    sampler = NUTS(simulator, NUTSOptions(warmup=50, draws=50))
     both = sampler.sample(observation, 40, seed=1)
     alone = sampler.sample({"data": observation["data"][:1]}, 40, seed=1)
     other = sampler.sample({"data": observation["data"][:1]}, 40, seed=2)
@@ -190,7 +158,7 @@ def test_draws_depend_on_seed_and_place_alone() -> None:
 def test_global_state_is_left_alone() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     threads = torch.get_num_threads()
-    HMC(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)
+    NUTS(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert torch.get_num_threads() == threads
@@ -201,9 +169,9 @@ def test_draws_are_chain_major() -> None:
     wall = Altered(
         lambda z, v: v * 0 + 200 * torch.log((z**2).prod(-1).clamp_min(1e-300)) - 50 * (z**2).sum(-1)
     )
-    z = HMC(wall, SHORT).sample(observe(wall, 1), 42, seed=4)["theta"][:, 0]
+    z = NUTS(wall, SHORT).sample(observe(wall, 1), 42, seed=4)["theta"][:, 0]
     white = wall.prior.to_white(z)
-    assert chain_sizes(42, 4) == (11, 11, 10, 10)
+    assert chain_sizes(42, 4) == (11, 10, 11, 10)
     blocks = white.sign().split(chain_sizes(42, 4))
     assert all((block == block[0]).all() for block in blocks)
     assert len({tuple(block[0].tolist()) for block in blocks}) > 1
@@ -211,20 +179,50 @@ def test_draws_are_chain_major() -> None:
 
 @pytest.mark.parametrize("n", [1, 3, 400, 402])
 def test_any_number_of_draws(n: int) -> None:
-    draws = HMC(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), n, seed=0)["theta"]
+    draws = NUTS(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), n, seed=0)["theta"]
     assert draws.shape == (n, 1, 2)
     assert draws.dtype == torch.float32
 
 
 def test_more_draws_than_asked_for_lengthen_the_chains() -> None:
-    sampler = HMC(GaussianVector(), SHORT)
+    sampler = NUTS(GaussianVector(), SHORT)
     sampler.sample(observe(GaussianVector(), 1), 1000, seed=0)
     assert sampler.diagnostics[0].draws == 1000
 
 
+def test_halves_of_the_draws_come_from_different_chains() -> None:
+    """The second half of 100 draws of four chains is that of the last two chains alone."""
+    sampler = NUTS(GaussianVector(), SHORT)
+    observation = observe(GaussianVector(), 1)
+    whole = sampler.sample(observation, 400, seed=0)["theta"]
+    few = sampler.sample(observation, 100, seed=0)["theta"]
+    assert all((draw == whole[:200]).all((-2, -1)).any() for draw in few[:50])
+    assert all((draw == whole[200:]).all((-2, -1)).any() for draw in few[50:])
+
+
+def test_diagnostics_count_what_was_done() -> None:
+    calls = 0
+
+    def counted(z: Tensor, value: Tensor) -> Tensor:
+        nonlocal calls
+        calls += value.numel()
+        return value
+
+    sampler = NUTS(Altered(counted), SHORT)
+    sampler.sample(observe(GaussianVector(), 1), 10, seed=0)
+    found = sampler.diagnostics[0]
+    assert found.gradients == calls
+    assert found.gradients > 4 * 200
+    assert found.draws == 4 * 100
+    assert found.seconds > 0
+    # 1 for a normal posterior whose energy is drawn anew by the momenta alone.
+    assert found.e_bfmi is not None
+    assert 0.5 < found.e_bfmi < 2
+
+
 def test_progress_counts_every_transition() -> None:
     monitor = Recorder()
-    HMC(GaussianVector(), SHORT, monitor).sample(observe(GaussianVector(), 2), 10, seed=0)
+    NUTS(GaussianVector(), SHORT, monitor).sample(observe(GaussianVector(), 2), 10, seed=0)
     assert monitor.total == monitor.done == 2 * 4 * 200
 
 
@@ -242,15 +240,21 @@ class NoDensity(Simulator):
 
 def test_a_simulator_without_log_density_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="NoDensity has no differentiable log density") as caught:
-        HMC(NoDensity())
+        NUTS(NoDensity())
     assert "log_density" in caught.value.fix
     assert "npe" in caught.value.fix
+
+
+def test_an_odd_number_of_chains_is_refused() -> None:
+    """Its halves would share a chain."""
+    with pytest.raises(ValidationError, match="multiple of 2"):
+        NUTSOptions(chains=3)
 
 
 def test_missing_nutpie_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nutpie", None)
     with pytest.raises(PluginError, match="nutpie") as caught:
-        HMC(GaussianVector())
+        NUTS(GaussianVector())
     assert caught.value.fix == "pip install 'sbikit[nuts]'"
 
 
@@ -266,19 +270,19 @@ def test_a_density_that_raises_is_reported_without_a_hang() -> None:
 
     threads = threading.active_count()
     with pytest.raises(SimulationError, match="ValueError: no such spectrum"):
-        HMC(Altered(change), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)
+        NUTS(Altered(change), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)
     assert threading.active_count() == threads
 
 
 def test_a_density_that_is_nowhere_finite_is_reported() -> None:
-    sampler = HMC(Altered(lambda z, value: value * torch.nan), SHORT)
+    sampler = NUTS(Altered(lambda z, value: value * torch.nan), SHORT)
     with pytest.raises(SimulationError, match="not finite at any of 100 draws"):
         sampler.sample(observe(GaussianVector(), 1), 10, seed=0)
 
 
 def test_starts_avoid_where_the_density_is_not_finite() -> None:
     """Nine of ten starts fail; what is not finite is never visited and counts as a divergence."""
-    sampler = HMC(Altered(lambda z, value: torch.where(z[..., 0] > -1.28, torch.nan, value)), SHORT)
+    sampler = NUTS(Altered(lambda z, value: torch.where(z[..., 0] > -1.28, torch.nan, value)), SHORT)
     draws = sampler.sample(observe(GaussianVector(), 1), 400, seed=0)["theta"]
     assert GaussianVector.prior.to_white(draws)[..., 0].max() <= -1.27
     assert sampler.diagnostics[0].divergences > 0
@@ -294,11 +298,11 @@ def test_an_interruption_ends_the_chains() -> None:
 
             return nullcontext(interrupt)
 
-    sampler = HMC(GaussianVector(), HMCOptions(draws=100_000), Impatient())
+    sampler = NUTS(GaussianVector(), NUTSOptions(draws=100_000), Impatient())
     with pytest.raises(KeyboardInterrupt):
         sampler.sample(observe(GaussianVector(), 1), 10, seed=0)
     assert torch.isfinite(
-        HMC(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)["theta"]
+        NUTS(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)["theta"]
     ).all()
 
 
@@ -313,4 +317,4 @@ def test_an_interruption_ends_the_chains() -> None:
 )
 def test_an_observation_that_does_not_fit_is_refused(observation: Values, message: str) -> None:
     with pytest.raises(ObservationError, match=message):
-        HMC(GaussianVector(), SHORT).sample(observation, 10, seed=0)
+        NUTS(GaussianVector(), SHORT).sample(observation, 10, seed=0)

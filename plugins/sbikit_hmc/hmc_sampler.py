@@ -1,0 +1,315 @@
+"""HMC as a sampler: the exact posterior of a log density, for many observations at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from pydantic import Field as Option
+from torch import Tensor
+
+from sbikit import (
+    LogDensity,
+    Monitor,
+    Options,
+    Plugin,
+    Sampler,
+    SbikitError,
+    SimulationError,
+    Simulator,
+    Spec,
+    Values,
+    check_observation,
+)
+from sbikit.seeds import derive_seed
+from sbikit_hmc.chains import chain_sizes, decode, judged, log_density_of, thin
+from sbikit_hmc.diagnostics import Diagnostics, diagnose
+from sbikit_hmc.hmc import Ensemble, Settings, Trace
+
+_NUMBERS = 2**18  # coordinates of a batch that still lie in a processor's cache
+_LEAST_ROWS, _MOST_ROWS = 16, 64
+_GPU_ROWS = 1024
+
+
+class HMCOptions(Options):
+    """Options of `HMC`."""
+
+    chains: int = Option(
+        default=4,
+        ge=2,
+        le=256,
+        multiple_of=2,
+        description="chains an observation; one half of them gives the first half of the draws",
+    )
+    warmup: int = Option(
+        default=200, ge=50, le=100_000, description="transitions a chain that adapt and are dropped"
+    )
+    draws: int = Option(
+        default=400,
+        ge=50,
+        le=1_000_000,
+        description="least number of kept transitions a chain; they are thinned to what is asked for",
+    )
+    max_draws: int = Option(
+        default=6400,
+        ge=50,
+        le=1_000_000,
+        description="kept transitions a chain up to which observations that cannot be trusted go on",
+    )
+    path: float = Option(
+        default=2.0,
+        gt=0.0,
+        le=100.0,
+        description="mean path of a transition in posterior standard deviations",
+    )
+    target_accept: float = Option(
+        default=0.8, ge=0.5, lt=1.0, description="acceptance rate that the step size is tuned to"
+    )
+
+
+class HMC(Plugin, Sampler):
+    """Draws from the exact posterior by Hamiltonian Monte Carlo in the coordinates of the log density.
+
+    Chains and observations advance together in batches, as many batches at a time as torch has threads.
+    Chains start at draws from N(0, 1) in the coordinates, never at the truth. Observations whose chains
+    cannot be trusted yet go on, each time twice as far, up to the option `max_draws`.
+
+    Draws of one observation are chain-major: the first `chain_sizes(n, chains)[0]` are chain 0 in order, and
+    so on; the first n // 2 and the others come from different chains. Draws depend on the seed and on the
+    observations beside which they are made: these share the lengths of their paths.
+
+    Attributes:
+        diagnostics: of each observation of the latest call of `sample`.
+    """
+
+    Options = HMCOptions
+
+    def __init__(
+        self, simulator: Simulator, options: HMCOptions | None = None, monitor: Monitor | None = None
+    ) -> None:
+        """Prepare to sample.
+
+        Raises:
+            UnsupportedError: the simulator has no log density.
+        """
+        self._density_of: Callable[[Values], LogDensity] = log_density_of(simulator, "hmc")
+        self.options: HMCOptions = options or HMCOptions()
+        self.spec: Spec = simulator.spec
+        self.diagnostics: list[Diagnostics] = []
+        self._monitor = monitor
+        self._device = torch.device("cpu") if monitor is None else monitor.device
+
+    def sample(self, observation: Values, n: int, *, seed: int) -> dict[str, Tensor]:
+        """Draw `n` joint samples for each of B observations; see `Sampler.sample`.
+
+        Raises:
+            ObservationError: the observation does not fit the simulator.
+            SimulationError: the log density raised or is not finite.
+        """
+        count = check_observation(observation, self.spec)
+        observation = {
+            v.name: torch.as_tensor(observation[v.name]).to(self._device) for v in self.spec.observables
+        }
+        each = self._observations_at_once(observation)
+        groups = [range(first, min(first + each, count)) for first in range(0, count, each)]
+        work = count * self.options.chains * (self.options.warmup + self._draws(n))
+        with self._progress(work) as advance:
+            jobs = [_Job(self, observation, group, n, seed, advance) for group in groups]
+            _do(jobs, 1 if self._device.type == "cuda" else torch.get_num_threads())
+        self.diagnostics = [found for job in jobs for found in job.diagnostics]
+        self._report()
+        return {v.name: torch.cat([job.latents[v.name] for job in jobs], 1) for v in self.spec.latents}
+
+    def _observations_at_once(self, observation: Values) -> int:
+        """How many observations make a batch."""
+        size = self._density_of({name: value[:1] for name, value in observation.items()}).size
+        rows = _GPU_ROWS
+        if self._device.type != "cuda":
+            rows = min(_MOST_ROWS, max(_LEAST_ROWS, _NUMBERS // size))
+        return max(1, rows // self.options.chains)
+
+    def _draws(self, n: int) -> int:
+        """Transitions a chain that are kept at first."""
+        return max(self.options.draws, *chain_sizes(n, self.options.chains))
+
+    def _progress(self, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(_ignore) if self._monitor is None else self._monitor.progress("HMC", total)
+
+    def _report(self) -> None:
+        for b, found in enumerate(self.diagnostics):
+            if self._monitor is not None and found.complaints:
+                self._monitor.say(
+                    f"HMC: do not trust the chains of observation {b}: {'; '.join(found.complaints)}. "
+                    "More max_draws or warmup would help."
+                )
+
+
+class _Job:
+    """One batch of observations, from the first start to draws of the latents.
+
+    Args:
+        sampler: whose options and simulator these are.
+        observation: all observations.
+        group: which of them.
+        n: draws wanted of each.
+        seed: fixes the draws.
+        advance: told of transitions done.
+    """
+
+    def __init__(
+        self,
+        sampler: HMC,
+        observation: Values,
+        group: range,
+        n: int,
+        seed: int,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._sampler, self._n, self._seed, self._advance = sampler, n, seed, advance
+        self._group = group
+        self._observation = {name: value[group.start : group.stop] for name, value in observation.items()}
+        self._found: dict[int, tuple[Diagnostics, dict[str, Tensor]]] = {}
+        self._began = time.monotonic()
+
+    @property
+    def diagnostics(self) -> list[Diagnostics]:
+        """Of each observation."""
+        return [self._found[b][0] for b in range(len(self._group))]
+
+    @property
+    def latents(self) -> dict[str, Tensor]:
+        """Draws, each (n, B, *shape)."""
+        parts = [self._found[b][1] for b in range(len(self._group))]
+        return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+
+    def run(self, stopped: threading.Event) -> None:
+        """Do it, or give up soon after `stopped` is set."""
+        self._began = time.monotonic()
+        options = self._sampler.options
+
+        def advance(done: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+            self._advance(done)
+
+        going = list(range(len(self._group)))
+        density = self._density(going)
+        chains = Ensemble(
+            density,
+            Settings(options.chains, options.warmup, options.path, options.target_accept),
+            [derive_seed(self._seed, "hmc", self._group.start + b) for b in going],
+            derive_seed(self._seed, "path"),
+            self._sampler._device,
+        )
+        chains.warm_up(advance)
+        record = _Record(chains.run(self._sampler._draws(self._n), advance), density, self._sampler.spec)
+        while True:
+            settled = self._settle(record, density, going, chains.gradients)
+            keep = [i for i in range(len(going)) if i not in settled]
+            if not keep:
+                return
+            going = [going[i] for i in keep]
+            density = self._density(going)
+            chains.keep(keep, density)
+            record.keep(keep)
+            more = min(record.draws, options.max_draws - record.draws)
+            record.extend(chains.run(more, lambda _: advance(0)), density)
+
+    def _density(self, rows: list[int]) -> LogDensity:
+        return self._sampler._density_of({name: value[rows] for name, value in self._observation.items()})
+
+    def _settle(self, record: _Record, density: LogDensity, going: list[int], gradients: int) -> list[int]:
+        """Keep what is trusted, or has gone far enough; gives its places among `going`."""
+        settled = []
+        share = (time.monotonic() - self._began) / len(self._group)
+        for i, b in enumerate(going):
+            found = record.diagnose(i, gradients, share)
+            if not found.trustworthy and record.draws < self._sampler.options.max_draws:
+                continue
+            settled.append(i)
+            z = thin(record.z[:, :, i : i + 1], self._n).to(self._sampler._device).double()
+            self._found[b] = (found, decode(self._density([b]), z, self._sampler.spec))
+        return settled
+
+
+class _Record:
+    """What the chains of some observations have given so far.
+
+    Of the coordinates no more is kept than the first run gave: when a second one as long comes, every other
+    draw goes.
+    """
+
+    def __init__(self, trace: Trace, density: LogDensity, spec: Spec) -> None:
+        self._spec = spec
+        self.z = trace.z
+        self._energies, self._divergent = trace.energies, trace.divergent
+        self._labels, self._scalars = judged(density, trace.z.double(), spec)
+
+    @property
+    def draws(self) -> int:
+        """Transitions a chain."""
+        return self._energies.shape[1]
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with some observations."""
+        self.z, self._scalars = self.z[:, :, rows], self._scalars[rows]
+        self._energies, self._divergent = self._energies[..., rows], self._divergent[..., rows]
+
+    def extend(self, trace: Trace, density: LogDensity) -> None:
+        """Add a run that goes on from the last."""
+        stride = max(1, round(self.draws / self.z.shape[1]))
+        self.z = torch.cat([self.z, trace.z[:, stride - 1 :: stride]], 1)[:, 1::2]
+        _, scalars = judged(density, trace.z.double(), self._spec)
+        self._scalars = np.concatenate([self._scalars, scalars], -1)
+        self._energies = np.concatenate([self._energies, trace.energies], 1)
+        self._divergent = np.concatenate([self._divergent, trace.divergent], 1)
+
+    def diagnose(self, i: int, gradients: int, seconds: float) -> Diagnostics:
+        """Judge one observation."""
+        return diagnose(
+            self._labels,
+            self._scalars[i],
+            self._energies[..., i],
+            self._divergent[..., i],
+            gradients=gradients,
+            seconds=seconds,
+        )
+
+
+def _do(jobs: list[_Job], workers: int) -> None:
+    """Run the jobs, as many at a time as there are workers, each on one thread.
+
+    Raises:
+        SimulationError: what the density raised.
+    """
+    stopped = threading.Event()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(job.run, stopped) for job in jobs]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        except BaseException:
+            stopped.set()
+            raise
+        for future in futures:
+            if future.done() and future.exception() is not None:
+                stopped.set()
+    for future in futures:
+        cause = future.exception()
+        if isinstance(cause, SbikitError) or not isinstance(cause, Exception | None):
+            raise cause
+        if cause is not None and not isinstance(cause, InterruptedError):
+            raise SimulationError(
+                f"The log density cannot be sampled: {type(cause).__name__}: {cause}",
+                where="log_density of the simulator",
+                expected="finite values and gradients at coordinates drawn from N(0, 1)",
+                fix="mend log_density there",
+            ) from cause
+
+
+def _ignore(done: int) -> None:
+    del done

@@ -1,0 +1,177 @@
+"""The joint log density of parameters and maps given data, in coordinates made for sampling.
+
+`WhiteDensity`: the coordinates are those of the parameters' prior, white, and the real and imaginary parts of
+the white maps' Fourier modes (see `field.white_modes`). In them
+
+    log f(t, w) = -(|t|^2 + |w|^2 + sum_pixels |d - data(t, w)|^2 / sigma^2) / 2.
+
+`ConditionedDensity`, for one source bin on a periodic patch with the same noise in every pixel: w is replaced
+by u, of which w is made as if the convergence were the linear function of the Gaussian field that describes
+it best, kappa = b G + rest, with b and the power P of kappa given by the field (`RandomField.regression`). In
+a mode with power S of G, data d of noise power sigma^2 and w = G / S^1/2,
+
+    w = a d + c^1/2 u,   a = b S^1/2 / (P + sigma^2),   c = 1 - b^2 S / (P + sigma^2),
+    log f(t, u) = log f(t, w(t, u)) + 1/2 sum_modes log c.
+
+For a Gaussian field that is Wiener's posterior: u is then N(0, 1) whatever t, and t independent of u. For a
+log-normal one u stays nearly so, and what is left of the dependence a sampler has to find. On a periodic
+patch shear is a rotation of the modes of kappa, so only its E mode, a map of zero mean, is compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sbikit import LogDensity, Prior
+from sbikit_lognormal.field import RandomField, multiplicity, white_modes, white_numbers
+from sbikit_lognormal.theory import Spectra
+
+
+class JointDensity(ABC):
+    """A log density of parameters and white numbers.
+
+    Args:
+        prior: of the parameters.
+        spectra: spectra and shifts of parameter vectors.
+        field: the law of the convergence.
+    """
+
+    def __init__(self, prior: Prior, spectra: Spectra, field: RandomField) -> None:
+        self._prior, self._spectra, self._field = prior, spectra, field
+        self._shape = (field.bins, field.size, field.size)
+
+    def density(self, cut: Callable[[Tensor], Tensor]) -> LogDensity:
+        """What a sampler needs.
+
+        Args:
+            cut: the patch of maps on the box.
+        """
+
+        def decode(z: Tensor) -> dict[str, Tensor]:
+            theta, kappa, _ = self._latents(z)
+            return {self._prior.name: theta, "kappa": cut(kappa)}
+
+        count = len(self._prior.laws)
+        return LogDensity(count + math.prod(self._shape), self.log_prob, decode, count)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log f at coordinates (*n, B, size), (*n, B); not a number where no such field exists."""
+        theta, kappa, prior = self._latents(z)
+        return prior - 0.5 * self._misfit(kappa, theta)
+
+    def _latents(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Parameters (*n, B, D), convergence (*n, B, bins, M, M), and log f but for the misfit (*n, B)."""
+        count = len(self._prior.laws)
+        white, numbers = z.double().split([count, z.shape[-1] - count], dim=-1)
+        theta = self._prior.from_white(white)
+        spectra, shift = self._spectra(theta)
+        # A copy of their own: pairs of numbers are read as complex ones.
+        kappa, log_prior = self._maps(numbers.clone().unflatten(-1, self._shape), spectra, shift)
+        return theta, kappa, log_prior - 0.5 * white.square().sum(-1)
+
+    @abstractmethod
+    def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Convergence of the field's coordinates (*n, B, bins, M, M), and the log of their prior (*n, B)."""
+
+    @abstractmethod
+    def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
+        """chi^2 of the data (*n, B)."""
+
+
+class WhiteDensity(JointDensity):
+    """In white coordinates.
+
+    Args:
+        prior: of the parameters.
+        spectra: spectra and shifts of parameter vectors.
+        field: the law of the convergence.
+        data: what is observed, (B, bins, components, N, N).
+        weight: 1 / sigma^2, (bins, N, N).
+        noiseless: data without noise, of convergence and parameters.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        spectra: Spectra,
+        field: RandomField,
+        data: Tensor,
+        weight: Tensor,
+        noiseless: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__(prior, spectra, field)
+        self._data, self._weight, self._noiseless = data, weight.unsqueeze(-3), noiseless
+
+    def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        gaussian = self._field.gaussian(spectra, shift)
+        kappa = self._field.convergence(white_modes(numbers), gaussian)
+        return kappa, -0.5 * numbers.square().sum((-3, -2, -1))
+
+    def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
+        difference = self._data - self._noiseless(kappa, theta)
+        return (self._weight * difference.square()).sum((-4, -3, -2, -1))
+
+
+class ConditionedDensity(JointDensity):
+    """In coordinates that know the data.
+
+    Args:
+        prior: of the parameters.
+        spectra: spectra and shifts of parameter vectors.
+        field: the law of the convergence, of one bin.
+        data: convergence with noise, (B, 1, N, N).
+        variance: sigma^2 of a pixel.
+        mean_seen: whether the data tell the mean of the map, too; if not theirs is 0.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        spectra: Spectra,
+        field: RandomField,
+        data: Tensor,
+        variance: float,
+        *,
+        mean_seen: bool,
+    ) -> None:
+        super().__init__(prior, spectra, field)
+        self._data, self._variance, self._mean_seen = data, variance, mean_seen
+        self._numbers = white_numbers(torch.fft.rfft2(data))
+        self._modes = torch.from_numpy(multiplicity(field.size)).to(data)
+        self._seen = torch.ones_like(self._modes)
+        self._seen[0, 0] = float(mean_seen)
+
+    def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        gaussian, gain, power = self._field.regression(spectra, shift)
+        root = gaussian.root
+        seen = self._seen * gain[..., None, None] / (power + self._variance)
+        left = 1.0 - gain[..., None, None] * root.square() * seen
+        factors = _on_numbers(torch.stack([root * seen, left.sqrt(), root]))
+        white = factors[0] * self._numbers + factors[1] * numbers
+        kappa = self._field.transform(white_modes(factors[2] * white), gaussian)
+        log_prior = 0.5 * (self._modes * left.log()).sum((-3, -2, -1))
+        return kappa, log_prior - 0.5 * white.square().sum((-3, -2, -1))
+
+    def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
+        del theta
+        difference = kappa - self._data
+        total = difference.square().sum((-3, -2, -1))
+        if not self._mean_seen:
+            total = total - difference.sum((-3, -2, -1)).square() / (self._field.size**2)
+        return total / self._variance
+
+
+def _on_numbers(quadrant: Tensor) -> Tensor:
+    """Real factors (..., H, H) of the modes as those of the numbers that make them, (..., N, N)."""
+    rows = torch.cat([quadrant, quadrant[..., 1:-1, :].flip(-2)], -2)
+    inner = rows[..., 1:-1].unsqueeze(-1).expand(*rows.shape[:-1], rows.shape[-1] - 2, 2)
+    edge = rows[..., :: rows.shape[-1] - 1].unsqueeze(-2)
+    return torch.cat([edge, inner], -2).flatten(-2)
+
+
+__all__ = ["ConditionedDensity", "JointDensity", "WhiteDensity"]
