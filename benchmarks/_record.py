@@ -19,6 +19,9 @@ def record(
     ok: bool | None = None,
     ratio_to: str | None = None,
     device: str | None = None,
+    floor: float | None = None,
+    floor_error: float | None = None,
+    ideal: float | None = None,
 ) -> None:
     """Print one figure.
 
@@ -30,10 +33,17 @@ def record(
         ok: whether it is.
         ratio_to: what the figure is relative to, where it is a ratio.
         device: where it was measured; this processor and torch's threads where left out.
+        floor: the same figure between two sets of exact draws; left out of the line where there is none.
+        floor_error: the standard error of that.
+        ideal: what it is for an exact posterior, where known.
     """
     line: dict[str, str | float | bool | None] = {"name": name, "value": value, "error": error}
     if goal is not None:
         line |= {"goal": goal, "ok": ok}
+    if floor is not None:
+        line |= {"floor": floor, "floor_error": floor_error}
+    if ideal is not None:
+        line["ideal"] = ideal
     line |= {"ratio_to": ratio_to, "device": device or _processor(), "command": _command()}
     print(json.dumps(line), flush=True)
 

@@ -1,4 +1,4 @@
-"""How far each estimator is from an exact posterior: `python benchmarks/exact.py`.
+"""How far each estimator and gradient-based sampler is from an exact posterior: `python benchmarks/exact.py`.
 
 The toys of sbikit.testing have known posteriors. Two figures a variable: the rms over observations and
 components of (mean - exact mean) / exact sd, and the mean ratio of standard deviations. Each rms is followed
@@ -14,7 +14,8 @@ from torch import Tensor
 from sbikit import Estimator, Sampler, Simulations
 from sbikit.seeds import derive_seed
 from sbikit.testing import GaussianField, GaussianVector, QuietMonitor
-from sbikit_hmc.sampler import HMC, HMCOptions
+from sbikit_hmc.hmc_sampler import HMC
+from sbikit_hmc.nuts_sampler import NUTS
 from sbikit_npe.estimator import NPE, NPEOptions
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
 
@@ -61,4 +62,5 @@ if __name__ == "__main__":
     for problem in (GaussianVector(), GaussianField()):
         compare("diffusion-transformer", problem, fitted(DiffusionTransformer(transformer), problem), 32)
         compare("npe", problem, fitted(NPE(NPEOptions(simulations=10_000)), problem), 32)
-        compare("hmc", problem, HMC(problem, HMCOptions(draws=1000)), 4)
+        compare("hmc", problem, HMC(problem), 4)
+        compare("nuts", problem, NUTS(problem), 4)

@@ -19,6 +19,7 @@ from sbikit.testing import (
 )
 from sbikit_calibration.mira import Mira
 from sbikit_calibration.tarp import Tarp
+from sbikit_hmc.hmc_sampler import HMC, HMCOptions
 from sbikit_hmc.nuts_sampler import NUTS, NUTSOptions
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
 from sbikit_npe.estimator import NPE, NPEOptions
@@ -34,6 +35,7 @@ SIMULATORS: dict[str, Callable[[], Simulator]] = {
 SAMPLERS: dict[str, Callable[[], tuple[Simulator, Sampler]]] = {
     "vector-exact": lambda: _exact(GaussianVector()),
     "field-exact": lambda: _exact(GaussianField()),
+    "hmc": lambda: _hmc(GaussianVector()),
     "nuts": lambda: _nuts(GaussianVector()),
     "field-spoiled": lambda: _spoiled(GaussianField(GaussianFieldOptions(size=8, parameters=1))),
 }
@@ -47,6 +49,10 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     ),
     "npe": lambda: NPE(NPEOptions(simulations=200, epochs=1)),
 }
+
+
+def _hmc(toy: GaussianVector) -> tuple[Simulator, Sampler]:
+    return toy, HMC(toy, HMCOptions(warmup=50, draws=50, max_draws=100))
 
 
 def _nuts(toy: GaussianVector) -> tuple[Simulator, Sampler]:

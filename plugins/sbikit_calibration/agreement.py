@@ -10,8 +10,8 @@ and a difference of that size stays hidden.
 Per parameter: `mean_offset`, the rms over observations of the difference of means in units of the exact
 standard deviation, and `mean_shift`, its signed mean; `sd_ratio`, the geometric mean over observations of
 the ratio of standard deviations; `w1`, the 1-Wasserstein distance in exact standard deviations. Per vector:
-`kl`, the Kullback-Leibler divergence in nats (the mean of both directions), and `c2st`, the accuracy of a classifier (arXiv:1610.06545;
-by sbi, for some observations, left out where sbi is not installed).
+`kl`, the Kullback-Leibler divergence in nats (the mean of both directions), and `c2st`, the accuracy of a
+classifier (arXiv:1610.06545; by sbi, for some observations, left out where sbi is not installed).
 
 Per channel of a field: `field_correlation` of the posterior mean maps over the pixels; `mean_map_error`,
 the rms difference of these maps in units of the exact posterior's pixel standard deviation;
@@ -28,9 +28,9 @@ that are right).
 The verdict. What a figure exceeds its floor by (the root of the difference of squares for an rms), or for
 signed figures, ratios and coverage what it differs from its ideal by, must be within the tolerance of the
 options or less than `threshold` standard errors; `sbikit_calibration.agreement_figures` says which. So
-"fail" says that the draws differ from exact ones by more than the tolerance, and "pass" that this was not
-shown: how small a difference could have been shown is told by the errors beside the figure. With fewer than
-8 observations nothing is judged. An ideal is given where it does not depend on the number of draws;
+"fail" says that a difference beyond chance was measured, and larger than the tolerance, and "pass" that it
+was not: how small a difference could have been shown is told by the errors beside the figure. With fewer
+than 8 observations nothing is judged. An ideal is given where it does not depend on the number of draws;
 elsewhere the floor takes its place.
 
 C2ST is the figure of the benchmark of Lueckmann et al. 2021 (arXiv:2101.04653); the estimator of the
@@ -134,7 +134,7 @@ class Agreement(Validator):
         )
 
     def _figures(self, lacking: str, *, enough: bool) -> list[Figure]:
-        """All but coherence; `lacking` tells of a figure that is not there, `enough` whether to judge C2ST."""
+        """All but coherence; `lacking` tells of a missing figure, `enough` whether C2ST can be judged."""
         o = self.options
         found = [
             Figure(

@@ -2,8 +2,9 @@
 as sbi computes it: a multi-layer perceptron, five-fold cross-validation, draws scaled by the reference's
 mean and standard deviation. 0.5 where the classifier tells nothing, 1 where the sets are disjoint.
 
-The classifier stops early by the accuracy on a tenth of its draws. With fewer than 200 draws a side that often ends
-before anything is learnt: 100 draws of two normals 5 standard deviations apart scored between .50 and .87.
+The classifier stops early by the accuracy on a tenth of its draws. With fewer than 200 draws a side that
+often ends before anything is learnt: 100 draws of two normals 5 standard deviations apart scored between
+.50 and .87.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 import torch
 
 from sbikit_calibration.agreement_figures import Floats
-
 
 FEWEST_FOR_C2ST = 200
 

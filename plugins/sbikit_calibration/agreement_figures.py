@@ -15,13 +15,14 @@ The numbers of one observation are subtracted before anything is averaged, so th
 Ratios are geometric means: with as many draws on both sides the logarithm has no bias, while a mean of
 ratios exceeds 1 for exact draws. Errors of rms and ratio are those of the mean, by the delta method.
 
-An excess within the tolerance passes, and so does one that chance explains: below `threshold` standard errors,
-replaced by the quantile of Student's t of R - 1 degrees of freedom that is exceeded as rarely. Which errors? A
-signed figure or a ratio asks for what observations have in common: its own. The others cannot be below their
-floor but by chance, and one observation that is far off counts although it is one: the floor's, by which
-exact draws would scatter, too. Squares are skew, so for an rms it is log(mean q / mean f) that is compared
-with its error: 1.5 / R^(1/2) where an observation gives one normal difference (of variance 2 v for two means of
-variance v, so that mean f = 2 v and sd(q - f) = 3 v), more where observations differ in their floor.
+An excess within the tolerance passes, and so does one that chance explains: below `threshold` standard
+errors, replaced by the quantile of Student's t of R - 1 degrees of freedom that is exceeded as rarely.
+Which errors? A signed figure or a ratio asks for what observations have in common: its own. The others
+cannot be below their floor but by chance, and one observation that is far off counts although it is one:
+the floor's, by which exact draws would scatter, too. Squares are skew, so for an rms it is log(mean q /
+mean f) that is compared with its error: 1.5 / R^(1/2) where an observation gives one normal difference (of
+variance 2 v for two means of variance v, so that mean f = 2 v and sd(q - f) = 3 v), more where observations
+differ in their floor.
 """
 
 from __future__ import annotations

@@ -8,9 +8,15 @@ mean acceptance a_t over the chains,
 
 with gamma = .05, t_0 = 10, kappa = .75; e_t is used during warm-up and e afterwards.
 
-Scales: z = M y with M block-diagonal, a lower-triangular block for the parameters and a diagonal for the
-other coordinates, such that M M^T is the covariance of the draws of all chains, shrunk to that of the
-coordinates' own unit; the momenta of y are standard normal.
+Where even the longest step is accepted more often than wanted, e stays there: from further off it would not
+come back in time.
+
+Scales: z = m + M y with m the mean of the draws of all chains and M block-diagonal, a lower-triangular block
+for the parameters and a diagonal for the other coordinates, such that M M^T is the covariance of these draws,
+kept from being singular by 10^-3 / (1 + n / 5) after n draws a chain. Where a density's coordinates are well
+chosen, thousands of estimated centres and scales are mostly noise, which alone would bound the step size:
+those of the diagonal are shrunk to 0 and to their common value as far as the two halves of the chains do not
+agree about them. The momenta of y are standard normal.
 """
 
 from __future__ import annotations
@@ -23,7 +29,8 @@ from torch import Tensor
 _GAMMA, _DELAY, _KAPPA = 0.05, 10.0, 0.75
 _FIRST_STEP = 0.1
 _BOLDER = 1.5  # a new start tries longer steps than the last ones
-_SHRINKAGE = 5.0  # draws a chain that the unit covariance counts for
+_WEIGHT = 5.0  # draws a chain that the least variance counts for
+_LEAST = 1e-3
 
 
 class StepSize:
@@ -32,11 +39,12 @@ class StepSize:
     Args:
         count: B.
         target: acceptance rate.
+        longest: the longest step size allowed.
         device: where to compute.
     """
 
-    def __init__(self, count: int, target: float, device: torch.device) -> None:
-        self._target = target
+    def __init__(self, count: int, target: float, longest: float, device: torch.device) -> None:
+        self._target, self._most = target, math.log(longest)
         self._mean = torch.full((count,), math.log(_FIRST_STEP), dtype=torch.float64, device=device)
         self.restart()
 
@@ -61,7 +69,8 @@ class StepSize:
         self._count += 1
         weight = 1.0 / (self._count + _DELAY)
         self._error = (1.0 - weight) * self._error + weight * (self._target - acceptance)
-        self._log = self._centre - math.sqrt(self._count) / _GAMMA * self._error
+        found = self._centre - math.sqrt(self._count) / _GAMMA * self._error
+        self._log = found.clamp(max=self._most)
         share = self._count**-_KAPPA
         self._mean = share * self._log + (1.0 - share) * self._mean
 
@@ -72,25 +81,34 @@ class StepSize:
 
 
 class Scales:
-    """M of B observations.
+    """z = centre + M y, of B observations.
 
     Args:
+        centre: (B, size).
         root: lower-triangular blocks of the parameters, (B, P, P).
         scale: standard deviations of the other coordinates, (B, size - P).
     """
 
-    def __init__(self, root: Tensor, scale: Tensor) -> None:
-        self.root, self.scale = root, scale
+    def __init__(self, centre: Tensor, root: Tensor, scale: Tensor) -> None:
+        self.centre, self.root, self.scale = centre, root, scale
 
     @classmethod
     def unit(cls, count: int, size: int, parameters: int, device: torch.device) -> Scales:
-        """M = 1."""
+        """No centre and M = 1."""
+        centre = torch.zeros(count, size, dtype=torch.float64, device=device)
         root = torch.eye(parameters, dtype=torch.float64, device=device).repeat(count, 1, 1)
-        return cls(root, torch.ones(count, size - parameters, dtype=torch.float64, device=device))
+        return cls(centre, root, torch.ones_like(centre[:, parameters:]))
 
     def to_coordinates(self, y: Tensor) -> Tensor:
-        """M y for y (chains, B, size)."""
-        return self._apply(self.root, y)
+        """z of y (chains, B, size)."""
+        return self.centre + self._apply(self.root, y)
+
+    def from_coordinates(self, z: Tensor) -> Tensor:
+        """y of z (chains, B, size)."""
+        centred = z - self.centre
+        count = self.root.shape[-1]
+        first = torch.linalg.solve_triangular(self.root, centred[..., :count].unsqueeze(-1), upper=False)
+        return torch.cat([first.squeeze(-1), centred[..., count:] / self.scale], -1)
 
     def to_scaled(self, gradient: Tensor) -> Tensor:
         """M^T g, the gradient by y, for g (chains, B, size)."""
@@ -98,7 +116,7 @@ class Scales:
 
     def select(self, rows: Tensor) -> Scales:
         """Those of some observations."""
-        return Scales(self.root[rows], self.scale[rows])
+        return Scales(self.centre[rows], self.root[rows], self.scale[rows])
 
     def _apply(self, block: Tensor, x: Tensor) -> Tensor:
         count = block.shape[-1]
@@ -107,7 +125,7 @@ class Scales:
 
 
 class Moments:
-    """Moments of draws as they come.
+    """Moments of draws as they come, of each half of the chains apart.
 
     Args:
         count: B.
@@ -119,26 +137,42 @@ class Moments:
     def __init__(self, count: int, size: int, parameters: int, device: torch.device) -> None:
         self._parameters = parameters
         self._draws = self._chains = 0
-        self._sum = torch.zeros(count, size, dtype=torch.float64, device=device)
-        self._squares = torch.zeros_like(self._sum)
+        self._sums = torch.zeros(2, count, size, dtype=torch.float64, device=device)
+        self._squares = torch.zeros_like(self._sums)
         self._products = torch.zeros(count, parameters, parameters, dtype=torch.float64, device=device)
 
     def add(self, z: Tensor) -> None:
-        """One draw of every chain, (chains, B, size)."""
+        """One draw of every chain, (chains, B, size), an even number of them."""
         self._chains = len(z)
         self._draws += len(z)
-        self._sum += z.sum(0)
-        self._squares += z.square().sum(0)
+        halves = z.unflatten(0, (2, -1))
+        self._sums += halves.sum(1)
+        self._squares += halves.square().sum(1)
         first = z[..., : self._parameters].transpose(0, 1)
         self._products += first.mT @ first
 
     def scales(self) -> Scales:
-        """M of what was added."""
-        share = self._draws / (self._draws + _SHRINKAGE * self._chains)
-        mean = self._sum / self._draws
-        variance = share * (self._squares / self._draws - mean.square()) + (1.0 - share)
-        first = mean[:, : self._parameters]
-        covariance = self._products / self._draws - first.unsqueeze(-1) * first.unsqueeze(-2)
+        """Centre and M of what was added."""
+        least = _LEAST / (1.0 + self._draws / (_WEIGHT * self._chains))
+        mean = self._sums.sum(0)[:, : self._parameters] / self._draws
+        covariance = self._products / self._draws - mean.unsqueeze(-1) * mean.unsqueeze(-2)
         unit = torch.eye(self._parameters, dtype=torch.float64, device=mean.device)
-        root = torch.linalg.cholesky(share * covariance + (1.0 - share) * unit)
-        return Scales(root, variance[:, self._parameters :].sqrt())
+        root = torch.linalg.cholesky(covariance + least * unit)
+        means = self._sums[..., self._parameters :] / (0.5 * self._draws)
+        squares = self._squares[..., self._parameters :] / (0.5 * self._draws)
+        logs = (squares - means.square() + least).log()
+        common = logs.mean((0, -1)).unsqueeze(-1) if logs.shape[-1] else 0.0
+        centre = torch.cat([mean, _shrunk(means)], -1)
+        return Scales(centre, root, (0.5 * (common + _shrunk(logs - common))).exp())
+
+
+def _shrunk(halves: Tensor) -> Tensor:
+    """The mean of two independent estimates (2, B, n) of n numbers, shrunk to 0 as far as they are noise.
+
+    Their correlation r over the n numbers gives the reliability of the mean, 2 r / (1 + r) (Spearman 1910,
+    doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910), by which a normal prior of unknown width would shrink.
+    """
+    product = halves.prod(0).sum(-1, keepdim=True)
+    power = 0.5 * halves.square().sum((0, -1)).unsqueeze(-1)
+    r = (product / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp(0.0, 1.0)
+    return 2.0 * r / (1.0 + r) * halves.mean(0)

@@ -1,20 +1,25 @@
 """Hamiltonian Monte Carlo with all chains of several observations in one batch.
 
 One transition (Duane et al. 1987, doi:10.1016/0370-2693(87)91197-X; Neal 2011, arXiv:1206.1901): momenta
-p ~ N(0, 1), L leapfrog steps of size e in the scaled coordinates y,
+p ~ N(0, 1), L steps of size e in the scaled coordinates y, in which the posterior is nearly N(0, 1),
 
-    p += e/2 grad log f(y),   y += e p,   p += e/2 grad log f(y),
+    p += e/2 g(y),   (y, p) -> (y cos e + p sin e, p cos e - y sin e),   p += e/2 g(y),
 
-and the end accepted with probability min(1, exp(H_0 - H_1)), H = -log f + |p|^2 / 2. L is common to the
-batch, so that no chain waits for another: L = u T / e with u uniform in [1/2, 3/2] anew in every transition,
-which no period of the motion can resonate with (Mackenzie 1989, doi:10.1093/biomet/76.2.369), e the mean step
-size of the batch and T the path in posterior standard deviations. Each observation has its own step size and
-scales, learned from all its chains during warm-up and fixed afterwards.
+with g(y) = grad log f(y) + y the force that N(0, 1) lacks, and the end accepted with probability
+min(1, exp(H_0 - H_1)), H = -log f + |p|^2 / 2. What is normal of the posterior is so followed exactly,
+whatever e and the dimension (Shahbaba et al. 2014, doi:10.1007/s11222-012-9373-1; Beskos et al. 2011,
+doi:10.1016/j.spa.2011.06.003); only the rest bounds e, and the error of the scales: where a variance is taken
+for s times what it is, steps are stable as long as cos e - (s - 1) (e / 2) sin e > -1. Together the steps
+turn a normal posterior by the angle u T, with u uniform in [1/2, 3/2] anew in every transition, so that no
+period of the motion can resonate with it (Mackenzie 1989, doi:10.1093/biomet/76.2.369).
+
+Each observation has its own scales, step size and so L, learned from all its chains during warm-up and fixed
+afterwards; with its own random numbers, they make its draws the same whatever the others in the batch are.
+u is common to the batch, so that its chains wait little for each other.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +35,7 @@ from sbikit_hmc.adaptation import Moments, Scales, StepSize
 _SEARCH = 0.1  # share of warm-up in which paths are short, until the step size is known
 _WINDOWS = (0.15, 0.3, 0.5, 0.8)  # shares of warm-up after which scales are learned anew
 _SHORT, _LONG = 8, 256  # most steps during the search, and later
+_LONGEST_STEP = 1.0  # radians; stable where a variance is taken for up to 4.6 times what it is
 _DIVERGED = 1000.0  # an energy error beyond it is no rounding
 _STARTS = 100
 
@@ -41,7 +47,7 @@ class Settings:
     Args:
         chains: chains an observation.
         warmup: transitions a chain that adapt and are dropped.
-        path: mean length of a transition's path in posterior standard deviations.
+        path: T, the mean angle in radians by which a transition turns a normal posterior.
         target_accept: acceptance rate that the step size is tuned to.
     """
 
@@ -77,7 +83,7 @@ class Ensemble:
         device: where to compute.
 
     Attributes:
-        gradients: taken so far by all chains of one observation.
+        gradients: what all chains of each observation have needed so far, (B,).
 
     Raises:
         SimulationError: the density is not finite at any of 100 starts.
@@ -94,9 +100,9 @@ class Ensemble:
         self._density, self._settings = density, settings
         self._sources = [generator(seed, device) for seed in seeds]
         self._path_seed, self._device, self._transitions = path_seed, device, 0
-        self._step = StepSize(len(seeds), settings.target_accept, device)
+        self._step = StepSize(len(seeds), settings.target_accept, _LONGEST_STEP, device)
         self._scales = Scales.unit(len(seeds), density.size, density.parameters, device)
-        self.gradients = 0
+        self.gradients = torch.zeros(len(seeds), dtype=torch.int64, device=device)
         self._z, self._value, self._gradient = self._start()
 
     @property
@@ -147,6 +153,35 @@ class Ensemble:
         self._scales = self._scales.select(index)
         self._z, self._gradient = self._z[:, index], self._gradient[:, index]
         self._value = self._value[:, index]
+        self.gradients = self.gradients[index]
+
+    def follow(
+        self, z: Tensor, momenta: Tensor, step: Tensor, steps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Follow the motion.
+
+        Args:
+            z: where the chains are, (chains, B, size).
+            momenta: of the scaled coordinates, (chains, B, size).
+            step: step sizes (B,).
+            steps: how many each observation takes, (B,).
+
+        Returns:
+            Coordinates and momenta at the end, and value (chains, B) and gradient of the log density there.
+        """
+        value, gradient = (self._value, self._gradient) if z is self._z else self._evaluate(z)
+        y = self._scales.from_coordinates(z)
+        force = self._scales.to_scaled(gradient) + y
+        for i in range(int(steps.max())):
+            e = torch.where(i < steps, step, 0.0).unsqueeze(-1)  # who has arrived stays
+            half, sine, cosine = 0.5 * e, e.sin(), e.cos()
+            momenta = momenta + half * force
+            y, momenta = y * cosine + momenta * sine, momenta * cosine - y * sine
+            z = self._scales.to_coordinates(y)
+            value, gradient = self._evaluate(z)
+            force = self._scales.to_scaled(gradient) + y
+            momenta = momenta + half * force
+        return z, momenta, value, gradient
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -156,13 +191,18 @@ class Ensemble:
     def _start(self) -> tuple[Tensor, Tensor, Tensor]:
         """Standard normal coordinates where the density is finite, and value and gradient there."""
         z = self._normals()
-        value, gradient = self._evaluate(z)
+        wanted = torch.ones(self.count, dtype=torch.bool, device=self._device)
         for _ in range(_STARTS):
-            bad = ~torch.isfinite(value)
-            if not bool(bad.any()):
-                return z, value, gradient
-            z = torch.where(bad.unsqueeze(-1), self._normals(), z)
             value, gradient = self._evaluate(z)
+            self.gradients += self._settings.chains * wanted
+            bad = ~torch.isfinite(value)
+            wanted = bad.any(0)
+            if not bool(wanted.any()):
+                return z, value, gradient
+            rows = wanted.nonzero().flatten().tolist()
+            again = z.clone()
+            again[:, rows] = self._normals(rows)
+            z = torch.where(bad.unsqueeze(-1), again, z)
         raise SimulationError(
             f"The log density cannot be sampled: not finite at any of {_STARTS} starts.",
             where="log_density of the simulator",
@@ -175,23 +215,20 @@ class Ensemble:
 
         Args:
             step: step sizes (B,).
-            longest: most leapfrog steps.
+            longest: most steps.
 
         Returns:
             Mean acceptance (B,), energies (chains, B) and which diverged (chains, B).
         """
         self._transitions += 1
         (jitter,) = uniforms(np.array([derive_seed(self._path_seed, self._transitions)]), 1)[0]
-        mean_step = float(step.log().mean().exp())
-        steps = min(longest, max(1, math.ceil((0.5 + jitter) * self._settings.path / mean_step)))
-        e, momenta = step.unsqueeze(-1), self._normals()
+        path = (0.5 + jitter) * self._settings.path
+        steps = (path / step).ceil().clamp(1, longest)
+        step = torch.minimum(step, path / steps)
+        self.gradients += self._settings.chains * steps.long()
+        momenta = self._normals()
         before = 0.5 * momenta.square().sum(-1) - self._value
-        z, gradient, value = self._z, self._gradient, self._value
-        for _ in range(steps):
-            momenta = momenta + 0.5 * e * self._scales.to_scaled(gradient)
-            z = z + self._scales.to_coordinates(e * momenta)
-            value, gradient = self._evaluate(z)
-            momenta = momenta + 0.5 * e * self._scales.to_scaled(gradient)
+        z, momenta, value, gradient = self.follow(self._z, momenta, step, steps)
         after = 0.5 * momenta.square().sum(-1) - value
         error = after - before
         probability = (-error).clamp(max=0.0).exp().nan_to_num(0.0)
@@ -204,7 +241,6 @@ class Ensemble:
 
     def _evaluate(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log density (chains, B), minus infinity where there is none, and its gradient, 0 there."""
-        self.gradients += len(z)
         at = z.detach().requires_grad_()
         with torch.enable_grad():
             value = self._density.log_prob(at)
@@ -213,11 +249,11 @@ class Ensemble:
         bad = ~(torch.isfinite(value) & torch.isfinite(gradient).all(-1))
         return value.masked_fill(bad, -torch.inf), gradient.masked_fill(bad.unsqueeze(-1), 0.0)
 
-    def _normals(self) -> Tensor:
-        """Standard normal numbers (chains, B, size), those of an observation from its own source."""
+    def _normals(self, rows: Sequence[int] | None = None) -> Tensor:
+        """Standard normal numbers (chains, B, size), or for some observations, each from its own source."""
         shape = (self._settings.chains, self._density.size)
-        rows = [self._draw(torch.randn, shape, source) for source in self._sources]
-        return torch.stack(rows, 1)
+        sources = self._sources if rows is None else [self._sources[row] for row in rows]
+        return torch.stack([self._draw(torch.randn, shape, source) for source in sources], 1)
 
     def _uniforms(self) -> Tensor:
         shape = (self._settings.chains,)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Self
 
-import numpy as np
 import torch
 from pydantic import Field as Option
+from pydantic import model_validator
 from torch import Tensor
 
 from sbikit import (
@@ -27,12 +30,14 @@ from sbikit import (
     check_observation,
 )
 from sbikit.seeds import derive_seed
-from sbikit_hmc.chains import chain_sizes, decode, judged, log_density_of, thin
-from sbikit_hmc.diagnostics import Diagnostics, diagnose
-from sbikit_hmc.hmc import Ensemble, Settings, Trace
+from sbikit_hmc.chains import chain_sizes, decode, log_density_of, thin
+from sbikit_hmc.diagnostics import Diagnostics
+from sbikit_hmc.hmc import Ensemble, Settings
+from sbikit_hmc.record import Record
 
 _NUMBERS = 2**18  # coordinates of a batch that still lie in a processor's cache
 _LEAST_ROWS, _MOST_ROWS = 16, 64
+_LEAST_BATCHES = 2  # of several observations, so that two threads have work
 _GPU_ROWS = 1024
 
 
@@ -50,7 +55,7 @@ class HMCOptions(Options):
         default=200, ge=50, le=100_000, description="transitions a chain that adapt and are dropped"
     )
     draws: int = Option(
-        default=400,
+        default=600,
         ge=50,
         le=1_000_000,
         description="least number of kept transitions a chain; they are thinned to what is asked for",
@@ -65,11 +70,17 @@ class HMCOptions(Options):
         default=2.0,
         gt=0.0,
         le=100.0,
-        description="mean path of a transition in posterior standard deviations",
+        description="mean angle in radians by which a transition turns a normal posterior",
     )
     target_accept: float = Option(
         default=0.8, ge=0.5, lt=1.0, description="acceptance rate that the step size is tuned to"
     )
+
+    @model_validator(mode="after")
+    def _most_is_not_least(self) -> Self:
+        if self.max_draws < self.draws:
+            raise ValueError(f"max_draws ({self.max_draws}) must be at least draws ({self.draws})")
+        return self
 
 
 class HMC(Plugin, Sampler):
@@ -80,8 +91,10 @@ class HMC(Plugin, Sampler):
     cannot be trusted yet go on, each time twice as far, up to the option `max_draws`.
 
     Draws of one observation are chain-major: the first `chain_sizes(n, chains)[0]` are chain 0 in order, and
-    so on; the first n // 2 and the others come from different chains. Draws depend on the seed and on the
-    observations beside which they are made: these share the lengths of their paths.
+    so on; the first n // 2 and the others come from different chains. Draws for one observation depend on the
+    seed and on the observation's place in the batch alone, to rounding.
+
+    The log density is called from several threads at once, for different observations.
 
     Attributes:
         diagnostics: of each observation of the latest call of `sample`.
@@ -115,23 +128,29 @@ class HMC(Plugin, Sampler):
         observation = {
             v.name: torch.as_tensor(observation[v.name]).to(self._device) for v in self.spec.observables
         }
-        each = self._observations_at_once(observation)
+        each = self._observations_at_once(observation) if count else 1
         groups = [range(first, min(first + each, count)) for first in range(0, count, each)]
         work = count * self.options.chains * (self.options.warmup + self._draws(n))
+        self.diagnostics = []
         with self._progress(work) as advance:
-            jobs = [_Job(self, observation, group, n, seed, advance) for group in groups]
+            told = _one_at_a_time(advance)
+            jobs = [_Job(self, observation, group, n=n, seed=seed, advance=told) for group in groups]
             _do(jobs, 1 if self._device.type == "cuda" else torch.get_num_threads())
         self.diagnostics = [found for job in jobs for found in job.diagnostics]
         self._report()
-        return {v.name: torch.cat([job.latents[v.name] for job in jobs], 1) for v in self.spec.latents}
+        none = {v.name: torch.empty(n, 0, *v.shape) for v in self.spec.latents}
+        parts = [none, *(job.latents for job in jobs)]
+        return {v.name: torch.cat([part[v.name] for part in parts], 1) for v in self.spec.latents}
 
     def _observations_at_once(self, observation: Values) -> int:
-        """How many observations make a batch."""
-        size = self._density_of({name: value[:1] for name, value in observation.items()}).size
-        rows = _GPU_ROWS
-        if self._device.type != "cuda":
-            rows = min(_MOST_ROWS, max(_LEAST_ROWS, _NUMBERS // size))
-        return max(1, rows // self.options.chains)
+        """How many observations make a batch; the same on every processor, so that draws are, too."""
+        with _errors_of_the_density():
+            size = self._density_of({name: value[:1] for name, value in observation.items()}).size
+        count = len(next(iter(observation.values())))
+        if self._device.type == "cuda":
+            return max(1, _GPU_ROWS // self.options.chains)
+        rows = min(_MOST_ROWS, max(_LEAST_ROWS, _NUMBERS // size))
+        return max(1, min(rows // self.options.chains, math.ceil(count / _LEAST_BATCHES)))
 
     def _draws(self, n: int) -> int:
         """Transitions a chain that are kept at first."""
@@ -141,12 +160,14 @@ class HMC(Plugin, Sampler):
         return nullcontext(_ignore) if self._monitor is None else self._monitor.progress("HMC", total)
 
     def _report(self) -> None:
-        for b, found in enumerate(self.diagnostics):
-            if self._monitor is not None and found.complaints:
-                self._monitor.say(
-                    f"HMC: do not trust the chains of observation {b}: {'; '.join(found.complaints)}. "
-                    "More max_draws or warmup would help."
-                )
+        doubtful = [found for found in self.diagnostics if not found.trustworthy]
+        if self._monitor is None or not doubtful:
+            return
+        worst = max(doubtful, key=lambda found: max(found.r_hat))
+        self._monitor.say(
+            f"HMC: do not trust the chains of {len(doubtful)} of {len(self.diagnostics)} observations; the "
+            f"worst: {'; '.join(worst.complaints)}. More max_draws or warmup would help."
+        )
 
 
 class _Job:
@@ -166,6 +187,7 @@ class _Job:
         sampler: HMC,
         observation: Values,
         group: range,
+        *,
         n: int,
         seed: int,
         advance: Callable[[int], None],
@@ -175,6 +197,7 @@ class _Job:
         self._observation = {name: value[group.start : group.stop] for name, value in observation.items()}
         self._found: dict[int, tuple[Diagnostics, dict[str, Tensor]]] = {}
         self._began = time.monotonic()
+        self._stopped = threading.Event()
 
     @property
     def diagnostics(self) -> list[Diagnostics]:
@@ -189,14 +212,8 @@ class _Job:
 
     def run(self, stopped: threading.Event) -> None:
         """Do it, or give up soon after `stopped` is set."""
-        self._began = time.monotonic()
-        options = self._sampler.options
-
-        def advance(done: int) -> None:
-            if stopped.is_set():
-                raise InterruptedError
-            self._advance(done)
-
+        self._began, self._stopped = time.monotonic(), stopped
+        sampler, options = self._sampler, self._sampler.options
         going = list(range(len(self._group)))
         density = self._density(going)
         chains = Ensemble(
@@ -204,12 +221,14 @@ class _Job:
             Settings(options.chains, options.warmup, options.path, options.target_accept),
             [derive_seed(self._seed, "hmc", self._group.start + b) for b in going],
             derive_seed(self._seed, "path"),
-            self._sampler._device,
+            sampler._device,
         )
-        chains.warm_up(advance)
-        record = _Record(chains.run(self._sampler._draws(self._n), advance), density, self._sampler.spec)
+        chains.warm_up(self._advance)
+        record = Record(
+            chains.run(sampler._draws(self._n), self._advance), density, sampler.spec, sampler._device
+        )
         while True:
-            settled = self._settle(record, density, going, chains.gradients)
+            settled = self._settle(record, going, chains.gradients.tolist())
             keep = [i for i in range(len(going)) if i not in settled]
             if not keep:
                 return
@@ -218,17 +237,25 @@ class _Job:
             chains.keep(keep, density)
             record.keep(keep)
             more = min(record.draws, options.max_draws - record.draws)
-            record.extend(chains.run(more, lambda _: advance(0)), density)
+            record.extend(lambda draws: chains.run(draws, _ignore), more, density)
 
     def _density(self, rows: list[int]) -> LogDensity:
-        return self._sampler._density_of({name: value[rows] for name, value in self._observation.items()})
+        """The density of some observations, which gives up when the job is stopped."""
+        density = self._sampler._density_of({name: value[rows] for name, value in self._observation.items()})
 
-    def _settle(self, record: _Record, density: LogDensity, going: list[int], gradients: int) -> list[int]:
+        def log_prob(z: Tensor) -> Tensor:
+            if self._stopped.is_set():
+                raise _StoppedError
+            return density.log_prob(z)
+
+        return replace(density, log_prob=log_prob)
+
+    def _settle(self, record: Record, going: list[int], gradients: list[int]) -> list[int]:
         """Keep what is trusted, or has gone far enough; gives its places among `going`."""
         settled = []
         share = (time.monotonic() - self._began) / len(self._group)
         for i, b in enumerate(going):
-            found = record.diagnose(i, gradients, share)
+            found = record.diagnose(i, gradients[i], share)
             if not found.trustworthy and record.draws < self._sampler.options.max_draws:
                 continue
             settled.append(i)
@@ -237,48 +264,11 @@ class _Job:
         return settled
 
 
-class _Record:
-    """What the chains of some observations have given so far.
+# --- threads --------------------------------------------------------------------------------
 
-    Of the coordinates no more is kept than the first run gave: when a second one as long comes, every other
-    draw goes.
-    """
 
-    def __init__(self, trace: Trace, density: LogDensity, spec: Spec) -> None:
-        self._spec = spec
-        self.z = trace.z
-        self._energies, self._divergent = trace.energies, trace.divergent
-        self._labels, self._scalars = judged(density, trace.z.double(), spec)
-
-    @property
-    def draws(self) -> int:
-        """Transitions a chain."""
-        return self._energies.shape[1]
-
-    def keep(self, rows: list[int]) -> None:
-        """Go on with some observations."""
-        self.z, self._scalars = self.z[:, :, rows], self._scalars[rows]
-        self._energies, self._divergent = self._energies[..., rows], self._divergent[..., rows]
-
-    def extend(self, trace: Trace, density: LogDensity) -> None:
-        """Add a run that goes on from the last."""
-        stride = max(1, round(self.draws / self.z.shape[1]))
-        self.z = torch.cat([self.z, trace.z[:, stride - 1 :: stride]], 1)[:, 1::2]
-        _, scalars = judged(density, trace.z.double(), self._spec)
-        self._scalars = np.concatenate([self._scalars, scalars], -1)
-        self._energies = np.concatenate([self._energies, trace.energies], 1)
-        self._divergent = np.concatenate([self._divergent, trace.divergent], 1)
-
-    def diagnose(self, i: int, gradients: int, seconds: float) -> Diagnostics:
-        """Judge one observation."""
-        return diagnose(
-            self._labels,
-            self._scalars[i],
-            self._energies[..., i],
-            self._divergent[..., i],
-            gradients=gradients,
-            seconds=seconds,
-        )
+class _StoppedError(Exception):
+    """Another job failed, or the user wants no more."""
 
 
 def _do(jobs: list[_Job], workers: int) -> None:
@@ -287,28 +277,52 @@ def _do(jobs: list[_Job], workers: int) -> None:
     Raises:
         SimulationError: what the density raised.
     """
-    stopped = threading.Event()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(job.run, stopped) for job in jobs]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        except BaseException:
-            stopped.set()
-            raise
-        for future in futures:
-            if future.done() and future.exception() is not None:
+    stopped, threads = threading.Event(), torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            futures = [pool.submit(job.run, stopped) for job in jobs]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
                 stopped.set()
-    for future in futures:
-        cause = future.exception()
-        if isinstance(cause, SbikitError) or not isinstance(cause, Exception | None):
-            raise cause
-        if cause is not None and not isinstance(cause, InterruptedError):
-            raise SimulationError(
-                f"The log density cannot be sampled: {type(cause).__name__}: {cause}",
-                where="log_density of the simulator",
-                expected="finite values and gradients at coordinates drawn from N(0, 1)",
-                fix="mend log_density there",
-            ) from cause
+    finally:
+        torch.set_num_threads(threads)  # threads that are yet to come would have one, too
+    causes = [future.exception() for future in futures]
+    for cause in causes:
+        if cause is not None and not isinstance(cause, _StoppedError):
+            with _errors_of_the_density():
+                raise cause
+
+
+@contextmanager
+def _errors_of_the_density() -> Iterator[None]:
+    """What the simulator raises, as our own error.
+
+    Raises:
+        SimulationError: anything but our own errors and interruptions was raised.
+    """
+    try:
+        yield
+    except SbikitError:
+        raise
+    except Exception as cause:
+        raise SimulationError(
+            f"The log density cannot be sampled: {type(cause).__name__}: {cause}",
+            where="log_density of the simulator",
+            expected="finite values and gradients at coordinates drawn from N(0, 1)",
+            fix="mend log_density there",
+        ) from cause
+
+
+def _one_at_a_time(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """The same, for threads: no monitor need be ready for several at once."""
+    lock = threading.Lock()
+
+    def told(done: int) -> None:
+        with lock:
+            advance(done)
+
+    return told
 
 
 def _ignore(done: int) -> None:

@@ -151,9 +151,9 @@ class ConditionedDensity(JointDensity):
         root = gaussian.root
         seen = self._seen * gain[..., None, None] / (power + self._variance)
         left = 1.0 - gain[..., None, None] * root.square() * seen
-        factors = _on_numbers(torch.stack([root * seen, left.sqrt(), root]))
-        white = factors[0] * self._numbers + factors[1] * numbers
-        kappa = self._field.transform(white_modes(factors[2] * white), gaussian)
+        known, unknown, scale = _on_numbers(torch.stack([root * seen, left.sqrt(), root])).unbind()
+        white = known * self._numbers + unknown * numbers
+        kappa = self._field.transform(white_modes(scale * white), gaussian)
         log_prior = 0.5 * (self._modes * left.log()).sum((-3, -2, -1))
         return kappa, log_prior - 0.5 * white.square().sum((-3, -2, -1))
 
@@ -168,10 +168,11 @@ class ConditionedDensity(JointDensity):
 
 def _on_numbers(quadrant: Tensor) -> Tensor:
     """Real factors (..., H, H) of the modes as those of the numbers that make them, (..., N, N)."""
-    rows = torch.cat([quadrant, quadrant[..., 1:-1, :].flip(-2)], -2)
-    inner = rows[..., 1:-1].unsqueeze(-1).expand(*rows.shape[:-1], rows.shape[-1] - 2, 2)
-    edge = rows[..., :: rows.shape[-1] - 1].unsqueeze(-2)
-    return torch.cat([edge, inner], -2).flatten(-2)
+    parts = [1, quadrant.shape[-1] - 2, 1]
+    first, inner, last = quadrant.split(parts, -1)
+    columns = torch.cat([first, last, torch.stack([inner, inner], -1).flatten(-2)], -1)
+    first, inner, last = columns.split(parts, -2)
+    return torch.cat([first, inner, last, inner.flip(-2)], -2)
 
 
 __all__ = ["ConditionedDensity", "JointDensity", "WhiteDensity"]

@@ -321,11 +321,7 @@ class LogNormalField(RandomField):
     def gaussian(self, spectra: Tensor, shift: Tensor) -> Gaussian:
         """See `RandomField`."""
         floors = shift[..., self._first] * shift[..., self._second]
-        xi = (spectra / floors.unsqueeze(-1)).to(self.dtype) @ self._correlation
-        xi = torch.log1p(xi, out=_reuse(xi))
-        variance = xi[..., 0].index_select(-1, self._autos)
-        if self._kept is not None:
-            xi = torch.mul(xi, self._kept, out=_reuse(xi))
+        xi, variance = self._logarithm((spectra / floors.unsqueeze(-1)).to(self.dtype) @ self._correlation)
         root, lowest = _upper_root(self._power(xi), variance)
         return Gaussian(root, variance, shift.to(self.dtype), lowest)
 
@@ -338,9 +334,21 @@ class LogNormalField(RandomField):
 
     def regression(self, spectra: Tensor, shift: Tensor) -> tuple[Gaussian, Tensor, Tensor]:
         """See `RandomField`; b = lambda, since kappa and G have the cross-correlation lambda xi_G."""
-        gaussian = self.gaussian(spectra, shift)
-        xi = spectra[..., self._autos, :].to(self.dtype) @ self._correlation
-        return gaussian, gaussian.shift, self._power(xi)
+        floors = shift[..., self._first] * shift[..., self._second]
+        xi = spectra.to(self.dtype) @ self._correlation
+        logarithm, variance = self._logarithm(xi / floors.unsqueeze(-1).to(self.dtype))
+        both = torch.cat([logarithm, xi.index_select(-2, self._autos)], -2)
+        power, autos = self._power(both).split([len(self._first), self.bins], -3)
+        root, lowest = _upper_root(power, variance)
+        return Gaussian(root, variance, shift.to(self.dtype), lowest), shift.to(self.dtype), autos
+
+    def _logarithm(self, contrast: Tensor) -> tuple[Tensor, Tensor]:
+        """xi_G (..., pairs, n_lags) and v (..., bins) of xi_ij / (lambda_i lambda_j), perhaps overwritten."""
+        xi = torch.log1p(contrast, out=_reuse(contrast))
+        variance = xi[..., 0].index_select(-1, self._autos)
+        if self._kept is not None:
+            xi = torch.mul(xi, self._kept, out=_reuse(xi))
+        return xi, variance
 
     def _power(self, xi: Tensor) -> Tensor:
         """S (..., pairs, H, H) on the quadrant, of xi_G (..., pairs, n_lags)."""

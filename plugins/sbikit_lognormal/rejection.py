@@ -169,17 +169,7 @@ def draw(
         found[inside] = log_likelihood(z[inside])
         return Weighted(z, _finite(found + _log_normal(z) - proposal.log_density(z)))
 
-    last = Weighted(scouts.z, _finite(scouts.log_weight))
-    _refuse_nothing(last)
-    reached = 0.0
-    rounds = 0
-    while rounds < _MOST_ROUNDS:
-        rounds += 1
-        proposal = Mixture(last, kernels, source)
-        last = weighted(proposal)
-        before, reached = reached, last.ess()
-        if _LEAST_ESS <= reached < _GROWTH * before:
-            break
+    proposal, last, rounds = _learned(scouts, weighted, kernels, source)
     ceiling = _ceiling(last.log_weight)
     pools: list[Weighted] = []
     kept: list[Tensor] = []
@@ -190,14 +180,31 @@ def draw(
         kept.append(pool.z[chance.log() < pool.log_weight - ceiling])
     pool = Weighted(torch.cat([p.z for p in pools]), torch.cat([p.log_weight for p in pools]))
     weights = pool.weights()
-    share = torch.exp((ceiling - pool.log_weight).clamp(max=0.0))
+    below = torch.exp((ceiling - pool.log_weight).clamp(max=0.0))
     return Drawn(
         z=torch.cat(kept)[:n],
         ess=pool.ess(),
         largest=float(weights.max()),
-        excess=float((weights * (1.0 - share)).sum()),
+        excess=float((weights * (1.0 - below)).sum()),
         evaluations=points * (rounds + len(pools)),
     )
+
+
+def _learned(
+    scouts: Weighted, weighted: Callable[[Mixture], Weighted], kernels: int, source: torch.Generator
+) -> tuple[Mixture, Weighted, int]:
+    """A proposal that one more round would hardly make better, points of it, and how many rounds it took."""
+    last = Weighted(scouts.z, _finite(scouts.log_weight))
+    _refuse_nothing(last)
+    rounds, reached = 0, 0.0
+    while rounds < _MOST_ROUNDS:
+        rounds += 1
+        proposal = Mixture(last, kernels, source)
+        last = weighted(proposal)
+        before, reached = reached, last.ess()
+        if _LEAST_ESS <= reached < _GROWTH * before:
+            break
+    return proposal, last, rounds
 
 
 def _flattened(points: Weighted) -> Tensor:

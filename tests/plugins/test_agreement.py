@@ -1,4 +1,4 @@
-"""Agreement with an exact sampler: exact draws reach the floor, and each way to be wrong fails its own figure."""
+"""Agreement with an exact sampler: exact draws reach the floor, each way to be wrong fails its own figure."""
 
 from __future__ import annotations
 
@@ -102,16 +102,15 @@ def test_floor_of_the_offset_is_that_of_independent_draws(exact: Evidence) -> No
 def test_exact_draws_are_hardly_ever_refused() -> None:
     toy = GaussianVector()
     sampler = toy.exact_sampler()
-    refused = 0
+    verdicts = []
+    strict = AgreementOptions(c2st_observations=0, offset=1e-3, sd_ratio=1e-3, w1=1e-3, kl=1e-3)
     for seed in range(60):
         evidence = gather_evidence(
             toy, sampler, observations=12, draws=40, training=2, reference=sampler, seed=seed
         )
-        strict = AgreementOptions(
-            c2st_observations=0, offset=1e-3, sd_ratio=1e-3, w1=1e-3, kl=1e-3, threshold=5
-        )
-        refused += any(m.verdict == "fail" for m in judge(evidence, strict).values())
-    assert refused <= 3
+        verdicts += [m.verdict for m in judge(evidence, strict).values()]
+    assert len(verdicts) == 60 * 9
+    assert verdicts.count("fail") <= 0.02 * len(verdicts)
 
 
 def test_errors_are_the_scatter_of_repetitions() -> None:
@@ -394,8 +393,8 @@ def test_more_draws_on_one_side_are_thinned_so_that_the_floor_stays_fair(judged:
 def test_c2st_of_shifted_normals_is_that_of_the_best_classifier() -> None:
     """Equal covariance: the best classifier is linear, its accuracy Phi(distance / 2)."""
     source = generator(4)
-    exact = torch.randn(600, 9, 2, generator=source)
-    draws = torch.randn(300, 9, 2, generator=source) + torch.tensor([1.2, -0.9])
+    exact = torch.randn(400, 8, 2, generator=source)
+    draws = torch.randn(200, 8, 2, generator=source) + torch.tensor([1.2, -0.9])
     states = random.getstate(), str(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
     options = AgreementOptions(c2st_observations=8)
     found = judge(vector_evidence(exact, draws), options)
@@ -405,19 +404,33 @@ def test_c2st_of_shifted_normals_is_that_of_the_best_classifier() -> None:
     metric = found["c2st", "theta"]
     assert metric.ideal == 0.5
     assert metric.verdict == "fail"
-    assert metric.value == pytest.approx(norm.cdf(0.75), abs=0.02)
-    assert metric.floor == pytest.approx(0.5, abs=0.03)
+    assert norm.cdf(0.75) - 0.06 < metric.value < norm.cdf(0.75) + 4 * metric.error
+    assert abs((metric.floor or 0) - 0.5) < 4 * (metric.floor_error or 0) + 0.01
 
 
-def test_c2st_of_fewer_observations_than_can_be_judged_has_no_verdict() -> None:
+@pytest.mark.parametrize(
+    ("draws", "asked", "verdict"), [(200, 8, "fail"), (200, 7, "none"), (199, 8, "none")]
+)
+def test_c2st_is_judged_with_8_observations_and_200_draws(
+    monkeypatch: pytest.MonkeyPatch, draws: int, asked: int, verdict: str
+) -> None:
+    calls = []
+
+    def accuracy(X: Tensor, Y: Tensor, *, seed: int, classifier: str) -> Tensor:
+        calls.append(seed)
+        assert classifier == "mlp"
+        return torch.tensor(0.6 if float((X - Y).abs().max()) > 50 else 0.5)
+
+    monkeypatch.setattr("sbikit_calibration.agreement.load_c2st", lambda: accuracy)
     source = generator(4)
-    evidence = vector_evidence(
-        torch.randn(40, 9, 1, generator=source), torch.randn(20, 9, 1, generator=source) + 5
-    )
-    found = judge(evidence, AgreementOptions(c2st_observations=2))
-    assert found["c2st", "theta"].verdict == "none"
-    assert found["c2st", "theta"].value > 0.9
-    assert found["kl", "theta"].verdict == "fail"
+    exact, judged = (torch.randn(n, 9, 1, generator=source) for n in (2 * draws, draws))
+    found = judge(vector_evidence(exact, judged + 99), AgreementOptions(c2st_observations=asked))
+    metric = found["c2st", "theta"]
+    assert (metric.value, metric.floor) == pytest.approx((0.6, 0.5))
+    assert metric.verdict == verdict
+    assert ("fewer than 200 draws" in metric.meaning) == (draws < 200)
+    assert len(calls) == 3 * asked
+    assert len(set(calls)) == asked
 
 
 @pytest.fixture
@@ -454,11 +467,9 @@ def test_the_same_seed_gives_the_same_report_with_c2st() -> None:
     toy = GaussianVector()
     sampler = toy.exact_sampler()
     evidence = gather_evidence(toy, sampler, observations=8, draws=32, training=2, reference=sampler)
-    one, two, other = (
-        Agreement(AgreementOptions(c2st_observations=2)).validate(evidence, seed=seed) for seed in (0, 0, 1)
-    )
+    options = AgreementOptions(c2st_observations=2)
+    one, two = (Agreement(options).validate(evidence, seed=0) for _ in range(2))
     assert one == two
-    assert one != other
 
 
 def test_evidence_without_a_reference_names_the_fix(exact: Evidence) -> None:
@@ -500,3 +511,9 @@ def test_comparisons_that_cannot_be_judged_are_refused(
     with pytest.raises(SpecError, match=message) as caught:
         judge(replace(exact, comparison=change(exact.comparison)))
     assert where in caught.value.where
+
+
+def test_two_observations_and_eight_draws_are_the_least() -> None:
+    spec = Spec((Vector("theta", ("a",)), Field("f", (4, 4))), DATA)
+    found = judge(made(spec, observations=2, draws=8))
+    assert {m.verdict for m in found.values()} == {"none"}

@@ -318,6 +318,36 @@ def test_power_matrix_is_the_sum_over_aliases() -> None:
         assert value == pytest.approx(expected, rel=1e-5)
 
 
+def test_power_matrix_without_window_is_the_spectrum_at_the_mode() -> None:
+    pixels = Pixels(8, math.radians(5.0), window=False)
+    multipoles = 2 * math.pi / pixels.extent * np.hypot(*pixels.lags)
+    found = power_matrix(pixels, ELL) @ ELL**-1.3
+    np.testing.assert_allclose(found[1:], multipoles[1:] ** -1.3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bins", [1, 3])
+@pytest.mark.parametrize("decorrelation", [0.0, 0.05])
+def test_regression_has_the_gaussian_fields_and_the_power_of_each_bin(
+    bins: int, decorrelation: float
+) -> None:
+    spectra, shift = correlated(bins)
+    autos = [i * (i + 3) // 2 for i in range(bins)]
+    power = ModePower(PIXELS, ELL, torch.float64)(spectra)[autos]
+    for field, slope in (
+        (LogNormalField(PIXELS, ELL, bins, torch.float64, decorrelation=decorrelation), shift),
+        (GaussianField(PIXELS, ELL, bins, torch.float64), torch.ones(bins, dtype=torch.float64)),
+    ):
+        given = shift if isinstance(field, LogNormalField) else shift[:0]
+        gaussian, found, found_power = field.regression(spectra, given)
+        expected = field.gaussian(spectra, given)
+        torch.testing.assert_close(gaussian.root, expected.root, rtol=1e-9, atol=0)
+        torch.testing.assert_close(gaussian.variance, expected.variance, rtol=1e-12, atol=0)
+        torch.testing.assert_close(gaussian.lowest, expected.lowest, rtol=1e-9, atol=0)
+        assert torch.equal(gaussian.shift, expected.shift)
+        assert torch.equal(found, slope)
+        torch.testing.assert_close(found_power, power, rtol=1e-10, atol=0)
+
+
 def test_mean_power_in_the_central_cell() -> None:
     pixels = Pixels(8, math.radians(5.0))
     radius = 2 * math.sqrt(math.pi) / pixels.extent
