@@ -1,4 +1,4 @@
-"""How exact are the exact samplers, and how fast? `python benchmarks/reference.py FOLDER [--data DIR] [--quick]`
+"""How exact are the exact samplers, and how fast? `python benchmarks/reference.py FOLDER [--data DIR]`.
 
     gaussian   hmc and nuts against the analytic posterior of the Gaussian mode (sampler wiener)
     sbc        simulation-based calibration of hmc itself on log-normal observations, MIRA and TARP
@@ -251,14 +251,14 @@ def published(folder: Path, scale: Scale, source: Path) -> None:
             about = f"{label}, published case, {name}"
             record(f"mean of {about} (published {theirs[:, i].mean():.4f})", mean, width / math.sqrt(ess[i]))
             error = ratio / math.sqrt(ess[i])
-            record(f"offset in sd, {about}", offset, error, goal="within .25", ok=abs(offset) <= 0.25)
+            record(f"offset in sd, {about}", offset, error, goal="within .25", ok=bool(abs(offset) <= 0.25))
             error = ratio / math.sqrt(2 * ess[i])
             record(
                 f"ratio of sds, {about}",
                 ratio,
                 error,
                 goal="1 +- .1",
-                ok=abs(ratio - 1) <= 0.1,
+                ok=bool(abs(ratio - 1) <= 0.1),
                 ratio_to="the published draws",
             )
 

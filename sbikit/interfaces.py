@@ -100,7 +100,8 @@ class LogDensity:
 
     Args:
         size: number of coordinates.
-        log_prob: (*n, B, size) -> (*n, B), differentiable by autograd, float64 throughout.
+        log_prob: (*n, B, size) -> (*n, B), differentiable by autograd, float64 throughout; it may be called
+            from several threads at once.
         decode: (*n, B, size) -> latents, each (*n, B, *variable.shape).
         parameters: how many coordinates, the first ones, are those of the parameters; samplers learn how
             these depend on each other.

@@ -45,7 +45,7 @@ from sbikit.variables import Spec, Values
 
 HELD_OUT_CHUNK = 32
 SAMPLE_CHUNK = 16
-REFERENCE_CHUNK = 16
+REFERENCE_CHUNK = 32
 COMPARED_CHUNK = 4  # many draws an observation
 FEWEST_COMPARED = 2
 _TRUST = "diagnostics"  # what the reference says of its draws, in the metadata of their files

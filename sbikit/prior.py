@@ -112,7 +112,8 @@ class TruncatedNormal(Law):
 
     def from_white(self, z: Tensor) -> Tensor:
         low, high = self._edges()
-        return self.mean + self.sd * ndtri(low + (high - low) * ndtr(z))
+        inside = self.mean + self.sd * ndtri(low + (high - low) * ndtr(z))
+        return inside.clamp(self.low, self.high)  # rounding leaves it far from the middle
 
     def to_white(self, x: Tensor) -> Tensor:
         low, high = self._edges()

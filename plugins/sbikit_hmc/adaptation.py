@@ -169,8 +169,8 @@ class Moments:
 def _shrunk(halves: Tensor) -> Tensor:
     """The mean of two independent estimates (2, B, n) of n numbers, shrunk to 0 as far as they are noise.
 
-    Their correlation r over the n numbers gives the reliability of the mean, 2 r / (1 + r) (Spearman 1910,
-    doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910), by which a normal prior of unknown width would shrink.
+    Their correlation r over the n numbers gives the share to keep, 2 r / (1 + r) (Spearman 1910,
+    doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910), as a normal prior of unknown width would.
     """
     product = halves.prod(0).sum(-1, keepdim=True)
     power = 0.5 * halves.square().sum((0, -1)).unsqueeze(-1)

@@ -38,6 +38,8 @@ _SHORT, _LONG = 8, 256  # most steps during the search, and later
 _LONGEST_STEP = 1.0  # radians; stable where a variance is taken for up to 4.6 times what it is
 _DIVERGED = 1000.0  # an energy error beyond it is no rounding
 _STARTS = 100
+_MADE = 64  # densities of smaller batches that are kept
+_FEW = 0.75  # share of a batch that is still under way at which it is made smaller
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,38 @@ class Trace:
     divergent: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class _Travels:
+    """Observations on their way.
+
+    Args:
+        rows: which, (K,).
+        steps: how many each takes, (K,).
+        step: how long, (K,).
+        scales: theirs.
+    """
+
+    rows: Tensor
+    steps: Tensor
+    step: Tensor
+    scales: Scales
+
+    def select(self, some: Tensor) -> _Travels:
+        """Some of them, (K,) true or false."""
+        return _Travels(self.rows[some], self.steps[some], self.step[some], self.scales.select(some))
+
+
+def _put(ends: Sequence[Tensor], states: Sequence[Tensor], rows: Tensor) -> None:
+    """Write states (chains, K, ...) to their rows of the ends (chains, B, ...)."""
+    for end, state in zip(ends, states, strict=True):
+        end[:, rows] = state
+
+
 class Ensemble:
     """The chains of B observations, started at standard normal coordinates.
 
     Args:
-        density: of these observations.
+        density_of: the density of some of the observations, by their numbers.
         settings: how to run.
         seeds: one an observation; its chains' random numbers come from it.
         path_seed: fixes the lengths of the paths, common to all observations.
@@ -91,13 +120,16 @@ class Ensemble:
 
     def __init__(
         self,
-        density: LogDensity,
+        density_of: Callable[[list[int]], LogDensity],
         settings: Settings,
         seeds: Sequence[int],
         path_seed: int,
         device: torch.device,
     ) -> None:
-        self._density, self._settings = density, settings
+        self._density_of, self._settings = density_of, settings
+        self._numbers = list(range(len(seeds)))
+        self._made: dict[tuple[int, ...], LogDensity] = {}
+        self._density = density = density_of(self._numbers)
         self._sources = [generator(seed, device) for seed in seeds]
         self._path_seed, self._device, self._transitions = path_seed, device, 0
         self._step = StepSize(len(seeds), settings.target_accept, _LONGEST_STEP, device)
@@ -144,10 +176,11 @@ class Ensemble:
             advance(self._settings.chains * self.count)
         return Trace(z, energies, divergent)
 
-    def keep(self, rows: Sequence[int], density: LogDensity) -> None:
-        """Go on with some observations, whose density this is."""
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the observations that are left, by their places among these."""
         index = torch.tensor(rows, device=self._device)
-        self._density = density
+        self._numbers = [self._numbers[row] for row in rows]
+        self._density = self._density_of(self._numbers)
         self._sources = [self._sources[row] for row in rows]
         self._step.select(index)
         self._scales = self._scales.select(index)
@@ -170,20 +203,39 @@ class Ensemble:
             Coordinates and momenta at the end, and value (chains, B) and gradient of the log density there.
         """
         value, gradient = (self._value, self._gradient) if z is self._z else self._evaluate(z)
-        y = self._scales.from_coordinates(z)
-        force = self._scales.to_scaled(gradient) + y
+        ends = [z.clone(), momenta.clone(), value.clone(), gradient.clone()]
+        travels = _Travels(torch.arange(len(steps), device=self._device), steps, step, self._scales)
+        density = self._density
+        y = travels.scales.from_coordinates(z)
         for i in range(int(steps.max())):
-            e = torch.where(i < steps, step, 0.0).unsqueeze(-1)  # who has arrived stays
+            going = travels.steps > i
+            if int(going.sum()) <= _FEW * len(going):
+                # Who has arrived leaves, so that nothing is computed for nothing.
+                _put(ends, (z, momenta, value, gradient), travels.rows)
+                travels = travels.select(going)
+                z, momenta, gradient, y = z[:, going], momenta[:, going], gradient[:, going], y[:, going]
+                density = self._density_for(travels.rows.tolist())
+            e = torch.where(i < travels.steps, travels.step, 0.0).unsqueeze(-1)  # or stays
             half, sine, cosine = 0.5 * e, e.sin(), e.cos()
-            momenta = momenta + half * force
+            momenta = momenta + half * (travels.scales.to_scaled(gradient) + y)
             y, momenta = y * cosine + momenta * sine, momenta * cosine - y * sine
-            z = self._scales.to_coordinates(y)
-            value, gradient = self._evaluate(z)
-            force = self._scales.to_scaled(gradient) + y
-            momenta = momenta + half * force
-        return z, momenta, value, gradient
+            z = travels.scales.to_coordinates(y)
+            value, gradient = self._evaluate(z, density)
+            momenta = momenta + half * (travels.scales.to_scaled(gradient) + y)
+        _put(ends, (z, momenta, value, gradient), travels.rows)
+        return ends[0], ends[1], ends[2], ends[3]
 
     # --- inside -----------------------------------------------------------------------------
+
+    def _density_for(self, rows: Sequence[int]) -> LogDensity:
+        """The density of the observations in some places; once step sizes are fixed, few sets recur."""
+        numbers = [self._numbers[row] for row in rows]
+        key = tuple(numbers)
+        if key not in self._made:
+            if len(self._made) >= _MADE:
+                self._made.clear()
+            self._made[key] = self._density_of(numbers)
+        return self._made[key]
 
     def _moments(self) -> Moments:
         return Moments(self.count, self._density.size, self._density.parameters, self._device)
@@ -239,11 +291,11 @@ class Ensemble:
         diverged = ~(error < _DIVERGED)
         return probability.mean(0), torch.where(accepted, after, before), diverged
 
-    def _evaluate(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, z: Tensor, density: LogDensity | None = None) -> tuple[Tensor, Tensor]:
         """Log density (chains, B), minus infinity where there is none, and its gradient, 0 there."""
         at = z.detach().requires_grad_()
         with torch.enable_grad():
-            value = self._density.log_prob(at)
+            value = (density or self._density).log_prob(at)
             (gradient,) = torch.autograd.grad(value.sum(), at)
         value = value.detach()
         bad = ~(torch.isfinite(value) & torch.isfinite(gradient).all(-1))

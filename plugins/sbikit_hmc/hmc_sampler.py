@@ -217,7 +217,7 @@ class _Job:
         going = list(range(len(self._group)))
         density = self._density(going)
         chains = Ensemble(
-            density,
+            self._density,
             Settings(options.chains, options.warmup, options.path, options.target_accept),
             [derive_seed(self._seed, "hmc", self._group.start + b) for b in going],
             derive_seed(self._seed, "path"),
@@ -234,7 +234,7 @@ class _Job:
                 return
             going = [going[i] for i in keep]
             density = self._density(going)
-            chains.keep(keep, density)
+            chains.keep(keep)
             record.keep(keep)
             more = min(record.draws, options.max_draws - record.draws)
             record.extend(lambda draws: chains.run(draws, _ignore), more, density)

@@ -102,6 +102,7 @@ class WhiteDensity(JointDensity):
         field: RandomField,
         data: Tensor,
         weight: Tensor,
+        *,
         noiseless: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         super().__init__(prior, spectra, field)

@@ -297,7 +297,7 @@ class LogNormal(Simulator):
             variance = float(engine.survey.noise.flatten()[0].square())
             density = ConditionedDensity(*common, seen, variance, mean_seen=not shear)
         else:
-            density = WhiteDensity(*common, data, engine.survey.weight, engine.noiseless)
+            density = WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
         return density.density(partial(cut, size=self.size))
 
     # --- inside -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from sbikit import (
     Vector,
 )
 from sbikit.simulations import Simulations
-from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor, check_sampler
+from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor
 from sbikit_hmc.chains import chain_sizes
 from sbikit_hmc.hmc import Ensemble, Settings
 from sbikit_hmc.hmc_sampler import HMC, HMCOptions
@@ -42,6 +42,13 @@ Change = Callable[[Tensor, Tensor], Tensor]
 def observe(simulator: Simulator, count: int) -> dict[str, Tensor]:
     draws = Simulations(simulator, seed=3).held_out(0, count)
     return {name: draws[name] for name in simulator.observed}
+
+
+def densities(simulator: Simulator, observation: Values) -> Callable[[list[int]], LogDensity]:
+    """The density of some of the observations."""
+    return lambda rows: simulator.log_density(  # type: ignore[attr-defined]
+        {name: value[rows] for name, value in observation.items()}
+    )
 
 
 def numbers(*x: float) -> dict[str, Tensor]:
@@ -148,13 +155,13 @@ def test_vector_posteriors_are_exact() -> None:
 
 def test_field_posteriors_are_exact() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
-    observation = observe(simulator, 3)
-    sampler = HMC(simulator)
+    observation = observe(simulator, 2)
+    sampler = HMC(simulator, HMCOptions(warmup=150, draws=400))
     draws = sampler.sample(observation, 1600, seed=6)
     assert all(found.trustworthy for found in sampler.diagnostics)
     exact = simulator.exact_sampler().sample(observation, 20_000, seed=7)
     for name in ("theta", "field"):
-        for b in range(3):
+        for b in range(2):
             found, expected = draws[name][:, b].flatten(1), exact[name][:, b].flatten(1)
             sd = expected.std(0)
             ess = torch.tensor([float(array_stats.ess(c.reshape(4, -1).numpy())) for c in found.double().T])
@@ -198,15 +205,15 @@ def test_scales_are_learned_for_each_observation() -> None:
         y = (z - 0.3) / x[:, None]
         return standard(torch.stack([y[..., 0], (y[..., 1] - 0.9 * y[..., 0]) / math.sqrt(0.19)], -1))
 
-    spent = []
-    for most in (150, 300):
-        sampler = HMC(Target(log_prob), HMCOptions(warmup=120, draws=most, max_draws=most))
-        draws = sampler.sample(numbers(1.0, 0.01), 4 * most, seed=2)["theta"]
-        spent.append([found.gradients for found in sampler.diagnostics])
-    for b, sd in enumerate((1.0, 0.01)):
-        check_moments(draws[:, b], torch.full((2,), 0.3), torch.full((2,), sd))
-        check_mean(((draws[:, b] - 0.3) / sd).prod(-1), 0.9)
-    wide, narrow = (after - before for before, after in zip(*spent, strict=True))
+    density_of = densities(Target(log_prob), numbers(1.0, 0.01))
+    chains = Ensemble(density_of, Settings(4, 100, 2.0, 0.8), [1, 2], 7, CPU)
+    chains.warm_up(lambda done: None)
+    before = chains.gradients.clone()
+    draws = chains.run(400, lambda done: None).z.transpose(1, 2).transpose(0, 1).flatten(1, 2)
+    for x, sd in zip(draws, (1.0, 0.01), strict=True):
+        check_moments(x, torch.full((2,), 0.3), torch.full((2,), sd))
+        check_mean(((x - 0.3) / sd).prod(-1), 0.9)
+    wide, narrow = (chains.gradients - before).tolist()
     assert narrow < 12 * wide
 
 
@@ -214,8 +221,8 @@ def test_scales_are_learned_for_each_observation() -> None:
 
 
 def ensemble(simulator: Simulator, observations: int, warmup: int = 60) -> Ensemble:
-    density = simulator.log_density(observe(simulator, observations))  # type: ignore[attr-defined]
-    chains = Ensemble(density, Settings(4, warmup, 2.0, 0.8), list(range(observations)), 7, CPU)
+    density_of = densities(simulator, observe(simulator, observations))
+    chains = Ensemble(density_of, Settings(4, warmup, 2.0, 0.8), list(range(observations)), 7, CPU)
     chains.warm_up(lambda done: None)
     return chains
 
@@ -258,7 +265,7 @@ def test_the_energy_error_is_of_second_order() -> None:
 
 def test_what_is_normal_is_followed_exactly() -> None:
     """The motion of N(0, 1) is a rotation, at any step size."""
-    chains = Ensemble(Target(normal).log_density(numbers(0.0)), Settings(4, 50, 2.0, 0.8), [0], 7, CPU)
+    chains = Ensemble(densities(Target(normal), numbers(0.0)), Settings(4, 50, 2.0, 0.8), [0], 7, CPU)
     z, momenta = moving(chains, 2)
     step, steps = torch.tensor([1.3], dtype=torch.float64), torch.tensor([3])
     there, turned, value, _ = chains.follow(z, momenta, step, steps)
@@ -282,11 +289,6 @@ def test_every_observation_takes_its_own_number_of_steps() -> None:
 
 
 # --- seeds, batches, order --------------------------------------------------------------------
-
-
-def test_keeps_the_contract() -> None:
-    simulator = GaussianVector()
-    check_sampler(HMC(simulator, HMCOptions(warmup=100, draws=100, max_draws=200)), observe(simulator, 3))
 
 
 def test_draws_depend_on_seed_and_place_alone() -> None:
@@ -314,7 +316,7 @@ def test_observations_may_come_in_any_order() -> None:
     simulator = GaussianVector()
     observation = observe(simulator, 4)
     order = [2, 0, 3, 1]
-    sampler = HMC(simulator)
+    sampler = HMC(simulator, HMCOptions(warmup=100, draws=400, max_draws=400))
     straight = sampler.sample(observation, 1600, seed=1)["theta"]
     ess = torch.tensor([found.ess_bulk for found in sampler.diagnostics])[order].clamp_max(1600)
     mixed = sampler.sample({"x": observation["x"][order]}, 1600, seed=1)["theta"]
@@ -328,7 +330,7 @@ def test_draws_are_chain_major_and_halves_share_no_chain() -> None:
     """Chains confined to their own quadrant come back as blocks."""
 
     def quadrants(z: Tensor, x: Tensor) -> Tensor:
-        return 100 * standard(z) + 200 * torch.log(z.square().prod(-1).clamp_min(1e-300))
+        return 10 * standard(z) + 20 * torch.log(z.square().prod(-1).clamp_min(1e-300))
 
     draws = HMC(Target(quadrants), SHORT).sample(numbers(0.0), 42, seed=4)["theta"][:, 0]
     blocks = draws.sign().split(chain_sizes(42, 4))
