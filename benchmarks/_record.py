@@ -63,6 +63,7 @@ def _processor() -> str:
 
 
 def _command() -> str:
-    """The command as typed at the root of the repository."""
+    """The command as typed at the root of the repository, of absolute paths only the last part."""
     script = Path(sys.argv[0]).resolve()
-    return " ".join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python", f"{script.parent.name}/{script.name}", *words])

@@ -297,18 +297,22 @@ def diagnosed(start: Callable[..., Run], *doubtful: int, observations: int = 6) 
 def test_the_reference_is_drawn_for_many_observations_at_once(
     start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ("sampling.reference_observations=20", "sampling.reference_draws=31")
+    settings = (
+        "sampling.observations=36",
+        "sampling.reference_observations=36",
+        "sampling.reference_draws=31",
+    )
     monkeypatch.setenv("TOY_STOP", "reference 4x31")
     with pytest.raises(KeyboardInterrupt):
         run_stages(start(*settings))
     monkeypatch.delenv("TOY_STOP")
     run = start(*settings)
     run_stages(run)
-    assert works(run)["reference 16x31"] == 1
+    assert works(run)["reference 32x31"] == 1
     assert works(run)["reference 4x31"] == 2
     exact, drawn = load_file(run.folder.reference)["theta"], load_file(run.folder.compared)["theta"]
-    assert (exact.shape, drawn.shape) == ((31, 20, 2), (15, 20, 2))
-    mean = GaussianVector().exact_sampler().mean({"x": load_file(run.folder.held_out)["x"][:20]})
+    assert (exact.shape, drawn.shape) == ((31, 36, 2), (15, 36, 2))
+    mean = GaussianVector().exact_sampler().mean({"x": load_file(run.folder.held_out)["x"][:36]})
     for draws in (exact, drawn):
         assert float((draws.mean(0) - mean).abs().mean()) < 0.2  # 15 draws of sd 0.4 and 0.7
 

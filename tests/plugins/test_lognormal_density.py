@@ -61,7 +61,9 @@ def white_density(simulator: LogNormal, observation: dict[str, Tensor]) -> LogDe
     engine = simulator._engine(torch.float64, CPU)
     (data,) = observation.values()
     common = (simulator.prior, engine.spectra, engine.field)
-    joint = WhiteDensity(*common, data.double().unsqueeze(1), engine.survey.weight, noiseless=engine.noiseless)
+    joint = WhiteDensity(
+        *common, data.double().unsqueeze(1), engine.survey.weight, noiseless=engine.noiseless
+    )
     return joint.density(lambda box: box)
 
 
@@ -261,7 +263,12 @@ def test_where_no_field_exists_there_is_no_density_and_other_rows_do_not_mind(
     else:
         weight = torch.full((1, 32, 32), 1e4, dtype=torch.float64)
         joint = WhiteDensity(
-            prior, spectra, field, data[:, :, None], weight, noiseless=lambda kappa, theta: kappa[..., None, :, :]
+            prior,
+            spectra,
+            field,
+            data[:, :, None],
+            weight,
+            noiseless=lambda kappa, theta: kappa[..., None, :, :],
         )
     density = joint.density(lambda box: box)
 
