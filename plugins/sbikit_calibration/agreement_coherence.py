@@ -62,8 +62,8 @@ def coherence_curve(variable: str, found: Floats) -> Curve:
         tuple((mean - 1.96 * error).tolist()),
         tuple((mean + 1.96 * error).tolist()),
         tuple(expected.tolist()),
-        "correlation with a map summary, one half of the reference",
-        "the same in the draws (dashed: in the other half)",
+        "correlation in half of the reference",
+        "the same in the draws",
     )
 
 

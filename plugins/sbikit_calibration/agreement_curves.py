@@ -34,7 +34,7 @@ def offset_curve(variable: str, offsets: Floats, seed: int) -> Curve:
         tuple(high.tolist()),
         tuple(np.quantile(floor, levels).tolist()),
         "share of observations",
-        "offset of the mean in posterior sd (dashed: between halves of the reference)",
+        "offset of the mean [sd]",
     )
 
 
@@ -57,5 +57,5 @@ def power_curve(variable: str, k: Floats, numbers: Floats, unit: str) -> Curve:
         tuple(np.exp(mean + 1.96 * error).tolist()),
         (1.0,) * len(k),
         f"wave number [rad/{unit}]",
-        "power of the draws over that of the reference",
+        "power over the reference's",
     )
