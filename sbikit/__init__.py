@@ -25,7 +25,15 @@ _HOMES = {
         "ObservationError",
         "DeviceError",
     ),
-    "sbikit.variables": ("Values", "Variable", "Vector", "Field", "Spec", "check_observation"),
+    "sbikit.variables": (
+        "Values",
+        "Variable",
+        "Vector",
+        "Field",
+        "Spec",
+        "check_observation",
+        "check_values",
+    ),
     "sbikit.prior": ("Law", "Uniform", "Normal", "TruncatedNormal", "LogNormal", "Prior"),
     "sbikit.interfaces": (
         "Plugin",
@@ -40,6 +48,7 @@ _HOMES = {
         "Sampler",
         "Estimator",
         "Monitor",
+        "QuietMonitor",
         "Validator",
         "Comparison",
         "Evidence",
@@ -77,6 +86,7 @@ if TYPE_CHECKING:
         Metric,
         Monitor,
         Plugin,
+        QuietMonitor,
         Report,
         Sampler,
         Simulator,
@@ -92,7 +102,7 @@ if TYPE_CHECKING:
     from sbikit.prior import Law, LogNormal, Normal, Prior, TruncatedNormal, Uniform  # noqa: F401
     from sbikit.registry import load  # noqa: F401
     from sbikit.simulations import Simulations  # noqa: F401
-    from sbikit.variables import Field, Spec, Values, Variable, Vector, check_observation  # noqa: F401
+    from sbikit.variables import Field, Spec, Values, Variable, Vector, check_observation, check_values  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -211,6 +211,35 @@ class Monitor(Protocol):
     def say(self, text: str) -> None:
         """Tell the user one line."""
         ...
+
+
+class QuietMonitor:
+    """A `Monitor` that reports nothing.
+
+    Args:
+        folder: where checkpoints of unfinished work may be kept; None: nowhere.
+        device: what the computation may use.
+    """
+
+    def __init__(self, folder: Path | None = None, device: str | torch.device = "cpu") -> None:
+        self.folder = folder
+        self.device = torch.device(device)
+
+    def progress(
+        self, title: str, total: int, start: int = 0
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """No bar."""
+
+        def ignore(done: int) -> None:
+            del done
+
+        return nullcontext(ignore)
+
+    def log(self, **record: float | int | str) -> None:
+        """Nothing is kept."""
+
+    def say(self, text: str) -> None:
+        """Nothing is said."""
 
 
 class Estimator(Plugin):

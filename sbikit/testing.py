@@ -17,7 +17,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from sbikit.interfaces import (
     Evidence,
     LogDensity,
     Metric,
+    QuietMonitor,
     Report,
     Sampler,
     Simulator,
@@ -61,35 +62,6 @@ _ROUNDING = 1e-4  # of a variable's standard deviation
 
 class ContractError(SbikitError):
     """A plug-in breaks a promise of its interface."""
-
-
-class QuietMonitor:
-    """A `Monitor` that reports nothing.
-
-    Args:
-        folder: where checkpoints of unfinished work may be kept; None: nowhere.
-        device: what the computation may use.
-    """
-
-    def __init__(self, folder: Path | None = None, device: str | torch.device = "cpu") -> None:
-        self.folder = folder
-        self.device = torch.device(device)
-
-    def progress(
-        self, title: str, total: int, start: int = 0
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """No bar."""
-
-        def ignore(done: int) -> None:
-            del done
-
-        return nullcontext(ignore)
-
-    def log(self, **record: float | int | str) -> None:
-        """Nothing is kept."""
-
-    def say(self, text: str) -> None:
-        """Nothing is said."""
 
 
 def gather_evidence(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sbikit import Comparison, Evidence, Field, Spec, SpecError, Values, Variable, Vector
+from sbikit import Comparison, Evidence, Field, Spec, SpecError, Vector, check_values
 from sbikit.seeds import derive_seed
 from sbikit_calibration.agreement_c2st import accuracy
 from sbikit_calibration.agreement_coherence import REGRESSION, correlations
@@ -97,7 +97,7 @@ def check_comparison(evidence: Evidence) -> Comparison:
     """The comparison of the evidence.
 
     Raises:
-        SpecError: there is none, it is too small, or a variable is missing or of the wrong shape.
+        SpecError: there is none, it is too small, or a variable is missing, of the wrong shape or not finite.
     """
     comparison = evidence.comparison
     if comparison is None:
@@ -116,8 +116,7 @@ def check_comparison(evidence: Evidence) -> Comparison:
     ):
         n = len(values.get(first.name, ()))
         _check_count(f"draws an observation in {what!r}", n, least, "draws")
-        for variable in evidence.spec.latents:
-            _check_shape(values, variable, (n, R), what)
+        check_values(values, evidence.spec.latents, (n, R), f"evidence.comparison.{what}")
     return comparison
 
 
@@ -129,18 +128,6 @@ def _check_count(what: str, got: int, least: int, more: str) -> None:
             expected=f"{least} or more",
             got=str(got),
             fix=f"ask the reference for more {more}",
-        )
-
-
-def _check_shape(values: Values, variable: Variable, batch: tuple[int, int], what: str) -> None:
-    expected = (*batch, *variable.shape)
-    got = tuple(values[variable.name].shape) if variable.name in values else None
-    if got != expected:
-        raise SpecError(
-            f"The {what} draws of {variable.name!r} have the wrong shape or are missing.",
-            where=f"evidence.comparison.{what}[{variable.name!r}]",
-            expected=str(expected),
-            got="nothing" if got is None else str(got),
         )
 
 
@@ -158,31 +145,20 @@ class _Halves:
         return cls(comparison, min(half, len(comparison.draws[name])), half)
 
     def pick(self, name: str, r: int, channel: int | None = None) -> Trio[Maps]:
-        """Draws of observation r, (n, *shape), of one channel where one is named.
-
-        Raises:
-            SpecError: a value is not finite.
-        """
+        """Draws of observation r, (n, *shape), of one channel where one is named."""
         exact, draws = (
             values[name][:, r] if channel is None else values[name][:, r, channel]
             for values in (self.comparison.exact, self.comparison.draws)
         )
         return Trio(
-            self._some(draws, f"draws[{name!r}]", r),
-            self._some(exact[: self.half], f"exact[{name!r}]", r),
-            self._some(exact[self.half : 2 * self.half], f"exact[{name!r}]", r),
+            self._some(draws),
+            self._some(exact[: self.half]),
+            self._some(exact[self.half : 2 * self.half]),
         )
 
-    def _some(self, values: Tensor, what: str, r: int) -> Maps:
+    def _some(self, values: Tensor) -> Maps:
         rows = np.linspace(0, len(values) - 1, self.count).round().astype(int)
-        array: Maps = np.ascontiguousarray(values.numpy()[rows])
-        if not np.isfinite(array).all():
-            raise SpecError(
-                "Draws have values that are not finite.",
-                where=f"evidence.comparison.{what}, held-out observation {self.comparison.rows[r]}",
-                expected="finite numbers",
-            )
-        return array
+        return np.ascontiguousarray(values.numpy()[rows])
 
 
 # --- the numbers ----------------------------------------------------------------------------
@@ -230,11 +206,7 @@ class Classifier:
 
 
 def gather(comparison: Comparison, layout: Layout, classifier: Classifier | None) -> Numbers:
-    """All numbers of a comparison that `check_comparison` has checked.
-
-    Raises:
-        SpecError: a value is not finite.
-    """
+    """All numbers of a comparison that `check_comparison` has checked."""
     halves = _Halves.of(comparison, next(iter(comparison.exact)))
     tally = _Tally(layout, classifier)
     for r in range(len(comparison.rows)):

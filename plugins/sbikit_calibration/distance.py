@@ -13,13 +13,13 @@ truth and free of cancellation: with y' = (y - truth)/s and c' = (c - truth)/s i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from sbikit import Evidence, SpecError, Values, Variable, Vector
+from sbikit import Evidence, SpecError, Values, Variable, Vector, check_values
 from sbikit.seeds import generator
 
 Centres: TypeAlias = Callable[[str, int], Tensor]
@@ -54,10 +54,10 @@ def check_evidence(evidence: Evidence) -> None:
                 fix=f"give more {what}",
             )
     latents, everything = evidence.spec.latents, (*evidence.spec.latents, *evidence.spec.observables)
-    _check(evidence.draws, latents, (n, B), "draws")
-    _check(evidence.truth, latents, (B,), "truth")
-    _check(evidence.observation, evidence.spec.observables, (B,), "observation")
-    _check(evidence.training, everything, (M,), "training")
+    check_values(evidence.draws, latents, (n, B), "evidence.draws")
+    check_values(evidence.truth, latents, (B,), "evidence.truth")
+    check_values(evidence.observation, evidence.spec.observables, (B,), "evidence.observation")
+    check_values(evidence.training, everything, (M,), "evidence.training")
 
 
 def blocks(evidence: Evidence) -> tuple[str, ...]:
@@ -126,22 +126,3 @@ def ranks(excess: Tensor, seed: int) -> Tensor:
 def _sizes(draws: Values, name: str) -> tuple[int, int]:
     shape = tuple(draws[name].shape) if name in draws else ()
     return (shape[0], shape[1]) if len(shape) > 1 else (0, 0)
-
-
-def _check(values: Values, variables: Iterable[Variable], batch: tuple[int, ...], what: str) -> None:
-    for variable in variables:
-        expected = (*batch, *variable.shape)
-        got = tuple(values[variable.name].shape) if variable.name in values else None
-        if got != expected:
-            raise SpecError(
-                f"The {what} of {variable.name!r} has the wrong shape or is missing.",
-                where=f"evidence.{what}[{variable.name!r}]",
-                expected=str(expected),
-                got="nothing" if got is None else str(got),
-            )
-        if not bool(torch.isfinite(values[variable.name]).all()):
-            raise SpecError(
-                f"The {what} of {variable.name!r} has values that are not finite.",
-                where=f"evidence.{what}[{variable.name!r}]",
-                expected="finite numbers",
-            )

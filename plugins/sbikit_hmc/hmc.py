@@ -164,8 +164,8 @@ class Ensemble:
                 moments.add(self._z)
             advance(self._settings.chains * self.count)
 
-    def run(self, draws: int, advance: Callable[[int], None]) -> Trace:
-        """Draw; see `Trace`."""
+    def run(self, draws: int, advance: Callable[[int], None] | None = None) -> Trace:
+        """Draw; see `Trace`. `advance` is as in `warm_up`."""
         shape = (self._settings.chains, draws, self.count)
         z = torch.empty(*shape, self._density.size, dtype=torch.float32)
         energies, divergent = np.empty(shape), np.empty(shape, dtype=bool)
@@ -173,7 +173,8 @@ class Ensemble:
             _, energy, diverged = self._transition(self._step.mean, _LONG)
             z[:, t] = self._z.cpu()
             energies[:, t], divergent[:, t] = energy.cpu().numpy(), diverged.cpu().numpy()
-            advance(self._settings.chains * self.count)
+            if advance is not None:
+                advance(self._settings.chains * self.count)
         return Trace(z, energies, divergent)
 
     def keep(self, rows: Sequence[int]) -> None:

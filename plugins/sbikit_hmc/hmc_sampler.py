@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
 
@@ -21,6 +21,7 @@ from sbikit import (
     Monitor,
     Options,
     Plugin,
+    QuietMonitor,
     Sampler,
     SbikitError,
     SimulationError,
@@ -114,8 +115,8 @@ class HMC(Plugin, Sampler):
         self.options: HMCOptions = options or HMCOptions()
         self.spec: Spec = simulator.spec
         self.diagnostics: list[Diagnostics] = []
-        self._monitor = monitor
-        self._device = torch.device("cpu") if monitor is None else monitor.device
+        self._monitor: Monitor = monitor or QuietMonitor()
+        self._device = self._monitor.device
 
     def sample(self, observation: Values, n: int, *, seed: int) -> dict[str, Tensor]:
         """Draw `n` joint samples for each of B observations; see `Sampler.sample`.
@@ -132,7 +133,7 @@ class HMC(Plugin, Sampler):
         groups = [range(first, min(first + each, count)) for first in range(0, count, each)]
         work = count * self.options.chains * (self.options.warmup + self._draws(n))
         self.diagnostics = []
-        with self._progress(work) as advance:
+        with self._monitor.progress("HMC", work) as advance:
             told = _one_at_a_time(advance)
             jobs = [_Job(self, observation, group, n=n, seed=seed, advance=told) for group in groups]
             _do(jobs, 1 if self._device.type == "cuda" else torch.get_num_threads())
@@ -156,12 +157,9 @@ class HMC(Plugin, Sampler):
         """Transitions a chain that are kept at first."""
         return max(self.options.draws, *chain_sizes(n, self.options.chains))
 
-    def _progress(self, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return nullcontext(_ignore) if self._monitor is None else self._monitor.progress("HMC", total)
-
     def _report(self) -> None:
         doubtful = [found for found in self.diagnostics if not found.trustworthy]
-        if self._monitor is None or not doubtful:
+        if not doubtful:
             return
         worst = max(doubtful, key=lambda found: max(found.r_hat))
         self._monitor.say(
@@ -237,7 +235,7 @@ class _Job:
             chains.keep(keep)
             record.keep(keep)
             more = min(record.draws, options.max_draws - record.draws)
-            record.extend(lambda draws: chains.run(draws, _ignore), more, density)
+            record.extend(chains.run, more, density)
 
     def _density(self, rows: list[int]) -> LogDensity:
         """The density of some observations, which gives up when the job is stopped."""
@@ -323,7 +321,3 @@ def _one_at_a_time(advance: Callable[[int], None]) -> Callable[[int], None]:
             advance(done)
 
     return told
-
-
-def _ignore(done: int) -> None:
-    del done

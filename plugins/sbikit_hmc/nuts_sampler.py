@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from pydantic import Field as Option
 from torch import Tensor
 
-from sbikit import LogDensity, Monitor, Options, Plugin, Sampler, Simulator, Spec, Values, check_observation
+from sbikit import (
+    LogDensity,
+    Monitor,
+    Options,
+    Plugin,
+    QuietMonitor,
+    Sampler,
+    Simulator,
+    Spec,
+    Values,
+    check_observation,
+)
 from sbikit.seeds import derive_seed
 from sbikit_hmc.chains import chain_sizes, decode, judged, log_density_of, thin
 from sbikit_hmc.diagnostics import Diagnostics, diagnose
@@ -75,7 +85,7 @@ class NUTS(Plugin, Sampler):
         self.options: NUTSOptions = options or NUTSOptions()
         self.spec: Spec = simulator.spec
         self.diagnostics: list[Diagnostics] = []
-        self._monitor = monitor
+        self._monitor: Monitor = monitor or QuietMonitor()
 
     def sample(self, observation: Values, n: int, *, seed: int) -> dict[str, Tensor]:
         """Draw `n` joint samples for each of B observations; see `Sampler.sample`.
@@ -88,7 +98,8 @@ class NUTS(Plugin, Sampler):
         settings = self._settings(n)
         self.diagnostics = []
         columns = []
-        with self._progress(count * settings.chains * (settings.warmup + settings.draws)) as advance:
+        work = count * settings.chains * (settings.warmup + settings.draws)
+        with self._monitor.progress("NUTS", work) as advance:
             for b in range(count):
                 one = {v.name: observation[v.name][b : b + 1] for v in self.spec.observables}
                 columns.append(self._sample_one(one, n, settings, derive_seed(seed, "nuts", b), advance))
@@ -132,17 +143,10 @@ class NUTS(Plugin, Sampler):
         self.diagnostics.append(found)
         return decode(density, thin(z, n), self.spec)
 
-    def _progress(self, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return nullcontext(_ignore) if self._monitor is None else self._monitor.progress("NUTS", total)
-
     def _report(self, b: int) -> None:
         complaints = self.diagnostics[b].complaints
-        if self._monitor is not None and complaints:
+        if complaints:
             self._monitor.say(
                 f"NUTS: do not trust the chains of observation {b}: {'; '.join(complaints)}. "
                 "More draws or warmup would help."
             )
-
-
-def _ignore(done: int) -> None:
-    del done

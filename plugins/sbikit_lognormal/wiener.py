@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +32,7 @@ from sbikit import (
     Monitor,
     Options,
     Plugin,
+    QuietMonitor,
     Sampler,
     Simulator,
     Spec,
@@ -122,7 +121,7 @@ class Wiener(Plugin, Sampler):
         self.options: WienerOptions = options or WienerOptions()
         self.spec: Spec = simulator.spec
         self.diagnostics: list[Diagnostics] = []
-        self._monitor = monitor
+        self._monitor: Monitor = monitor or QuietMonitor()
         self._sees_shear = simulator.observed == ("shear",)
         self._lensing = KaiserSquires(self._simulator.size, torch.float64)
         self._noise = self._simulator.survey.noise[:, 0, 0].double()
@@ -148,7 +147,7 @@ class Wiener(Plugin, Sampler):
             statistics = self._maps.statistics(data)
             scouts = self._scouts(statistics)
             draws = {v.name: torch.empty(n, len(data), *v.shape) for v in self.spec.latents}
-            with self._progress(len(data)) as advance:
+            with self._monitor.progress("Wiener", len(data)) as advance:
                 for b, points in enumerate(scouts):
                     source = generator(derive_seed(seed, "wiener", b))
                     started = time.monotonic()
@@ -212,14 +211,11 @@ class Wiener(Plugin, Sampler):
         gain = (1.0 / self._noise).expand(len(theta), -1)
         return gain if bias is None else gain * (1.0 + bias)
 
-    def _progress(self, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return nullcontext(_ignore) if self._monitor is None else self._monitor.progress("Wiener", total)
-
     def _report(self, found: Drawn, seconds: float) -> None:
         evaluations = found.evaluations + self.options.prior_points
         entry = Diagnostics(found.excess, found.ess, found.largest, evaluations, seconds)
         self.diagnostics.append(entry)
-        if self._monitor is None or entry.trustworthy:
+        if entry.trustworthy:
             return
         self._monitor.say(
             f"wiener: do not trust the draws for observation {len(self.diagnostics) - 1}: "
@@ -251,10 +247,6 @@ def _supported(simulator: Simulator) -> LogNormal:
         got=got,
         fix="set these options, or use --reference hmc",
     )
-
-
-def _ignore(done: int) -> None:
-    del done
 
 
 __all__ = ["MOST_EXCESS", "Diagnostics", "Wiener", "WienerOptions"]

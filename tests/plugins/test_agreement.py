@@ -499,9 +499,9 @@ def _not_finite(c: Comparison) -> Comparison:
         (_few_rows, "evidence.comparison", "Too few observations"),
         (lambda c: replace(c, exact={k: v[:15] for k, v in c.exact.items()}), "", "Too few draws"),
         (lambda c: replace(c, draws={k: v[:7] for k, v in c.draws.items()}), "", "Too few draws"),
-        (lambda c: replace(c, draws={"theta": c.draws["theta"]}), "draws['field']", "are missing"),
-        (lambda c: replace(c, rows=c.rows[:-1]), "exact['theta']", "wrong shape"),
-        (_not_finite, "observation 105", "not finite"),
+        (lambda c: replace(c, draws={"theta": c.draws["theta"]}), "comparison.draws", "'field' is missing"),
+        (lambda c: replace(c, rows=c.rows[:-1]), "comparison.exact", "'theta' has the wrong shape"),
+        (_not_finite, "comparison.", "not finite"),
     ],
 )
 def test_comparisons_that_cannot_be_judged_are_refused(

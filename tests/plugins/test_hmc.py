@@ -15,6 +15,7 @@ import torch
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from recorder import Recorder
 from torch import Tensor
 
 from sbikit import (
@@ -85,27 +86,6 @@ def normal(z: Tensor, x: Tensor) -> Tensor:
 def two_modes(z: Tensor, x: Tensor) -> Tensor:
     """Modes at -x and x of width 1/2; no chain can cross where x is 3 or more."""
     return torch.logaddexp(4 * standard(z - x[:, None]), 4 * standard(z + x[:, None]))
-
-
-class Recorder(QuietMonitor):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = self.done = 0
-        self.lines: list[str] = []
-
-    def progress(
-        self, title: str, total: int, start: int = 0
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        self.total = total
-        return nullcontext(self._advance)
-
-    def _advance(self, done: int) -> None:
-        self.done += done
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 class Calling(QuietMonitor):

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recorder import Recorder
 from scipy import stats
 from torch import Tensor
 
 from sbikit import SimulationError, Simulator, UnsupportedError, load
 from sbikit.seeds import draw_seeds, generator
-from sbikit.testing import GaussianVector, QuietMonitor, check_sampler
+from sbikit.testing import GaussianVector, check_sampler
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.modes import GaussianMaps
 from sbikit_lognormal.rejection import Drawn, Mixture, Weighted, draw
@@ -298,19 +299,8 @@ def test_trust_needs_a_small_excess_that_is_known() -> None:
         assert not Diagnostics(excess, ess, largest, 1, 1.0).trustworthy
 
 
-class Told(QuietMonitor):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def test_what_cannot_be_trusted_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulator, monitor = made(), Told()
+    simulator, monitor = made(), Recorder()
     data = observed(simulator, simulated(simulator, 2))
     Wiener(simulator, QUICK, monitor=monitor).sample(data, 5, seed=0)
     assert monitor.lines == []

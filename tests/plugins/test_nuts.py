@@ -13,6 +13,7 @@ import pytest
 import torch
 from arviz_stats.base import array_stats
 from pydantic import ValidationError
+from recorder import Recorder
 from torch import Tensor
 
 from sbikit import (
@@ -55,27 +56,6 @@ class Altered(GaussianVector):
     def log_density(self, observation: Values) -> LogDensity:
         density = super().log_density(observation)
         return LogDensity(density.size, lambda z: self.change(z, density.log_prob(z)), density.decode)
-
-
-class Recorder(QuietMonitor):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = self.done = 0
-        self.lines: list[str] = []
-
-    def progress(
-        self, title: str, total: int, start: int = 0
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        self.total = total
-        return nullcontext(self._advance)
-
-    def _advance(self, done: int) -> None:
-        self.done += done
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 # --- exact posteriors -------------------------------------------------------------------------
