@@ -105,12 +105,16 @@ class LogDensity:
         decode: (*n, B, size) -> latents, each (*n, B, *variable.shape).
         parameters: how many coordinates, the first ones, are those of the parameters; samplers learn how
             these depend on each other.
+        gradient: (*n, B, size) float32 -> the gradient of log_prob there, float32, if it can be had for much
+            less than by autograd. It need only be near: samplers propose by it and accept by log_prob. It may
+            be called as log_prob may, and is not finite where log_prob is not.
     """
 
     size: int
     log_prob: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Values]
     parameters: int = 0
+    gradient: Callable[[Tensor], Tensor] | None = None
 
 
 @runtime_checkable

@@ -99,6 +99,10 @@ class Scales:
         root = torch.eye(parameters, dtype=torch.float64, device=device).repeat(count, 1, 1)
         return cls(centre, root, torch.ones_like(centre[:, parameters:]))
 
+    def to(self, dtype: torch.dtype) -> Scales:
+        """The same in another precision."""
+        return Scales(self.centre.to(dtype), self.root.to(dtype), self.scale.to(dtype))
+
     def to_coordinates(self, y: Tensor) -> Tensor:
         """z of y (chains, B, size)."""
         return self.centre + self._apply(self.root, y)

@@ -101,6 +101,18 @@ def _put(ends: Sequence[Tensor], states: Sequence[Tensor], rows: Tensor) -> None
         end[:, rows] = state
 
 
+def _kicked(momenta: Tensor, travels: _Travels, y: Tensor, gradient: Tensor, by: Tensor) -> Tensor:
+    """Momenta after the force that N(0, 1) lacks has acted for a time `by` (K,); they are overwritten."""
+    force = travels.scales.to_scaled(gradient).add_(y)
+    return momenta.addcmul_(force, by.to(force.dtype).unsqueeze(-1))
+
+
+def _turned(y: Tensor, momenta: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+    """y and momenta turned by the angles e (K,)."""
+    sine, cosine = e.sin().to(y.dtype).unsqueeze(-1), e.cos().to(y.dtype).unsqueeze(-1)
+    return (y * cosine).addcmul_(momenta, sine), (momenta * cosine).addcmul_(y, -sine)
+
+
 class Ensemble:
     """The chains of B observations, started at standard normal coordinates.
 
@@ -133,7 +145,8 @@ class Ensemble:
         self._sources = [generator(seed, device) for seed in seeds]
         self._path_seed, self._device, self._transitions = path_seed, device, 0
         self._step = StepSize(len(seeds), settings.target_accept, _LONGEST_STEP, device)
-        self._scales = Scales.unit(len(seeds), density.size, density.parameters, device)
+        self._dtype = torch.float64 if density.gradient is None else torch.float32
+        self._scales = Scales.unit(len(seeds), density.size, density.parameters, device).to(self._dtype)
         self.gradients = torch.zeros(len(seeds), dtype=torch.int64, device=device)
         self._z, self._value, self._gradient = self._start()
 
@@ -154,7 +167,7 @@ class Ensemble:
         for t in range(total):
             if t in ends:
                 if moments is not None:
-                    self._scales = moments.scales()
+                    self._scales = moments.scales().to(self._dtype)
                 moments = self._moments()
                 self._step.restart()
             longest = _SHORT if t < _SEARCH * total else _LONG
@@ -191,40 +204,40 @@ class Ensemble:
 
     def follow(
         self, z: Tensor, momenta: Tensor, step: Tensor, steps: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Follow the motion.
 
         Args:
             z: where the chains are, (chains, B, size).
             momenta: of the scaled coordinates, (chains, B, size).
             step: step sizes (B,).
-            steps: how many each observation takes, (B,).
+            steps: how many each observation takes, at least 1, (B,).
 
         Returns:
-            Coordinates and momenta at the end, and value (chains, B) and gradient of the log density there.
+            Coordinates and momenta at the end, and the gradient there.
         """
-        value, gradient = (self._value, self._gradient) if z is self._z else self._evaluate(z)
-        ends = [z.clone(), momenta.clone(), value.clone(), gradient.clone()]
+        gradient = self._gradient if z is self._z else self._steer(z)
+        ends = [torch.empty_like(one) for one in (z, momenta, gradient)]
         travels = _Travels(torch.arange(len(steps), device=self._device), steps, step, self._scales)
         density = self._density
         y = travels.scales.from_coordinates(z)
+        momenta = _kicked(momenta.clone(), travels, y, gradient, 0.5 * travels.step)
         for i in range(int(steps.max())):
             going = travels.steps > i
             if int(going.sum()) <= _FEW * len(going):
                 # Who has arrived leaves, so that nothing is computed for nothing.
-                _put(ends, (z, momenta, value, gradient), travels.rows)
+                _put(ends, (z, momenta, gradient), travels.rows)
                 travels = travels.select(going)
                 z, momenta, gradient, y = z[:, going], momenta[:, going], gradient[:, going], y[:, going]
                 density = self._density_for(travels.rows.tolist())
-            e = torch.where(i < travels.steps, travels.step, 0.0).unsqueeze(-1)  # or stays
-            half, sine, cosine = 0.5 * e, e.sin(), e.cos()
-            momenta = momenta + half * (travels.scales.to_scaled(gradient) + y)
-            y, momenta = y * cosine + momenta * sine, momenta * cosine - y * sine
+            e = torch.where(i < travels.steps, travels.step, 0.0)  # or stays
+            y, momenta = _turned(y, momenta, e)
             z = travels.scales.to_coordinates(y)
-            value, gradient = self._evaluate(z, density)
-            momenta = momenta + half * (travels.scales.to_scaled(gradient) + y)
-        _put(ends, (z, momenta, value, gradient), travels.rows)
-        return ends[0], ends[1], ends[2], ends[3]
+            gradient = self._steer(z, density)
+            # The last kick is half of one: those between steps are two halves.
+            momenta = _kicked(momenta, travels, y, gradient, torch.where(i + 1 < travels.steps, e, 0.5 * e))
+        _put(ends, (z, momenta, gradient), travels.rows)
+        return ends[0], ends[1], ends[2]
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -246,7 +259,8 @@ class Ensemble:
         z = self._normals()
         wanted = torch.ones(self.count, dtype=torch.bool, device=self._device)
         for _ in range(_STARTS):
-            value, gradient = self._evaluate(z)
+            gradient = self._steer(z)
+            value = self._evaluate(z, gradient)
             self.gradients += self._settings.chains * wanted
             bad = ~torch.isfinite(value)
             wanted = bad.any(0)
@@ -280,9 +294,10 @@ class Ensemble:
         step = torch.minimum(step, path / steps)
         self.gradients += self._settings.chains * steps.long()
         momenta = self._normals()
-        before = 0.5 * momenta.square().sum(-1) - self._value
-        z, momenta, value, gradient = self.follow(self._z, momenta, step, steps)
-        after = 0.5 * momenta.square().sum(-1) - value
+        before = 0.5 * momenta.square().sum(-1, dtype=torch.float64) - self._value
+        z, momenta, gradient = self.follow(self._z, momenta, step, steps)
+        value = self._evaluate(z, gradient)
+        after = 0.5 * momenta.square().sum(-1, dtype=torch.float64) - value
         error = after - before
         probability = (-error).clamp(max=0.0).exp().nan_to_num(0.0)
         accepted = self._uniforms() < probability
@@ -292,25 +307,35 @@ class Ensemble:
         diverged = ~(error < _DIVERGED)
         return probability.mean(0), torch.where(accepted, after, before), diverged
 
-    def _evaluate(self, z: Tensor, density: LogDensity | None = None) -> tuple[Tensor, Tensor]:
-        """Log density (chains, B), minus infinity where there is none, and its gradient, 0 there."""
+    def _steer(self, z: Tensor, density: LogDensity | None = None) -> Tensor:
+        """The gradient that chains follow; not finite where there is none."""
+        density = density or self._density
+        if density.gradient is not None:
+            return density.gradient(z)
         at = z.detach().requires_grad_()
         with torch.enable_grad():
-            value = (density or self._density).log_prob(at)
-            (gradient,) = torch.autograd.grad(value.sum(), at)
-        value = value.detach()
-        bad = ~(torch.isfinite(value) & torch.isfinite(gradient).all(-1))
-        return value.masked_fill(bad, -torch.inf), gradient.masked_fill(bad.unsqueeze(-1), 0.0)
+            (gradient,) = torch.autograd.grad(density.log_prob(at).sum(), at)
+        return gradient
+
+    def _evaluate(self, z: Tensor, gradient: Tensor) -> Tensor:
+        """Log density (chains, B), minus infinity where it or its gradient is not finite."""
+        with torch.no_grad():
+            value = self._density.log_prob(z.double())
+        finite = torch.isfinite(value) & torch.isfinite(gradient.sum(-1))
+        return value.masked_fill(~finite, -torch.inf)
 
     def _normals(self, rows: Sequence[int] | None = None) -> Tensor:
         """Standard normal numbers (chains, B, size), or for some observations, each from its own source."""
         shape = (self._settings.chains, self._density.size)
         sources = self._sources if rows is None else [self._sources[row] for row in rows]
-        return torch.stack([self._draw(torch.randn, shape, source) for source in sources], 1)
+        return torch.stack([self._draw(torch.randn, shape, source, self._dtype) for source in sources], 1)
 
     def _uniforms(self) -> Tensor:
         shape = (self._settings.chains,)
-        return torch.stack([self._draw(torch.rand, shape, source) for source in self._sources], 1)
+        sources = self._sources
+        return torch.stack([self._draw(torch.rand, shape, source, torch.float64) for source in sources], 1)
 
-    def _draw(self, law: Callable[..., Tensor], shape: tuple[int, ...], source: torch.Generator) -> Tensor:
-        return law(shape, generator=source, dtype=torch.float64, device=self._device)
+    def _draw(
+        self, law: Callable[..., Tensor], shape: tuple[int, ...], source: torch.Generator, dtype: torch.dtype
+    ) -> Tensor:
+        return law(shape, generator=source, dtype=dtype, device=self._device)

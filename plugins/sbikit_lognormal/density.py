@@ -28,7 +28,9 @@ import torch
 from torch import Tensor
 
 from sbikit import LogDensity, Prior
-from sbikit_lognormal.field import RandomField, multiplicity, white_modes, white_numbers
+from sbikit_lognormal.conditioning import Conditioning, on_numbers
+from sbikit_lognormal.field import RandomField, white_modes, white_numbers
+from sbikit_lognormal.gradient import FittedFactors, QuickGradient
 from sbikit_lognormal.theory import Spectra
 
 
@@ -52,12 +54,14 @@ class JointDensity(ABC):
             cut: the patch of maps on the box.
         """
 
+        gradient = self._gradient()
+
         def decode(z: Tensor) -> dict[str, Tensor]:
             theta, kappa, _ = self._latents(z)
             return {self._prior.name: theta, "kappa": cut(kappa)}
 
         count = len(self._prior.laws)
-        return LogDensity(count + math.prod(self._shape), self.log_prob, decode, count)
+        return LogDensity(count + math.prod(self._shape), self.log_prob, decode, count, gradient)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log f at coordinates (*n, B, size), (*n, B); not a number where no such field exists."""
@@ -73,6 +77,10 @@ class JointDensity(ABC):
         # A copy of their own: pairs of numbers are read as complex ones.
         kappa, log_prior = self._maps(numbers.clone().unflatten(-1, self._shape), spectra, shift)
         return theta, kappa, log_prior - 0.5 * white.square().sum(-1)
+
+    def _gradient(self) -> Callable[[Tensor], Tensor] | None:
+        """A way to the gradient that is faster than autograd."""
+        return None
 
     @abstractmethod
     def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,56 +132,42 @@ class ConditionedDensity(JointDensity):
     Args:
         prior: of the parameters.
         spectra: spectra and shifts of parameter vectors.
-        field: the law of the convergence, of one bin.
+        conditioning: what data say of the modes of the field, of one bin.
         data: convergence with noise, (B, 1, N, N).
-        variance: sigma^2 of a pixel.
-        mean_seen: whether the data tell the mean of the map, too; if not theirs is 0.
+        fitted: for a gradient faster than that by autograd.
     """
 
     def __init__(
         self,
         prior: Prior,
         spectra: Spectra,
-        field: RandomField,
+        conditioning: Conditioning,
         data: Tensor,
-        variance: float,
-        *,
-        mean_seen: bool,
+        fitted: FittedFactors | None = None,
     ) -> None:
-        super().__init__(prior, spectra, field)
-        self._data, self._variance, self._mean_seen = data, variance, mean_seen
+        super().__init__(prior, spectra, conditioning.field)
+        self._data, self._conditioning, self._fitted = data, conditioning, fitted
         self._numbers = white_numbers(torch.fft.rfft2(data))
-        self._modes = torch.from_numpy(multiplicity(field.size)).to(data)
-        self._seen = torch.ones_like(self._modes)
-        self._seen[0, 0] = float(mean_seen)
+
+    def _gradient(self) -> QuickGradient | None:
+        fitted = self._fitted
+        return fitted and QuickGradient(fitted, self._conditioning, self._numbers, self._data)
 
     def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        gaussian, gain, power = self._field.regression(spectra, shift)
-        root = gaussian.root
-        seen = self._seen * gain[..., None, None] / (power + self._variance)
-        left = 1.0 - gain[..., None, None] * root.square() * seen
-        known, unknown, scale = _on_numbers(torch.stack([root * seen, left.sqrt(), root])).unbind()
+        found = self._conditioning(spectra, shift)
+        factors = torch.stack([found.known, found.unknown, found.gaussian.root])
+        known, unknown, root = on_numbers(factors).unbind()
         white = known * self._numbers + unknown * numbers
-        kappa = self._field.transform(white_modes(scale * white), gaussian)
-        log_prior = 0.5 * (self._modes * left.log()).sum((-3, -2, -1))
-        return kappa, log_prior - 0.5 * white.square().sum((-3, -2, -1))
+        kappa = self._field.transform(white_modes(root * white), found.gaussian)
+        return kappa, found.log_det - 0.5 * white.square().sum((-3, -2, -1))
 
     def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
         del theta
         difference = kappa - self._data
         total = difference.square().sum((-3, -2, -1))
-        if not self._mean_seen:
+        if not self._conditioning.mean_seen:
             total = total - difference.sum((-3, -2, -1)).square() / (self._field.size**2)
-        return total / self._variance
-
-
-def _on_numbers(quadrant: Tensor) -> Tensor:
-    """Real factors (..., H, H) of the modes as those of the numbers that make them, (..., N, N)."""
-    parts = [1, quadrant.shape[-1] - 2, 1]
-    first, inner, last = quadrant.split(parts, -1)
-    columns = torch.cat([first, last, torch.stack([inner, inner], -1).flatten(-2)], -1)
-    first, inner, last = columns.split(parts, -2)
-    return torch.cat([first, inner, last, inner.flip(-2)], -2)
+        return total / self._conditioning.variance
 
 
 __all__ = ["ConditionedDensity", "JointDensity", "WhiteDensity"]

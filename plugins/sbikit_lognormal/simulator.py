@@ -27,6 +27,7 @@ from torch.special import ndtri
 from sbikit import Field, LogDensity, ObservationError, OptionError, SimulationError, Simulator, Values
 from sbikit.seeds import derive_seed, normals
 from sbikit_lognormal.blocks import block_rows, in_blocks
+from sbikit_lognormal.conditioning import Conditioning
 from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
 from sbikit_lognormal.emulator import Emulator
 from sbikit_lognormal.field import (
@@ -38,6 +39,7 @@ from sbikit_lognormal.field import (
     RandomField,
     white_modes,
 )
+from sbikit_lognormal.gradient import FittedFactors, fitted_factors
 from sbikit_lognormal.inversion import MaskedKaiserSquires, WienerFilter
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.limber import ELL, Limber
@@ -184,6 +186,7 @@ class LogNormal(Simulator):
             self.box, math.radians(options.extent * options.padding), window=options.pixel_window
         )
         self._engines: dict[tuple[torch.dtype, torch.device], _Engine] = {}
+        self._conditionings: dict[torch.device, tuple[Conditioning, FittedFactors | None]] = {}
         self._mode_powers: dict[torch.device, ModePower] = {}
         self._inversions: dict[tuple[torch.dtype, torch.device], dict[str, _Maps]] = {}
         self._check_modes()
@@ -287,16 +290,16 @@ class LogNormal(Simulator):
         """
         data = self._checked(observation).unflatten(-3, (self.bins, self._observable.components))
         engine = self._engine(torch.float64, data.device)
-        common = (self.prior, engine.spectra, engine.field)
         density: JointDensity
         if self._conditions:
             shear = self.options.observes == "shear"
             seen = (
                 self._inversion(torch.float64, data.device)["kappa_ks"](data) if shear else data[..., 0, :, :]
             )
-            variance = float(engine.survey.noise.flatten()[0].square())
-            density = ConditionedDensity(*common, seen, variance, mean_seen=not shear)
+            conditioning, fitted = self._conditioning(data.device)
+            density = ConditionedDensity(self.prior, engine.spectra, conditioning, seen, fitted)
         else:
+            common = (self.prior, engine.spectra, engine.field)
             density = WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
         return density.density(partial(cut, size=self.size))
 
@@ -307,6 +310,17 @@ class LogNormal(Simulator):
         """Whether modes of the data are independent of each other, one of convergence each."""
         plain = self.parameters.shear_bias(torch.zeros(len(self.prior.laws))) is None
         return self.bins == 1 and self.options.padding == 1 and self.survey.uniform and plain
+
+    def _conditioning(self, device: torch.device) -> tuple[Conditioning, FittedFactors | None]:
+        """What even noise tells of the modes, and polynomials for it."""
+        if device not in self._conditionings:
+            engine = self._engine(torch.float64, device)
+            variance = float(engine.survey.noise.flatten()[0].square())
+            mean_seen = self.options.observes == "convergence"
+            found = Conditioning(engine.field, variance, mean_seen=mean_seen, device=device)
+            fitted = fitted_factors(self.prior, engine.spectra, found, device)
+            self._conditionings[device] = (found, fitted)
+        return self._conditionings[device]
 
     def _engine(self, dtype: torch.dtype, device: torch.device) -> _Engine:
         key = (dtype, device)
