@@ -313,27 +313,36 @@ def _sbikit(*arguments: str) -> None:
 
 # --- speed ----------------------------------------------------------------------------------
 
-NUTS = {"warmup": 300, "draws": 500}
-FEW = {32: 64, 64: 64, 128: 16}
-"""Observations that stand for 64: batches are independent, so that more of them take longer in proportion."""
+NUTS = {"warmup": 300, "draws": 600}
+HMC_DRAWS = 400
+MEASURED = {32: (64, 4), 64: (64, 4), 128: (16, 2)}
+"""Observations of hmc and nuts at a size. Batches are independent: 64 take four times as long as 16."""
 
 
 def speed(folder: Path, scale: Scale) -> None:
-    """Effective draws a second of the parameter that has fewest, warm-up included."""
+    """Effective draws a second of the parameter that has fewest; a third of the transitions is warm-up."""
     for size in scale.speed:
+        most, of_nuts = MEASURED[size] if scale.sbc > QUICK.sbc else (8, 2)
         name = f"{size} px"
-        nuts = _nuts_speed(folder / f"nuts-{size}", size)
-        record(f"nuts, two observations on two processes, {name}: effective draws a second", nuts, None)
+        nuts, error = _nuts_speed(folder / f"nuts-{size}", size, of_nuts)
+        workers = os.cpu_count()
+        record(
+            f"nuts, {of_nuts} observations on {workers} processes, {name}: effective draws a second",
+            nuts,
+            error,
+        )
         for count in (1, 64):
-            few = min(count, FEW[size]) if scale.sbc > QUICK.sbc else min(count, 8)
+            few = min(count, most)
             found = kept_figures(
                 folder / f"hmc-{size}-{count}.json", lambda size=size, few=few: _hmc_speed(size, few)
             )
             about = f"{count} observation(s)" + (f", measured on {few}" if few != count else "")
-            record(f"hmc, {about}, {name}: effective draws a second", found["speed"], None)
+            record(f"hmc, {about}, {name}: effective draws a second", found["speed"], found["error"])
             record(f"hmc, {about}, {name}: gradients a second", found["gradients"], None)
-            goal = {"goal": "at least 20", "ok": found["speed"] >= 20.0 * nuts} if count == 64 else {}
-            record(f"hmc over nuts, {about}, {name}", found["speed"] / nuts, None, ratio_to="nuts", **goal)
+            ratio = found["speed"] / nuts
+            relative = math.hypot(error / nuts, found["error"] / found["speed"])
+            goal = {"goal": "at least 20", "ok": ratio >= 20.0} if count == 64 else {}
+            record(f"hmc over nuts, {about}, {name}", ratio, ratio * relative, ratio_to="nuts", **goal)
 
 
 def _speed_problem(size: int, first: int, count: int) -> tuple[Simulator, dict[str, Tensor]]:
@@ -345,9 +354,9 @@ def _speed_problem(size: int, first: int, count: int) -> tuple[Simulator, dict[s
 
 def _hmc_speed(size: int, count: int) -> dict[str, float]:
     simulator, held_out = _speed_problem(size, 0, count)
-    # At least 400 transitions a chain and no more: the same work for every observation.
-    sampler: Any = sbikit.load("sampler", "hmc", simulator=simulator, draws=400, max_draws=400)
-    return _speed(sampler, held_out)
+    # No observation goes on: the same work for all.
+    options = {"draws": HMC_DRAWS, "max_draws": HMC_DRAWS}
+    return _speed(sbikit.load("sampler", "hmc", simulator=simulator, **options), held_out)
 
 
 def _speed(sampler: Any, held_out: Values) -> dict[str, float]:
@@ -355,32 +364,43 @@ def _speed(sampler: Any, held_out: Values) -> dict[str, float]:
     sampler.sample(held_out, 100, seed=1)
     seconds = time.monotonic() - began
     found = sampler.diagnostics
+    ess = torch.tensor([min(one.ess_bulk) for one in found], dtype=torch.float64)
     return {
-        "speed": sum(min(one.ess_bulk) for one in found) / seconds,
+        "speed": float(ess.sum()) / seconds,
+        "error": float(ess.std()) * math.sqrt(len(ess)) / seconds if len(ess) > 1 else 0.0,
         "gradients": sum(one.gradients for one in found) / seconds,
         "seconds": seconds,
     }
 
 
-def _nuts_speed(folder: Path, size: int) -> float:
-    """Of as many processes as cores, each with an observation of its own; kept."""
+def _nuts_speed(folder: Path, size: int, count: int) -> tuple[float, float]:
+    """Of as many processes as cores, each with observations of its own, and its standard error; kept."""
     workers = os.cpu_count() or 1
-    files = [folder / f"{b}.json" for b in range(workers)]
+    files = [folder / f"{b}.json" for b in range(count)]
     if not all(file.exists() for file in files):
         command = [sys.executable, __file__, str(folder), "--worker"]
-        running = [subprocess.Popen([*command, f"{size}:{b}"]) for b in range(workers)]
+        tasks = [":".join(map(str, (size, *range(first, count, workers)))) for first in range(workers)]
+        running = [subprocess.Popen([*command, task]) for task in tasks]
         if any(process.wait() for process in running):
             sys.exit("a process of nuts failed")
-    return sum(json.loads(file.read_text())["speed"] for file in files)
+    found = [json.loads(file.read_text()) for file in files]
+    draws = torch.tensor([one["speed"] * one["seconds"] for one in found])
+    seconds = torch.tensor([one["seconds"] for one in found])
+    mean = float(draws.sum() / seconds.sum())
+    spread = float((draws - mean * seconds).std() / seconds.mean() / math.sqrt(count))
+    return workers * mean, workers * spread
 
 
 def worker(folder: Path, task: str) -> None:
-    """One observation by nuts, on one thread."""
-    size, b = (int(word) for word in task.split(":"))
+    """Some observations by nuts, one after the other on one thread."""
+    size, *observations = (int(word) for word in task.split(":"))
     torch.set_num_threads(1)
-    simulator, held_out = _speed_problem(size, b, 1)
-    sampler = sbikit.load("sampler", "nuts", simulator=simulator, **NUTS)
-    kept_figures(folder / f"{b}.json", lambda: _speed(sampler, held_out))
+    for b in observations:
+        simulator, held_out = _speed_problem(size, b, 1)
+        sampler = sbikit.load("sampler", "nuts", simulator=simulator, **NUTS)
+        kept_figures(
+            folder / f"{b}.json", lambda sampler=sampler, held_out=held_out: _speed(sampler, held_out)
+        )
 
 
 # --- the first honest table -----------------------------------------------------------------

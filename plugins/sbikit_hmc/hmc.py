@@ -3,15 +3,18 @@
 One transition (Duane et al. 1987, doi:10.1016/0370-2693(87)91197-X; Neal 2011, arXiv:1206.1901): momenta
 p ~ N(0, 1), L steps of size e in the scaled coordinates y, in which the posterior is nearly N(0, 1),
 
-    p += e/2 g(y),   (y, p) -> (y cos e + p sin e, p cos e - y sin e),   p += e/2 g(y),
+    turn by e/2,   p += e g(y),   turn by e/2,
 
-with g(y) = grad log f(y) + y the force that N(0, 1) lacks, and the end accepted with probability
-min(1, exp(H_0 - H_1)), H = -log f + |p|^2 / 2. What is normal of the posterior is so followed exactly,
-whatever e and the dimension (Shahbaba et al. 2014, doi:10.1007/s11222-012-9373-1; Beskos et al. 2011,
-doi:10.1016/j.spa.2011.06.003); only the rest bounds e, and the error of the scales: where a variance is taken
-for s times what it is, steps are stable as long as cos e - (s - 1) (e / 2) sin e > -1. Together the steps
-turn a normal posterior by the angle u T, with u uniform in [1/2, 3/2] anew in every transition, so that no
-period of the motion can resonate with it (Mackenzie 1989, doi:10.1093/biomet/76.2.369).
+where a turn by a is (y, p) -> (y cos a + p sin a, p cos a - y sin a) and g(y) = grad log f(y) + y the force
+that N(0, 1) lacks, and the end accepted with probability min(1, exp(H_0 - H_1)), H = -log f + |p|^2 / 2. What
+is normal of the posterior is so followed exactly, whatever e and the dimension (Shahbaba et al. 2014,
+doi:10.1007/s11222-012-9373-1; Beskos et al. 2011, doi:10.1016/j.spa.2011.06.003), better if kicks lie between
+the turns than the other way round (Casas, Sanz-Serna and Shaw 2022, arXiv:2207.07516). Only the rest bounds e,
+and the error of the scales: where a variance is taken for s times what it is, steps are stable as long as
+cos e - (s - 1) (e / 2) sin e > -1. Together the steps turn a normal posterior by the angle u T, u uniform in
+[1/2, 3/2] and new in every transition, so that no period of the motion can resonate with it (Mackenzie 1989,
+doi:10.1093/biomet/76.2.369). Where the density offers a gradient near its own (`LogDensity.gradient`), chains
+follow that one, in float32: steps stay reversible and keep volume, and acceptance by f makes up for the rest.
 
 Each observation has its own scales, step size and so L, learned from all its chains during warm-up and fixed
 afterwards; with its own random numbers, they make its draws the same whatever the others in the batch are.
@@ -101,12 +104,6 @@ def _put(ends: Sequence[Tensor], states: Sequence[Tensor], rows: Tensor) -> None
         end[:, rows] = state
 
 
-def _kicked(momenta: Tensor, travels: _Travels, y: Tensor, gradient: Tensor, by: Tensor) -> Tensor:
-    """Momenta after the force that N(0, 1) lacks has acted for a time `by` (K,); they are overwritten."""
-    force = travels.scales.to_scaled(gradient).add_(y)
-    return momenta.addcmul_(force, by.to(force.dtype).unsqueeze(-1))
-
-
 def _turned(y: Tensor, momenta: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
     """y and momenta turned by the angles e (K,)."""
     sine, cosine = e.sin().to(y.dtype).unsqueeze(-1), e.cos().to(y.dtype).unsqueeze(-1)
@@ -148,7 +145,7 @@ class Ensemble:
         self._dtype = torch.float64 if density.gradient is None else torch.float32
         self._scales = Scales.unit(len(seeds), density.size, density.parameters, device).to(self._dtype)
         self.gradients = torch.zeros(len(seeds), dtype=torch.int64, device=device)
-        self._z, self._value, self._gradient = self._start()
+        self._z, self._value = self._start()
 
     @property
     def count(self) -> int:
@@ -198,13 +195,10 @@ class Ensemble:
         self._sources = [self._sources[row] for row in rows]
         self._step.select(index)
         self._scales = self._scales.select(index)
-        self._z, self._gradient = self._z[:, index], self._gradient[:, index]
-        self._value = self._value[:, index]
+        self._z, self._value = self._z[:, index], self._value[:, index]
         self.gradients = self.gradients[index]
 
-    def follow(
-        self, z: Tensor, momenta: Tensor, step: Tensor, steps: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def follow(self, z: Tensor, momenta: Tensor, step: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Follow the motion.
 
         Args:
@@ -214,30 +208,32 @@ class Ensemble:
             steps: how many each observation takes, at least 1, (B,).
 
         Returns:
-            Coordinates and momenta at the end, and the gradient there.
+            Coordinates and momenta at the end.
         """
-        gradient = self._gradient if z is self._z else self._steer(z)
-        ends = [torch.empty_like(one) for one in (z, momenta, gradient)]
+        ends = [torch.empty_like(z), torch.empty_like(momenta)]
         travels = _Travels(torch.arange(len(steps), device=self._device), steps, step, self._scales)
         density = self._density
         y = travels.scales.from_coordinates(z)
-        momenta = _kicked(momenta.clone(), travels, y, gradient, 0.5 * travels.step)
+        angle = torch.zeros_like(step)
         for i in range(int(steps.max())):
             going = travels.steps > i
             if int(going.sum()) <= _FEW * len(going):
                 # Who has arrived leaves, so that nothing is computed for nothing.
-                _put(ends, (z, momenta, gradient), travels.rows)
+                y, momenta = _turned(y, momenta, angle)
+                _put(ends, (travels.scales.to_coordinates(y), momenta), travels.rows)
                 travels = travels.select(going)
-                z, momenta, gradient, y = z[:, going], momenta[:, going], gradient[:, going], y[:, going]
+                y, momenta, angle = y[:, going], momenta[:, going], torch.zeros_like(travels.step)
                 density = self._density_for(travels.rows.tolist())
             e = torch.where(i < travels.steps, travels.step, 0.0)  # or stays
-            y, momenta = _turned(y, momenta, e)
-            z = travels.scales.to_coordinates(y)
-            gradient = self._steer(z, density)
-            # The last kick is half of one: those between steps are two halves.
-            momenta = _kicked(momenta, travels, y, gradient, torch.where(i + 1 < travels.steps, e, 0.5 * e))
-        _put(ends, (z, momenta, gradient), travels.rows)
-        return ends[0], ends[1], ends[2]
+            # Half a turn after the last kick and half a turn before the next are one.
+            y, momenta = _turned(y, momenta, angle + 0.5 * e)
+            gradient = self._steer(travels.scales.to_coordinates(y), density)
+            force = travels.scales.to_scaled(gradient).add_(y)
+            momenta.addcmul_(force, e.to(force.dtype).unsqueeze(-1))
+            angle = 0.5 * e
+        y, momenta = _turned(y, momenta, angle)
+        _put(ends, (travels.scales.to_coordinates(y), momenta), travels.rows)
+        return ends[0], ends[1]
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -254,18 +250,17 @@ class Ensemble:
     def _moments(self) -> Moments:
         return Moments(self.count, self._density.size, self._density.parameters, self._device)
 
-    def _start(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Standard normal coordinates where the density is finite, and value and gradient there."""
+    def _start(self) -> tuple[Tensor, Tensor]:
+        """Standard normal coordinates where density and gradient are finite, and the value there."""
         z = self._normals()
         wanted = torch.ones(self.count, dtype=torch.bool, device=self._device)
         for _ in range(_STARTS):
-            gradient = self._steer(z)
-            value = self._evaluate(z, gradient)
+            value = self._evaluate(z)
             self.gradients += self._settings.chains * wanted
-            bad = ~torch.isfinite(value)
+            bad = ~torch.isfinite(value) | ~torch.isfinite(self._steer(z)).all(-1)
             wanted = bad.any(0)
             if not bool(wanted.any()):
-                return z, value, gradient
+                return z, value
             rows = wanted.nonzero().flatten().tolist()
             again = z.clone()
             again[:, rows] = self._normals(rows)
@@ -295,14 +290,13 @@ class Ensemble:
         self.gradients += self._settings.chains * steps.long()
         momenta = self._normals()
         before = 0.5 * momenta.square().sum(-1, dtype=torch.float64) - self._value
-        z, momenta, gradient = self.follow(self._z, momenta, step, steps)
-        value = self._evaluate(z, gradient)
+        z, momenta = self.follow(self._z, momenta, step, steps)
+        value = self._evaluate(z)
         after = 0.5 * momenta.square().sum(-1, dtype=torch.float64) - value
         error = after - before
         probability = (-error).clamp(max=0.0).exp().nan_to_num(0.0)
         accepted = self._uniforms() < probability
         self._z = torch.where(accepted.unsqueeze(-1), z, self._z)
-        self._gradient = torch.where(accepted.unsqueeze(-1), gradient, self._gradient)
         self._value = torch.where(accepted, value, self._value)
         diverged = ~(error < _DIVERGED)
         return probability.mean(0), torch.where(accepted, after, before), diverged
@@ -317,12 +311,11 @@ class Ensemble:
             (gradient,) = torch.autograd.grad(density.log_prob(at).sum(), at)
         return gradient
 
-    def _evaluate(self, z: Tensor, gradient: Tensor) -> Tensor:
-        """Log density (chains, B), minus infinity where it or its gradient is not finite."""
+    def _evaluate(self, z: Tensor) -> Tensor:
+        """Log density (chains, B), minus infinity where it is not finite."""
         with torch.no_grad():
             value = self._density.log_prob(z.double())
-        finite = torch.isfinite(value) & torch.isfinite(gradient.sum(-1))
-        return value.masked_fill(~finite, -torch.inf)
+        return value.masked_fill(~torch.isfinite(value), -torch.inf)
 
     def _normals(self, rows: Sequence[int] | None = None) -> Tensor:
         """Standard normal numbers (chains, B, size), or for some observations, each from its own source."""

@@ -37,7 +37,7 @@ from sbikit_hmc.hmc import Ensemble, Settings
 from sbikit_hmc.record import Record
 
 _NUMBERS = 2**18  # coordinates of a batch that still lie in a processor's cache
-_LEAST_ROWS, _MOST_ROWS = 16, 64
+_LEAST_ROWS, _MOST_ROWS = 16, 128
 _LEAST_BATCHES = 2  # of several observations, so that two threads have work
 _GPU_ROWS = 1024
 
@@ -56,7 +56,7 @@ class HMCOptions(Options):
         default=200, ge=50, le=100_000, description="transitions a chain that adapt and are dropped"
     )
     draws: int = Option(
-        default=600,
+        default=400,
         ge=50,
         le=1_000_000,
         description="least number of kept transitions a chain; they are thinned to what is asked for",
@@ -68,13 +68,13 @@ class HMCOptions(Options):
         description="kept transitions a chain up to which observations that cannot be trusted go on",
     )
     path: float = Option(
-        default=2.0,
+        default=2.5,
         gt=0.0,
         le=100.0,
         description="mean angle in radians by which a transition turns a normal posterior",
     )
     target_accept: float = Option(
-        default=0.8, ge=0.5, lt=1.0, description="acceptance rate that the step size is tuned to"
+        default=0.9, ge=0.5, lt=1.0, description="acceptance rate that the step size is tuned to"
     )
 
     @model_validator(mode="after")

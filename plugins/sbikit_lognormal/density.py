@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from sbikit import LogDensity, Prior
+from sbikit import LogDensity, Prior, Values
 from sbikit_lognormal.conditioning import Conditioning, on_numbers
 from sbikit_lognormal.field import RandomField, white_modes, white_numbers
 from sbikit_lognormal.gradient import FittedFactors, QuickGradient
@@ -54,14 +54,15 @@ class JointDensity(ABC):
             cut: the patch of maps on the box.
         """
 
-        gradient = self._gradient()
-
-        def decode(z: Tensor) -> dict[str, Tensor]:
-            theta, kappa, _ = self._latents(z)
-            return {self._prior.name: theta, "kappa": cut(kappa)}
-
         count = len(self._prior.laws)
-        return LogDensity(count + math.prod(self._shape), self.log_prob, decode, count, gradient)
+
+        def decode(z: Tensor) -> Values:
+            def theta() -> Tensor:
+                return self._prior.from_white(z[..., :count].double())
+
+            return _Decoded({self._prior.name: theta, "kappa": lambda: cut(self._latents(z)[1])})
+
+        return LogDensity(count + math.prod(self._shape), self.log_prob, decode, count, self._gradient())
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log f at coordinates (*n, B, size), (*n, B); not a number where no such field exists."""
@@ -89,6 +90,26 @@ class JointDensity(ABC):
     @abstractmethod
     def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
         """chi^2 of the data (*n, B)."""
+
+
+class _Decoded(Mapping[str, Tensor]):
+    """Values that are made when they are asked for: who looks at parameters alone need not wait for maps.
+
+    Args:
+        made: name -> what makes the value.
+    """
+
+    def __init__(self, made: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._made = dict(made)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._made[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 class WhiteDensity(JointDensity):
@@ -151,7 +172,9 @@ class ConditionedDensity(JointDensity):
 
     def _gradient(self) -> QuickGradient | None:
         fitted = self._fitted
-        return fitted and QuickGradient(fitted, self._conditioning, self._numbers, self._data)
+        if fitted is None:
+            return None
+        return QuickGradient(fitted, self._conditioning, self._numbers, self._data)
 
     def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         found = self._conditioning(spectra, shift)

@@ -1,9 +1,9 @@
 """The gradient of `density.ConditionedDensity`, fast enough to steer by: written out by hand, in float32.
 
 What depends on the parameters t alone - the factors R, K and U of the modes (conditioning.py), the shift
-lambda, the variance v of G and Lambda = sum_modes log U - is fitted once by Chebyshev polynomials in x(t), the
-factors by few principal components of theirs over the prior. x is 2 Phi(t) - 1 where the law is uniform, so
-that polynomials in the parameter are polynomials in x, and t / 4 elsewhere, constant beyond 4 sd.
+lambda, the variance v of G and Lambda = sum_modes log U - is fitted once by Chebyshev polynomials in x(t),
+the factors by few principal components of theirs over the prior. x is 2 Phi(t) - 1 where the law is uniform,
+so that polynomials in the parameter are polynomials in x, and t / 4 elsewhere, constant beyond 4 sd.
 
 With the orthonormal T from the numbers of the modes to the map, w = K d + U u, G = T (R w) - v/2,
 kappa = lambda (e^G - 1), and the difference D = kappa - data, without its mean where that is not seen,
@@ -11,9 +11,9 @@ kappa = lambda (e^G - 1), and the difference D = kappa - data, without its mean 
     log f = -(|t|^2 + |w|^2 + |D|^2 / sigma^2) / 2 + Lambda,
     g = T^T [-D (kappa + lambda) / sigma^2],   d log f / du = U (R g - w),
 
-and by the chain rule d log f / dK = d (R g - w), d log f / dU = u (R g - w), d log f / dR = w g. A sampler that
-accepts by log f itself draws from f whatever it steers by (Neal 2011, arXiv:1206.1901, section 5.5); what an
-error of the gradient costs is acceptance.
+and by the chain rule d log f / dK = d (R g - w), d log f / dU = u (R g - w), d log f / dR = w g. A sampler
+that accepts by log f itself draws from f whatever it steers by (Neal 2011, arXiv:1206.1901, section 5.5); an
+error of the gradient costs acceptance alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class FittedFactors:
             the prior, or of that of all factors together; not a number where the density is not defined.
     """
 
-    def __init__(self, prior: Prior, spectra: Spectra, conditioning: Conditioning, device: torch.device) -> None:
+    def __init__(
+        self, prior: Prior, spectra: Spectra, conditioning: Conditioning, device: torch.device
+    ) -> None:
         laws = prior.laws.values()
         self.size = conditioning.field.size
         self.uniform = torch.tensor([isinstance(law, Uniform) for law in laws], device=device)
@@ -251,7 +253,7 @@ def _product(values: Sequence[Tensor]) -> Tensor:
 
 
 def _scattered(count: int, uniform: Tensor) -> Tensor:
-    """Points (count, D) in the coordinates t, of a Sobol sequence, denser at the ends of the region fitted."""
+    """Points (count, D) in the coordinates t, of a Sobol sequence, denser at the ends of the region."""
     sobol = qmc.Sobol(len(uniform), scramble=True, rng=np.random.default_rng(0))
     u = sobol.random_base2(math.ceil(math.log2(count)))[:count]
     x = torch.from_numpy(-np.cos(np.pi * u)).to(uniform.device).clamp(1e-9 - 1.0, 1.0 - 1e-9)
