@@ -7,10 +7,8 @@ the white maps' Fourier modes (see `field.white_modes`). In them
 
 `ConditionedDensity`, for one source bin on a periodic patch with the same noise in every pixel: w is replaced
 by u, of which w is made as if the convergence were the linear function of the Gaussian field that describes
-it best, kappa = b G + rest, with b and the power P of kappa given by the field (`RandomField.regression`). In
-a mode with power S of G, data d of noise power sigma^2 and w = G / S^1/2,
+it best (conditioning.py), so that with c the share of a mode's variance that the data leave
 
-    w = a d + c^1/2 u,   a = b S^1/2 / (P + sigma^2),   c = 1 - b^2 S / (P + sigma^2),
     log f(t, u) = log f(t, w(t, u)) + 1/2 sum_modes log c.
 
 For a Gaussian field that is Wiener's posterior: u is then N(0, 1) whatever t, and t independent of u. For a
@@ -28,7 +26,7 @@ import torch
 from torch import Tensor
 
 from sbikit import LogDensity, Prior, Values
-from sbikit_lognormal.conditioning import Conditioning, on_numbers
+from sbikit_lognormal.conditioning import Conditioning
 from sbikit_lognormal.field import RandomField, white_modes, white_numbers
 from sbikit_lognormal.gradient import FittedFactors, QuickGradient
 from sbikit_lognormal.theory import Spectra
@@ -177,12 +175,10 @@ class ConditionedDensity(JointDensity):
         return QuickGradient(fitted, self._conditioning, self._numbers, self._data)
 
     def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        found = self._conditioning(spectra, shift)
-        factors = torch.stack([found.known, found.unknown, found.gaussian.root])
-        known, unknown, root = on_numbers(factors).unbind()
-        white = known * self._numbers + unknown * numbers
-        kappa = self._field.transform(white_modes(root * white), found.gaussian)
-        return kappa, found.log_det - 0.5 * white.square().sum((-3, -2, -1))
+        modes = self._conditioning.modes(spectra, shift)
+        white, log_det = self._conditioning.white(modes, self._numbers, numbers)
+        kappa = self._field.convergence(white_modes(white), modes.gaussian)
+        return kappa, log_det - 0.5 * white.square().sum((-3, -2, -1))
 
     def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
         del theta

@@ -237,6 +237,19 @@ class RandomField(ABC):
         """
 
 
+    @abstractmethod
+    def given_mean(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        """What knowing the mean of G over the map makes of the regression and the power of the other modes.
+
+        Args:
+            mean: of G, (...).
+            sd: its standard deviation, (...).
+
+        Returns:
+            A and B, (...): the regression becomes A b and the power A^2 B P.
+        """
+
+
 class GaussianField(RandomField):
     """Gaussian fields.
 
@@ -279,6 +292,10 @@ class GaussianField(RandomField):
         power = self._power(spectra)
         gaussian = self.gaussian(spectra, shift)
         return gaussian, torch.ones_like(gaussian.variance), power[..., self._autos, :, :]
+
+    def given_mean(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        """See `RandomField`; modes are independent."""
+        return torch.ones_like(mean), torch.ones_like(sd)
 
 
 class LogNormalField(RandomField):
@@ -341,6 +358,11 @@ class LogNormalField(RandomField):
         power, autos = self._power(both).split([len(self._first), self.bins], -3)
         root, lowest = _upper_root(power, variance)
         return Gaussian(root, variance, shift.to(self.dtype), lowest), shift.to(self.dtype), autos
+
+    def given_mean(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+        """See `RandomField`; the field becomes one of the shift A lambda and of less variance."""
+        variance = sd.square()
+        return torch.exp(mean - 0.5 * variance), torch.exp(-variance)
 
     def _logarithm(self, contrast: Tensor) -> tuple[Tensor, Tensor]:
         """xi_G (..., pairs, n_lags) and v (..., bins) of xi_ij / (lambda_i lambda_j), perhaps overwritten."""
