@@ -9,8 +9,8 @@ where a turn by a is (y, p) -> (y cos a + p sin a, p cos a - y sin a) and g(y) =
 that N(0, 1) lacks, and the end accepted with probability min(1, exp(H_0 - H_1)), H = -log f + |p|^2 / 2. What
 is normal of the posterior is so followed exactly, whatever e and the dimension (Shahbaba et al. 2014,
 doi:10.1007/s11222-012-9373-1; Beskos et al. 2011, doi:10.1016/j.spa.2011.06.003), better if kicks lie between
-the turns than the other way round (Casas, Sanz-Serna and Shaw 2022, arXiv:2207.07516). Only the rest bounds e,
-and the error of the scales: where a variance is taken for s times what it is, steps are stable as long as
+the turns than the other way round (Casas, Sanz-Serna and Shaw 2022, arXiv:2207.07516). Only the rest bounds
+e, and the error of the scales: where a variance is taken for s times what it is, steps are stable as long as
 cos e - (s - 1) (e / 2) sin e > -1. Together the steps turn a normal posterior by the angle u T, u uniform in
 [1/2, 3/2] and new in every transition, so that no period of the motion can resonate with it (Mackenzie 1989,
 doi:10.1093/biomet/76.2.369). Where the density offers a gradient near its own (`LogDensity.gradient`), chains

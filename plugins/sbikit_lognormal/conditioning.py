@@ -3,12 +3,13 @@
 White modes w are made of the numbers d of the data's modes and standard normal numbers u, the mean first,
 
     w_0 = a_0 d_0 + c_0^1/2 u_0,   or u_0 where data do not tell the mean,
-    w_k = a_k d_k + c_k^1/2 u_k,   a = A b S^1/2 / (A^2 B P + sigma^2),   c = 1 - A^2 b^2 S / (A^2 B P + sigma^2),
+    w_k = a_k d_k + c_k^1/2 u_k,   a = A b S^1/2 / (A^2 B P + sigma^2),   c = 1 - A b S^1/2 a,
 
 with S the power of the Gaussian field G, P that of the convergence, kappa = b G + rest the best linear
-description of it (`RandomField.regression`), sigma^2 the variance of the noise, and A = B = 1 in the mode 0. A
-log-normal field of which the mean g = S_0^1/2 w_0 / N of G is known is again one, of the shift A lambda with
-A = exp(g - v_0 / 2), v_0 = S_0 / N^2; its other modes have the power A^2 exp(-v_0) P and the regression A b.
+description of it (`RandomField.regression`), sigma^2 the variance of the noise, and A = B = 1 in the mode 0.
+A log-normal field of which the mean g = S_0^1/2 w_0 / N of G is known is again one, of the shift A lambda
+with A = exp(g - v_0 / 2), v_0 = S_0 / N^2; its other modes have the power A^2 exp(-v_0) P and the regression
+A b.
 """
 
 from __future__ import annotations

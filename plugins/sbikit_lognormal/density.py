@@ -27,8 +27,9 @@ from torch import Tensor
 
 from sbikit import LogDensity, Prior, Values
 from sbikit_lognormal.conditioning import Conditioning
+from sbikit_lognormal.factors import FittedFactors
 from sbikit_lognormal.field import RandomField, white_modes, white_numbers
-from sbikit_lognormal.gradient import FittedFactors, QuickGradient
+from sbikit_lognormal.gradient import QuickGradient
 from sbikit_lognormal.theory import Spectra
 
 

@@ -236,7 +236,6 @@ class RandomField(ABC):
             (..., bins, H, H).
         """
 
-
     @abstractmethod
     def given_mean(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
         """What knowing the mean of G over the map makes of the regression and the power of the other modes.

@@ -30,6 +30,7 @@ from sbikit_lognormal.blocks import block_rows, in_blocks
 from sbikit_lognormal.conditioning import Conditioning
 from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
 from sbikit_lognormal.emulator import Emulator
+from sbikit_lognormal.factors import FittedFactors, fitted_factors
 from sbikit_lognormal.field import (
     Gaussian,
     GaussianField,
@@ -39,7 +40,6 @@ from sbikit_lognormal.field import (
     RandomField,
     white_modes,
 )
-from sbikit_lognormal.gradient import FittedFactors, fitted_factors
 from sbikit_lognormal.inversion import MaskedKaiserSquires, WienerFilter
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.limber import ELL, Limber

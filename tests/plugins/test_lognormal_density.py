@@ -16,6 +16,7 @@ from sbikit import LogDensity
 from sbikit.seeds import draw_seeds, normals
 from sbikit_lognormal.conditioning import Conditioning
 from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
+from sbikit_lognormal.factors import fitted_factors
 from sbikit_lognormal.field import (
     GaussianField,
     LogNormalField,
@@ -25,7 +26,6 @@ from sbikit_lognormal.field import (
     white_modes,
     white_numbers,
 )
-from sbikit_lognormal.gradient import fitted_factors
 from sbikit_lognormal.limber import ELL
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
 
@@ -75,7 +75,6 @@ class Powers:
     Attributes:
         gaussian: S of G.
         kappa: P of the convergence.
-        left: c, the variance of a white mode that the data leave, were the convergence b G + Gaussian rest.
         noise: sigma^2.
     """
 
@@ -89,13 +88,30 @@ class Powers:
         self._variance = xi_gaussian[..., :1, :1]
         self.kappa, self.gaussian = torch.fft.fft2(xi).real, torch.fft.fft2(xi_gaussian).real
         self.noise = float(simulator.survey.noise[0, 0, 0]) ** 2
-        self.left = 1.0 - self._shift**2 * self.gaussian / (self.kappa + self.noise)
-        if simulator.options.observes == "shear":
-            self.left[..., 0, 0] = 1.0
+        self._mean_seen = simulator.options.observes == "convergence"
 
-    def log_jacobian(self) -> Tensor:
-        """log |dw / du| (...)."""
-        return 0.5 * self.left.log().sum((-2, -1))
+    def left(self, mean: Tensor | None = None) -> Tensor:
+        """c (..., N, N), the variance of a white mode that the data leave, were kappa b G + Gaussian rest.
+
+        Args:
+            mean: the white number of mode 0 of a log-normal field, (...), given which its shift is another.
+        """
+        shift, kappa = self._shift, self.kappa
+        if self._bounded and mean is not None:
+            sd = self.gaussian[..., :1, :1].sqrt() / self.gaussian.shape[-1]
+            amplitude = torch.exp(sd * mean[..., None, None] - 0.5 * sd**2)
+            shift = shift * amplitude
+            # The correlation function of a field of this shift, with sd^2 less in every lag of that of G.
+            xi = torch.fft.ifft2(self.gaussian).real - sd**2
+            kappa = shift**2 * torch.fft.fft2(torch.expm1(xi)).real
+        left = 1.0 - shift**2 * self.gaussian / (kappa + self.noise)
+        mode_0 = 1.0 - self._shift**2 * self.gaussian / (self.kappa + self.noise)
+        left[..., 0, 0] = mode_0[..., 0, 0] if self._mean_seen else 1.0
+        return left
+
+    def log_jacobian(self, w: Tensor) -> Tensor:
+        """log |dw / du| (...), at white coordinates (..., 3 + N^2)."""
+        return 0.5 * self.left(w[..., 3]).log().sum((-2, -1))
 
     def numbers(self, kappa: Tensor) -> Tensor:
         """The white numbers (..., N^2) behind convergence (..., 1, N, N)."""
@@ -127,7 +143,7 @@ def test_conditioned_density_is_the_white_one_with_its_jacobian(field: str, obse
         torch.testing.assert_close(conditioned.decode(z)[name], value, rtol=1e-10, atol=1e-13)
     surplus = conditioned.log_prob(z) - white.log_prob(w)
     # A constant of each observation is left out: what the B mode of its noise says.
-    jacobian = powers.log_jacobian()
+    jacobian = powers.log_jacobian(w)
     torch.testing.assert_close(surplus[1:] - surplus[0], jacobian[1:] - jacobian[0], rtol=0, atol=1e-8)
     # The alarm rings: parameters and data matter to it.
     assert float((jacobian[1:] - jacobian[0]).abs().min()) > 1e-2
@@ -145,10 +161,10 @@ def test_log_jacobian_is_that_of_autograd(field: str, observes: str) -> None:
         return whitened(simulator, density, torch.cat([z[:, :3], u], -1))[0][0, 3:]
 
     jacobian = torch.autograd.functional.jacobian(numbers, z[:, 3:])[:, 0]
-    _, powers = whitened(simulator, density, z)
+    w, powers = whitened(simulator, density, z)
     sign, logarithm = torch.linalg.slogdet(jacobian)
     assert float(sign) == 1.0
-    torch.testing.assert_close(logarithm, powers.log_jacobian()[0], rtol=1e-9, atol=0)
+    torch.testing.assert_close(logarithm, powers.log_jacobian(w)[0], rtol=1e-9, atol=0)
     assert float(logarithm) < -1.0
 
 
@@ -165,7 +181,7 @@ def test_of_a_gaussian_field_the_coordinates_are_normal_and_parameters_apart(obs
     powers = Powers(simulator, density.decode(z[0])["theta"])
     total = powers.kappa + powers.noise
     modes = torch.fft.fft2(convergence_seen(simulator, observation)).abs().square() / 16**2
-    seen = (powers.left < 1.0).double()
+    seen = (powers.left() < 1.0).double()
     marginal = -0.5 * (seen * (total.log() + modes / total)).sum((-2, -1))
     expected = marginal - 0.5 * z[0, ..., :3].square().sum(-1)
     torch.testing.assert_close(left[0, 1:] - left[0, 0], expected[1:] - expected[0], rtol=0, atol=1e-8)
