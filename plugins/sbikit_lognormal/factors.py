@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.stats import qmc
 from torch import Tensor
-from torch.special import ndtr, ndtri
+from torch.special import ndtri
 
 from sbikit import Prior, Uniform
 from sbikit_lognormal.blocks import one_thread
@@ -103,7 +103,8 @@ class FittedFactors:
 
     def angles(self, white: Tensor) -> tuple[Tensor, Tensor]:
         """arccos x and its derivative by t, of t (..., D), float64."""
-        above, below = ndtr(white), ndtr(-white)
+        # ndtr is 0 below -8.3, too early for a ratio with the density.
+        below, above = 0.5 * torch.erfc(white / math.sqrt(2.0)), 0.5 * torch.erfc(-white / math.sqrt(2.0))
         density = torch.exp(-0.5 * white.square()) / math.sqrt(2.0 * math.pi)
         tiny = torch.finfo(torch.float64).tiny
         uniform = 2.0 * torch.atan2(below.sqrt(), above.sqrt())

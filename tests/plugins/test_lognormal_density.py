@@ -281,6 +281,22 @@ def test_quick_gradient_is_near_that_of_autograd(field: str, observes: str, laws
         assert float((quick - exact)[..., part].norm()) < 0.005 * float(exact[..., part].norm())
 
 
+@pytest.mark.parametrize("laws", [{}, NORMAL], ids=["uniform", "normal"])
+def test_quick_gradient_leads_back_from_far_away(laws: Any) -> None:
+    """Where no chain stays but one may start: it is finite, and the prior's where the law's end is reached."""
+    simulator = made(size=16, extent=10.0, **laws)
+    density = simulator.log_density(simulated(simulator, 1))
+    assert density.gradient is not None
+    z = points(density, 1).expand(9, 1, -1).clone()
+    z[:, 0, 1] = torch.tensor([-40.0, -12.0, -8.68, -6.0, 0.0, 6.0, 8.68, 12.0, 40.0])
+    quick = density.gradient(z.float())
+    assert bool(torch.isfinite(quick).all())
+    if not laws:
+        z.requires_grad_()
+        (exact,) = torch.autograd.grad(density.log_prob(z).sum(), z)
+        torch.testing.assert_close(quick[..., 1].double(), exact[..., 1], rtol=2e-3, atol=2e-2)
+
+
 @pytest.mark.parametrize("case", ["padded", "two bins", "many laws"])
 def test_elsewhere_there_is_no_quick_gradient(case: str) -> None:
     simulator = made(size=8, extent=5.0, **{**ELSEWHERE, "many laws": {"prior": "wcdm"}}[case])
