@@ -2,6 +2,7 @@
 
     gaussian   hmc and nuts against the analytic posterior of the Gaussian mode (sampler wiener)
     sbc        simulation-based calibration of hmc itself on log-normal observations, MIRA and TARP
+    both       nuts against hmc on log-normal observations
     published  the noisy convergence map of sbi_lens and its published full-field draws (DIR)
     speed      effective draws a second of hmc and nuts on the same log density
     table      transformer and npe of the quick preset against hmc, every figure of `agreement`
@@ -49,12 +50,24 @@ class Scale:
     nuts: int = 2
     draws: int = 4000
     sbc: int = 200
+    both: int = 4
     speed: tuple[int, ...] = (32, 64, 128)
     published_draws: int = 4000
     table: int = 100
+    run: tuple[str, ...] = ()
 
 
-QUICK = Scale(gaussian=4, nuts=1, draws=1000, sbc=16, speed=(32,), published_draws=400, table=8)
+QUICK = Scale(
+    gaussian=4,
+    nuts=1,
+    draws=1000,
+    sbc=16,
+    both=1,
+    speed=(32,),
+    published_draws=400,
+    table=8,
+    run=("--set", "sampling.observations=16"),
+)
 
 
 def observed(simulator: Simulator, count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -190,6 +203,20 @@ def sbc(folder: Path, scale: Scale) -> None:
             )
 
 
+def both(folder: Path, scale: Scale) -> None:
+    """Offsets, ratios of sds and C2ST between nuts and hmc on the same log-normal observations."""
+    simulator, held_out, draws, _ = _lognormal(folder.parent / "sbc", scale.sbc)
+    some = {key: value[: scale.both] for key, value in data(simulator, held_out).items()}
+    sampler = sbikit.load("sampler", "nuts", simulator=simulator)
+    other, told = sampled(folder, sampler, some, 1000, 3, at_once=1)
+    record(
+        f"nuts, log-normal: observations that can be trusted, of {scale.both}",
+        float(told["trusted"].sum()),
+        None,
+    )
+    _compare("nuts against hmc", {key: value[:, : scale.both] for key, value in draws.items()}, other)
+
+
 def _lognormal(
     folder: Path, count: int
 ) -> tuple[Simulator, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -313,14 +340,14 @@ def _sbikit(*arguments: str) -> None:
 
 # --- speed ----------------------------------------------------------------------------------
 
-NUTS = {"warmup": 300, "draws": 600}
+NUTS = {"warmup": 300, "draws": 500}
 HMC_DRAWS = 400
-MEASURED = {32: (64, 4), 64: (64, 4), 128: (16, 2)}
-"""Observations of hmc and nuts at a size. Batches are independent: 64 take four times as long as 16."""
+MEASURED = {32: (64, 2), 64: (32, 2), 128: (8, 2)}
+"""Observations of hmc and nuts at a size. Batches are independent: 64 take twice as long as 32."""
 
 
 def speed(folder: Path, scale: Scale) -> None:
-    """Effective draws a second of the parameter that has fewest; a third of the transitions is warm-up."""
+    """Effective draws a second of the parameter that has fewest, warm-up included."""
     for size in scale.speed:
         most, of_nuts = MEASURED[size] if scale.sbc > QUICK.sbc else (8, 2)
         name = f"{size} px"
@@ -415,7 +442,8 @@ def table(folder: Path, scale: Scale) -> None:
     training = Simulations(simulator, 0).training(0, 2048)
     for name, run in (("diffusion-transformer", folder.parent / "run"), ("npe", folder.parent / "run-npe")):
         if not (run / "report.html").exists():
-            _sbikit("run", "--sim", "lognormal", "--estimator", name, "--out", str(run))
+            steps = ("--set", "estimator.steps=100") if scale.run and name != "npe" else ()
+            _sbikit("run", "--sim", "lognormal", "--estimator", name, *scale.run, *steps, "--out", str(run))
         estimator = sbikit.load("estimator", name)
         sampler: Sampler = estimator.load(
             run / "checkpoints" / "estimator", simulator, device=torch.device("cpu")
@@ -450,7 +478,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, help="folder of the published observation and draws")
     parser.add_argument("--quick", action="store_true", help="a trial of all steps in ten minutes")
-    parser.add_argument("--only", default="gaussian,sbc,published,speed,table", help="steps, commas between")
+    parser.add_argument(
+        "--only", default="gaussian,sbc,both,published,speed,table", help="steps, commas between"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
@@ -463,7 +493,9 @@ def main() -> None:
             if given.data is not None:
                 published(folder, scale, given.data)
         else:
-            {"gaussian": gaussian, "sbc": sbc, "speed": speed, "table": table}[step](folder, scale)
+            {"gaussian": gaussian, "sbc": sbc, "both": both, "speed": speed, "table": table}[step](
+                folder, scale
+            )
 
 
 if __name__ == "__main__":

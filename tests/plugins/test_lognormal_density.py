@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sbikit import LogDensity
 from sbikit.seeds import draw_seeds, normals
-from sbikit_lognormal.conditioning import Conditioning
+from sbikit_lognormal.conditioning import Conditioning, on_numbers, on_quadrant
 from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
 from sbikit_lognormal.factors import fitted_factors
 from sbikit_lognormal.field import (
@@ -230,6 +230,19 @@ def test_white_numbers_are_those_of_white_modes(size: int) -> None:
     torch.testing.assert_close(white_modes(white_numbers(modes)), modes, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [2, 8, 14])
+def test_sums_over_a_mode_s_numbers_are_the_transpose_of_its_factors(size: int) -> None:
+    half = size // 2 + 1
+    factors = normals(draw_seeds(0, "factors", 0, 3), (half, half)).double()
+    numbers = normals(draw_seeds(0, "numbers", 0, 3), (size, size)).double()
+    expected = (on_numbers(factors) * numbers).sum((-2, -1))
+    torch.testing.assert_close((factors * on_quadrant(numbers)).sum((-2, -1)), expected)
+    # And the factors are those of the modes that the numbers make.
+    made = white_modes(on_numbers(factors) * numbers)
+    plane = torch.cat([factors, factors[:, 1:-1].flip(-2)], -2)
+    torch.testing.assert_close(made, plane * white_modes(numbers.clone()), rtol=0, atol=1e-12)
+
+
 @BOTH_FIELDS
 @BOTH_DATA
 def test_gradient_agrees_with_finite_differences(field: str, observes: str) -> None:
@@ -283,7 +296,7 @@ def test_quick_gradient_is_near_that_of_autograd(field: str, observes: str, laws
 
 @pytest.mark.parametrize("laws", [{}, NORMAL], ids=["uniform", "normal"])
 def test_quick_gradient_leads_back_from_far_away(laws: Any) -> None:
-    """Where no chain stays but one may start: it is finite, and the prior's where the law's end is reached."""
+    """Where no chain stays but one may start: finite, and the prior's where the end of a law is reached."""
     simulator = made(size=16, extent=10.0, **laws)
     density = simulator.log_density(simulated(simulator, 1))
     assert density.gradient is not None
