@@ -24,7 +24,7 @@ from sbikit_hmc.hmc import Ensemble, Settings
 from sbikit_lognormal.density import WhiteDensity
 from sbikit_lognormal.field import white_numbers
 
-CHAINS, WARMUP, DRAWS = 4, 200, 600
+CHAINS, WARMUP, DRAWS = 4, 200, 400
 DensityOf = Callable[[Values], LogDensity]
 
 
@@ -65,7 +65,7 @@ def efficiency(simulator: Simulator, density_of: DensityOf, observations: int) -
     shear = held_out["shear"]
     chains = Ensemble(
         lambda rows: density_of({"shear": shear[rows]}),
-        Settings(CHAINS, WARMUP, 1.6, 0.8),
+        Settings(CHAINS, WARMUP, 2.5, 0.9),
         [derive_seed(1, b) for b in range(observations)],
         2,
         torch.device("cpu"),

@@ -91,6 +91,8 @@ class Scales:
 
     def __init__(self, centre: Tensor, root: Tensor, scale: Tensor) -> None:
         self.centre, self.root, self.scale = centre, root, scale
+        # As long as a draw, so that one pass over all coordinates does.
+        self._scales = torch.cat([torch.ones_like(centre[:, : root.shape[-1]]), scale], -1)
 
     @classmethod
     def unit(cls, count: int, size: int, parameters: int, device: torch.device) -> Scales:
@@ -105,27 +107,29 @@ class Scales:
 
     def to_coordinates(self, y: Tensor) -> Tensor:
         """z of y (chains, B, size)."""
-        return self.centre + self._apply(self.root, y)
+        count = self.root.shape[-1]
+        z = torch.addcmul(self.centre, self._scales, y)
+        z[..., :count] = self.centre[:, :count] + _times(self.root, y[..., :count])
+        return z
 
     def from_coordinates(self, z: Tensor) -> Tensor:
         """y of z (chains, B, size)."""
-        centred = z - self.centre
         count = self.root.shape[-1]
-        first = torch.linalg.solve_triangular(self.root, centred[..., :count].unsqueeze(-1), upper=False)
-        return torch.cat([first.squeeze(-1), centred[..., count:] / self.scale], -1)
+        y = (z - self.centre).div_(self._scales)
+        first = y[..., :count].unsqueeze(-1)
+        y[..., :count] = torch.linalg.solve_triangular(self.root, first, upper=False).squeeze(-1)
+        return y
 
     def to_scaled(self, gradient: Tensor) -> Tensor:
         """M^T g, the gradient by y, for g (chains, B, size)."""
-        return self._apply(self.root.mT, gradient)
+        count = self.root.shape[-1]
+        scaled = gradient * self._scales
+        scaled[..., :count] = _times(self.root.mT, gradient[..., :count])
+        return scaled
 
     def select(self, rows: Tensor) -> Scales:
         """Those of some observations."""
         return Scales(self.centre[rows], self.root[rows], self.scale[rows])
-
-    def _apply(self, block: Tensor, x: Tensor) -> Tensor:
-        count = block.shape[-1]
-        first = (block @ x[..., :count].unsqueeze(-1)).squeeze(-1)
-        return torch.cat([first, self.scale * x[..., count:]], -1)
 
 
 class Moments:
@@ -168,6 +172,11 @@ class Moments:
         common = logs.mean((0, -1)).unsqueeze(-1) if logs.shape[-1] else 0.0
         centre = torch.cat([mean, _shrunk(means)], -1)
         return Scales(centre, root, (0.5 * (common + _shrunk(logs - common))).exp())
+
+
+def _times(block: Tensor, x: Tensor) -> Tensor:
+    """Matrices (B, P, P) times vectors (chains, B, P)."""
+    return (block @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def _shrunk(halves: Tensor) -> Tensor:
