@@ -107,7 +107,7 @@ class LogDensity:
             these depend on each other.
         gradient: (*n, B, size) float32 -> the gradient of log_prob there, float32, if it can be had for much
             less than by autograd. It need only be near: samplers propose by it and accept by log_prob. It may
-            be called as log_prob may, and is not finite where log_prob is not.
+            be called from several threads at once.
     """
 
     size: int

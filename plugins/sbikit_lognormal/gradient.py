@@ -58,8 +58,7 @@ class Regression:
             self.by_mean_number = (1.0 - self._mean_response * self._mean_known).sqrt()
             self.mean = self._mean_known * self._data_mean + self.by_mean_number * self._number_mean
         amplitude, less = conditioning.field.given_mean(self._sd * self.mean, self._sd)
-        self._amplitude, self._less = amplitude, less
-        self._scale = amplitude.square() * less
+        self._amplitude, self._scale = amplitude, amplitude.square() * less
         self._response = (amplitude * gain).unsqueeze(-1) * self._root
         self._noise = (self._scale.unsqueeze(-1) * self._power).add_(conditioning.variance)
         self._known = self._response / self._noise
