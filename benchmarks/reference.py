@@ -239,6 +239,7 @@ def _ranks(truth: Tensor, draws: Tensor) -> np.ndarray:
 
 # --- the published case ---------------------------------------------------------------------
 
+_PUBLISHED_CHAINS = 8
 PUBLISHED: dict[str, Any] = {
     "name": "lognormal",
     "size": 128,
@@ -274,15 +275,16 @@ def published(folder: Path, scale: Scale, source: Path) -> None:
         theta, ess = _published_draws(folder / name.replace(",", "").replace(" ", "-"), options, scale)
         for i, label in enumerate(("omega_c", "sigma_8")):
             # Errors take the published draws for one chain, whose autocorrelation tells what they are worth.
-            worth = float(array_stats.ess(theirs[None, :, i]))
+            worth, worth_of_sd = _worth(theirs[None, :, i])
             sd = float(theirs[:, i].std())
             mean, width = float(theta[..., i].mean()), float(theta[..., i].std())
+            _, ess_of_sd = _worth(theta[:, i].unflatten(0, (_PUBLISHED_CHAINS, -1)).numpy())
             offset, ratio = (mean - float(theirs[:, i].mean())) / sd, width / sd
             about = f"{label}, published case, {name}"
             record(f"mean of {about} (published {theirs[:, i].mean():.4f})", mean, width / math.sqrt(ess[i]))
             error = math.sqrt(ratio**2 / ess[i] + 1.0 / worth)
             record(f"offset in sd, {about}", offset, error, goal="within .25", ok=abs(offset) <= 0.25)
-            error = ratio * math.sqrt(0.5 / ess[i] + 0.5 / worth)
+            error = ratio * math.sqrt(0.5 / ess_of_sd + 0.5 / worth_of_sd)
             record(
                 f"ratio of sds, {about}",
                 ratio,
@@ -291,6 +293,12 @@ def published(folder: Path, scale: Scale, source: Path) -> None:
                 ok=abs(ratio - 1.0) <= 0.1,
                 ratio_to="the published draws",
             )
+
+
+def _worth(chains: np.ndarray) -> tuple[float, float]:
+    """Effective sample sizes of chains (chains, draws) for the mean and for the variance."""
+    squares = (chains - chains.mean()) ** 2
+    return float(array_stats.ess(chains, method="mean")), float(array_stats.ess(squares, method="mean"))
 
 
 def _shift_tables(source: Path, folder: Path) -> None:
@@ -317,7 +325,12 @@ def _published_draws(folder: Path, options: dict[str, Any], scale: Scale) -> tup
     out = folder.parent / f"{folder.name}.nc"
     configuration = folder.parent / f"{folder.name}.yaml"
     if not out.exists():
-        reference = {"name": "hmc", "chains": 8, "draws": scale.published_draws // 8, "max_draws": 4000}
+        reference = {
+            "name": "hmc",
+            "chains": _PUBLISHED_CHAINS,
+            "draws": scale.published_draws // _PUBLISHED_CHAINS,
+            "max_draws": 4000,
+        }
         settings = {"simulator": {**PUBLISHED, **options}, "reference": reference}
         configuration.write_text(json.dumps(settings))  # JSON is YAML
         if not folder.exists():
@@ -351,7 +364,7 @@ def speed(folder: Path, scale: Scale) -> None:
     for size in scale.speed:
         most, of_nuts = MEASURED[size] if scale.sbc > QUICK.sbc else (8, 2)
         name = f"{size} px"
-        nuts, error = _nuts_speed(folder / f"nuts-{size}", size, of_nuts)
+        nuts, error, tail = _nuts_speed(folder / f"nuts-{size}", size, of_nuts)
         workers = os.cpu_count()
         record(
             f"nuts, {of_nuts} observations on {workers} processes, {name}: effective draws a second",
@@ -370,6 +383,7 @@ def speed(folder: Path, scale: Scale) -> None:
             relative = math.hypot(error / nuts, found["error"] / found["speed"])
             goal = {"goal": "at least 20", "ok": ratio >= 20.0} if count == 64 else {}
             record(f"hmc over nuts, {about}, {name}", ratio, ratio * relative, ratio_to="nuts", **goal)
+            record(f"the same for the tails, {about}, {name}", found["tail"] / tail, None, ratio_to="nuts")
 
 
 def _speed_problem(size: int, first: int, count: int) -> tuple[Simulator, dict[str, Tensor]]:
@@ -395,13 +409,14 @@ def _speed(sampler: Any, held_out: Values) -> dict[str, float]:
     return {
         "speed": float(ess.sum()) / seconds,
         "error": float(ess.std()) * math.sqrt(len(ess)) / seconds if len(ess) > 1 else 0.0,
+        "tail": sum(min(one.ess_tail) for one in found) / seconds,
         "gradients": sum(one.gradients for one in found) / seconds,
         "seconds": seconds,
     }
 
 
-def _nuts_speed(folder: Path, size: int, count: int) -> tuple[float, float]:
-    """Of as many processes as cores, each with observations of its own, and its standard error; kept."""
+def _nuts_speed(folder: Path, size: int, count: int) -> tuple[float, float, float]:
+    """Of as many processes as cores, each with observations of its own; its error, that of tails; kept."""
     workers = os.cpu_count() or 1
     files = [folder / f"{b}.json" for b in range(count)]
     if not all(file.exists() for file in files):
@@ -415,7 +430,8 @@ def _nuts_speed(folder: Path, size: int, count: int) -> tuple[float, float]:
     seconds = torch.tensor([one["seconds"] for one in found])
     mean = float(draws.sum() / seconds.sum())
     spread = float((draws - mean * seconds).std() / seconds.mean() / math.sqrt(count))
-    return workers * mean, workers * spread
+    tails = torch.tensor([one["tail"] * one["seconds"] for one in found])
+    return workers * mean, workers * spread, workers * float(tails.sum() / seconds.sum())
 
 
 def worker(folder: Path, task: str) -> None:
