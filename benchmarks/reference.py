@@ -52,9 +52,11 @@ class Scale:
     sbc: int = 200
     both: int = 4
     speed: tuple[int, ...] = (32, 64, 128)
-    published_draws: int = 4000
+    published: tuple[int, int] = (4000, 32_000)
+    """Draws and the most of them."""
     table: int = 100
-    run: tuple[str, ...] = ()
+    short: bool = False
+    """Whether training and chains are shorter than they should be."""
 
 
 QUICK = Scale(
@@ -64,9 +66,9 @@ QUICK = Scale(
     sbc=16,
     both=1,
     speed=(32,),
-    published_draws=400,
+    published=(400, 400),
     table=8,
-    run=("--set", "sampling.observations=16"),
+    short=True,
 )
 
 
@@ -207,7 +209,8 @@ def both(folder: Path, scale: Scale) -> None:
     """Offsets, ratios of sds and C2ST between nuts and hmc on the same log-normal observations."""
     simulator, held_out, draws, _ = _lognormal(folder.parent / "sbc", scale.sbc)
     some = {key: value[: scale.both] for key, value in data(simulator, held_out).items()}
-    sampler = sbikit.load("sampler", "nuts", simulator=simulator)
+    options = {"warmup": 100, "draws": 250} if scale.short else {}
+    sampler = sbikit.load("sampler", "nuts", simulator=simulator, **options)
     other, told = sampled(folder, sampler, some, 1000, 3, at_once=1)
     record(
         f"nuts, log-normal: observations that can be trusted, of {scale.both}",
@@ -328,8 +331,8 @@ def _published_draws(folder: Path, options: dict[str, Any], scale: Scale) -> tup
         reference = {
             "name": "hmc",
             "chains": _PUBLISHED_CHAINS,
-            "draws": scale.published_draws // _PUBLISHED_CHAINS,
-            "max_draws": 4000,
+            "draws": scale.published[0] // _PUBLISHED_CHAINS,
+            "max_draws": scale.published[1] // _PUBLISHED_CHAINS,
         }
         settings = {"simulator": {**PUBLISHED, **options}, "reference": reference}
         configuration.write_text(json.dumps(settings))  # JSON is YAML
@@ -338,7 +341,7 @@ def _published_draws(folder: Path, options: dict[str, Any], scale: Scale) -> tup
         observation = str(folder.parent / "observation.npy")
         _sbikit(
             *("sample", str(folder), "--observation", observation, "--reference"),
-            *("--draws", str(scale.published_draws), "--out", str(out)),
+            *("--draws", str(scale.published[0]), "--out", str(out)),
         )
     group = xr.open_datatree(out, engine="h5netcdf")["posterior"]
     if not group.attrs["trustworthy"]:
@@ -362,7 +365,7 @@ MEASURED = {32: (64, 2), 64: (32, 2), 128: (8, 2)}
 def speed(folder: Path, scale: Scale) -> None:
     """Effective draws a second of the parameter that has fewest, warm-up included."""
     for size in scale.speed:
-        most, of_nuts = MEASURED[size] if scale.sbc > QUICK.sbc else (8, 2)
+        most, of_nuts = MEASURED[size] if not scale.short else (8, 2)
         name = f"{size} px"
         nuts, error, tail = _nuts_speed(folder / f"nuts-{size}", size, of_nuts)
         workers = os.cpu_count()
@@ -458,8 +461,9 @@ def table(folder: Path, scale: Scale) -> None:
     training = Simulations(simulator, 0).training(0, 2048)
     for name, run in (("diffusion-transformer", folder.parent / "run"), ("npe", folder.parent / "run-npe")):
         if not (run / "report.html").exists():
-            steps = ("--set", "estimator.steps=100") if scale.run and name != "npe" else ()
-            _sbikit("run", "--sim", "lognormal", "--estimator", name, *scale.run, *steps, "--out", str(run))
+            less = ("sampling.observations=16", "estimator." + ("epochs=1" if name == "npe" else "steps=50"))
+            settings = [word for one in less for word in ("--set", one)] if scale.short else []
+            _sbikit("run", "--sim", "lognormal", "--estimator", name, *settings, "--out", str(run))
         estimator = sbikit.load("estimator", name)
         sampler: Sampler = estimator.load(
             run / "checkpoints" / "estimator", simulator, device=torch.device("cpu")
