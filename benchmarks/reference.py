@@ -50,7 +50,7 @@ class Scale:
     nuts: int = 2
     draws: int = 4000
     sbc: int = 200
-    both: int = 4
+    both: int = 2
     speed: tuple[int, ...] = (32, 64, 128)
     published: tuple[int, int] = (4000, 32_000)
     """Draws and the most of them."""
@@ -380,7 +380,7 @@ def speed(folder: Path, scale: Scale) -> None:
                 folder / f"hmc-{size}-{count}.json", lambda size=size, few=few: _hmc_speed(size, few)
             )
             about = f"{count} observation(s)" + (f", measured on {few}" if few != count else "")
-            record(f"hmc, {about}, {name}: effective draws a second", found["speed"], found["error"])
+            record(f"hmc, {about}, {name}: effective draws a second", found["speed"], found["error"] or None)
             record(f"hmc, {about}, {name}: gradients a second", found["gradients"], None)
             ratio = found["speed"] / nuts
             relative = math.hypot(error / nuts, found["error"] / found["speed"])
