@@ -21,10 +21,10 @@ from sbikit.seeds import derive_seed
 from sbikit_hmc.chains import judged
 from sbikit_hmc.diagnostics import diagnose
 from sbikit_hmc.hmc import Ensemble, Settings
+from sbikit_hmc.hmc_sampler import HMCOptions
 from sbikit_lognormal.density import WhiteDensity
 from sbikit_lognormal.field import white_numbers
 
-CHAINS, WARMUP, DRAWS = 4, 200, 400
 DensityOf = Callable[[Values], LogDensity]
 
 
@@ -62,17 +62,17 @@ def pixels(simulator: Any) -> DensityOf:
 def efficiency(simulator: Simulator, density_of: DensityOf, observations: int) -> Tensor:
     """Effective draws per thousand gradients of each observation's worst parameter."""
     held_out = Simulations(simulator, 4).held_out(0, observations)
-    shear = held_out["shear"]
+    shear, options = held_out["shear"], HMCOptions()
     chains = Ensemble(
         lambda rows: density_of({"shear": shear[rows]}),
-        Settings(CHAINS, WARMUP, 2.5, 0.9),
+        Settings(options.chains, options.warmup, options.path, options.target_accept),
         [derive_seed(1, b) for b in range(observations)],
         2,
         torch.device("cpu"),
     )
     chains.warm_up(lambda done: None)
     before = chains.gradients.clone()
-    trace = chains.run(DRAWS, lambda done: None)
+    trace = chains.run(options.draws, lambda done: None)
     labels, scalars = judged(density_of({"shear": shear}), trace.z.double(), simulator.spec)
     found = [
         diagnose(labels, scalars[b], None, trace.divergent[..., b], gradients=0, seconds=0.0)

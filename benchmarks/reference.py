@@ -21,7 +21,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from scipy.stats import kstest
 from torch import Tensor
 
 import sbikit
-from sbikit import Comparison, Evidence, Sampler, Simulations, Simulator, Values
+from sbikit import Comparison, Evidence, LogDensity, Sampler, Simulations, Simulator, Values
 from sbikit.seeds import derive_seed, uniforms
 from sbikit.statistics import power_spectrum
 
@@ -357,36 +359,73 @@ def _sbikit(*arguments: str) -> None:
 # --- speed ----------------------------------------------------------------------------------
 
 NUTS = {"warmup": 300, "draws": 500}
-HMC_DRAWS = 400
-MEASURED = {32: (64, 2), 64: (32, 2), 128: (8, 2)}
-"""Observations of hmc and nuts at a size. Batches are independent: 64 take twice as long as 32."""
+OF_NUTS = 2
+MEASURED = {32: 64, 64: 32, 128: 8}
+"""Observations that stand for 64 of hmc: batches are independent, so 64 take twice as long as 32."""
 
 
 def speed(folder: Path, scale: Scale) -> None:
     """Effective draws a second of the parameter that has fewest, warm-up included."""
     for size in scale.speed:
-        most, of_nuts = MEASURED[size] if not scale.short else (8, 2)
         name = f"{size} px"
-        nuts, error, tail = _nuts_speed(folder / f"nuts-{size}", size, of_nuts)
-        workers = os.cpu_count()
-        record(
-            f"nuts, {of_nuts} observations on {workers} processes, {name}: effective draws a second",
-            nuts,
-            error,
-        )
+        _gradient_costs(folder, size)
+        nuts, error, tail = _nuts_speed(folder / f"nuts-{size}", size)
+        about = f"nuts, {OF_NUTS} observations on {os.cpu_count()} processes, {name}"
+        record(f"{about}: effective draws a second", nuts, error)
         for count in (1, 64):
-            few = min(count, most)
+            few = min(count, 8 if scale.short else MEASURED[size])
             found = kept_figures(
                 folder / f"hmc-{size}-{count}.json", lambda size=size, few=few: _hmc_speed(size, few)
             )
-            about = f"{count} observation(s)" + (f", measured on {few}" if few != count else "")
-            record(f"hmc, {about}, {name}: effective draws a second", found["speed"], found["error"] or None)
-            record(f"hmc, {about}, {name}: gradients a second", found["gradients"], None)
+            about = f"{count} observation(s)" + (f", measured on {few}" if few != count else "") + f", {name}"
             ratio = found["speed"] / nuts
-            relative = math.hypot(error / nuts, found["error"] / found["speed"])
+            both = (found["error"], ratio * math.hypot(error / nuts, found["error"] / found["speed"]))
+            own, common = both if few > 1 else (None, None)  # one observation has no spread
+            record(f"hmc, {about}: effective draws a second", found["speed"], own)
+            record(f"hmc, {about}: gradients a second", found["gradients"], None)
             goal = {"goal": "at least 20", "ok": ratio >= 20.0} if count == 64 else {}
-            record(f"hmc over nuts, {about}, {name}", ratio, ratio * relative, ratio_to="nuts", **goal)
-            record(f"the same for the tails, {about}, {name}", found["tail"] / tail, None, ratio_to="nuts")
+            record(f"hmc over nuts, {about}", ratio, common, ratio_to="nuts", **goal)
+            record(f"hmc over nuts by tail ESS, {about}", found["tail"] / tail, None, ratio_to="nuts")
+
+
+def _gradient_costs(folder: Path, size: int) -> None:
+    """What a gradient costs on one thread: that to steer by and autograd's, of 16 chains and of 4."""
+    found = kept_figures(folder / f"gradient-{size}.json", lambda: _gradient_seconds(size))
+    for name, seconds in found.items():
+        record(f"{name}, {size} px: microseconds a chain", 1e6 * seconds, None)
+
+
+def _gradient_seconds(size: int) -> dict[str, float]:
+    """Of a chain, in batches of chains of four observations and of one."""
+    found = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for observations in (4, 1):
+        simulator, held_out = _speed_problem(size, 0, observations)
+        density: LogDensity = simulator.log_density(held_out)  # type: ignore[attr-defined]
+        source = torch.Generator().manual_seed(0)
+        z = 0.7 * torch.randn(4, observations, density.size, generator=source, dtype=torch.float64)
+        about, chains = f"batch of {4 * observations}", 4 * observations
+        assert density.gradient is not None
+        found[f"gradient to steer by, {about}"] = _median_seconds(density.gradient, z.float()) / chains
+        found[f"gradient by autograd, {about}"] = _median_seconds(partial(_autograd, density), z) / chains
+    torch.set_num_threads(threads)
+    return found
+
+
+def _autograd(density: LogDensity, z: Tensor) -> None:
+    at = z.clone().requires_grad_()
+    torch.autograd.grad(density.log_prob(at).sum(), at)
+
+
+def _median_seconds(work: Callable[[Tensor], object], z: Tensor) -> float:
+    """Of 20 times."""
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        work(z)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
 
 
 def _speed_problem(size: int, first: int, count: int) -> tuple[Simulator, dict[str, Tensor]]:
@@ -399,8 +438,7 @@ def _speed_problem(size: int, first: int, count: int) -> tuple[Simulator, dict[s
 def _hmc_speed(size: int, count: int) -> dict[str, float]:
     simulator, held_out = _speed_problem(size, 0, count)
     # No observation goes on: the same work for all.
-    options = {"draws": HMC_DRAWS, "max_draws": HMC_DRAWS}
-    return _speed(sbikit.load("sampler", "hmc", simulator=simulator, **options), held_out)
+    return _speed(sbikit.load("sampler", "hmc", simulator=simulator, draws=400, max_draws=400), held_out)
 
 
 def _speed(sampler: Any, held_out: Values) -> dict[str, float]:
@@ -418,13 +456,16 @@ def _speed(sampler: Any, held_out: Values) -> dict[str, float]:
     }
 
 
-def _nuts_speed(folder: Path, size: int, count: int) -> tuple[float, float, float]:
+def _nuts_speed(folder: Path, size: int) -> tuple[float, float, float]:
     """Of as many processes as cores, each with observations of its own; its error, that of tails; kept."""
     workers = os.cpu_count() or 1
-    files = [folder / f"{b}.json" for b in range(count)]
+    files = [folder / f"{b}.json" for b in range(OF_NUTS)]
     if not all(file.exists() for file in files):
         command = [sys.executable, __file__, str(folder), "--worker"]
-        tasks = [":".join(map(str, (size, *range(first, count, workers)))) for first in range(workers)]
+        tasks = [
+            ":".join(map(str, (size, *range(first, OF_NUTS, workers))))
+            for first in range(min(workers, OF_NUTS))
+        ]
         running = [subprocess.Popen([*command, task]) for task in tasks]
         if any(process.wait() for process in running):
             sys.exit("a process of nuts failed")
@@ -432,7 +473,7 @@ def _nuts_speed(folder: Path, size: int, count: int) -> tuple[float, float, floa
     draws = torch.tensor([one["speed"] * one["seconds"] for one in found])
     seconds = torch.tensor([one["seconds"] for one in found])
     mean = float(draws.sum() / seconds.sum())
-    spread = float((draws - mean * seconds).std() / seconds.mean() / math.sqrt(count))
+    spread = float((draws - mean * seconds).std() / seconds.mean() / math.sqrt(OF_NUTS))
     tails = torch.tensor([one["tail"] * one["seconds"] for one in found])
     return workers * mean, workers * spread, workers * float(tails.sum() / seconds.sum())
 

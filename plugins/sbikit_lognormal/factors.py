@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
@@ -164,18 +164,19 @@ def fitted_factors(
     prior: Prior, spectra: Spectra, conditioning: Conditioning, device: torch.device
 ) -> FittedFactors | None:
     """A fit good enough to steer by, if there is one."""
-    if len(_powers(len(prior.laws))) > _MOST_TERMS:
-        return None
     found = FittedFactors(prior, spectra, conditioning, device)
     return found if found.error < _TOLERANCE else None
 
 
+def _degree(count: int) -> int:
+    """The highest total degree of so many parameters that has not too many terms."""
+    return max(d for d in range(_MOST_DEGREE + 1) if math.comb(d + count, count) <= _MOST_TERMS)
+
+
 def _powers(count: int) -> list[tuple[int, ...]]:
-    """Exponents of the terms of the highest total degree that has not too many."""
-    for degree in range(_MOST_DEGREE, 1, -1):
-        if math.comb(degree + count, count) <= _MOST_TERMS:
-            break
-    return [p for p in product(range(degree + 1), repeat=count) if sum(p) <= degree]
+    """Exponents of the terms of that degree."""
+    factors = combinations_with_replacement(range(count + 1), _degree(count))  # the last one is 1
+    return [tuple(some.count(d) for d in range(count)) for some in factors]
 
 
 def _product(values: Sequence[Tensor]) -> Tensor:

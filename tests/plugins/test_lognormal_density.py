@@ -287,10 +287,9 @@ def test_quick_gradient_is_near_that_of_autograd(field: str, observes: str, laws
     assert (quick.dtype, quick.shape) == (torch.float32, z.shape)
     count = density.parameters
     for part in (slice(0, count), slice(count, None)):
-        # Without data each would be -z.
-        assert (
-            float((exact + z)[..., part].norm()) > 0.1 * float(exact[..., part].norm()) or field == "gaussian"
-        )
+        if field == "lognormal" or part.start == 0:
+            # The alarm rings: without data each would be -z.
+            assert float((exact + z)[..., part].norm()) > 0.1 * float(exact[..., part].norm())
         assert float((quick - exact)[..., part].norm()) < 0.005 * float(exact[..., part].norm())
 
 
