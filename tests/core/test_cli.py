@@ -240,6 +240,8 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_process_with_130(toys: Path, tmp_path: Path, number: signal.Signals) -> None:
     words = ["run", *CHOSEN, *SMALL, "--set", "estimator.pause=60", "--out", str(tmp_path / "a")]
+    # What a shell starts in the background ignores SIGINT, and so would the process.
+    inherited = signal.signal(number, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "sbikit", *words],
         env=environment(toys),
@@ -247,6 +249,7 @@ def test_a_signal_ends_a_process_with_130(toys: Path, tmp_path: Path, number: si
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(number, inherited)
     trace, deadline = tmp_path / "trace", time.monotonic() + 50
     while not (trace.exists() and "fit 0" in trace.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
