@@ -52,7 +52,7 @@ class Scale:
     nuts: int = 2
     draws: int = 4000
     sbc: int = 200
-    both: int = 2
+    both: int = 8
     speed: tuple[int, ...] = (32, 64, 128)
     published: tuple[int, int] = (4000, 32_000)
     """Draws and the most of them."""
@@ -117,8 +117,8 @@ def gaussian(folder: Path, scale: Scale) -> None:
         _compare(name, {key: value[: scale.draws, :count] for key, value in exact.items()}, draws)
 
 
-def _compare(name: str, exact: Values, draws: Values) -> None:
-    """The figures of one sampler; errors are those between observations."""
+def _compare(name: str, exact: Values, draws: Values, against: str = "the analytic posterior") -> None:
+    """The figures of one sampler against draws to go by; errors are those between observations."""
     from sbi.utils.metrics import c2st
 
     theta, other = exact["theta"].double(), draws["theta"].double()
@@ -138,7 +138,7 @@ def _compare(name: str, exact: Values, draws: Values) -> None:
             _error(ratio[:, i]),
             goal="1 within 3 %",
             ok=abs(mean - 1.0) <= 0.03,
-            ratio_to="the analytic posterior",
+            ratio_to=against,
         )
     record(
         f"{name}: rms offset over parameters and observations, sd", float(offset.square().mean().sqrt()), None
@@ -209,17 +209,30 @@ def sbc(folder: Path, scale: Scale) -> None:
 
 def both(folder: Path, scale: Scale) -> None:
     """Offsets, ratios of sds and C2ST between nuts and hmc on the same log-normal observations."""
-    simulator, held_out, draws, _ = _lognormal(folder.parent / "sbc", scale.sbc)
-    some = {key: value[: scale.both] for key, value in data(simulator, held_out).items()}
-    options = {"warmup": 100, "draws": 250} if scale.short else {}
-    sampler = sbikit.load("sampler", "nuts", simulator=simulator, **options)
-    other, told = sampled(folder, sampler, some, 1000, 3, at_once=1)
-    record(
-        f"nuts, log-normal: observations that can be trusted, of {scale.both}",
-        float(told["trusted"].sum()),
-        None,
+    simulator = sbikit.load("simulator", "lognormal")
+    held_out = data(simulator, observed(simulator, scale.both))
+    each = scale.draws // 4
+    exact, told_exact = sampled(
+        folder / "hmc",
+        sbikit.load("sampler", "hmc", simulator=simulator, draws=3 * each, max_draws=3 * each),
+        held_out,
+        scale.draws,
+        3,
+        at_once=8,
     )
-    _compare("nuts against hmc", {key: value[:, : scale.both] for key, value in draws.items()}, other)
+    warmup = 100 if scale.short else 300
+    other, told = sampled(
+        folder / "nuts",
+        sbikit.load("sampler", "nuts", simulator=simulator, draws=2 * each, warmup=warmup),
+        held_out,
+        scale.draws,
+        4,
+        at_once=1,
+    )
+    for name, found in (("hmc", told_exact), ("nuts", told)):
+        trusted = float(found["trusted"].sum())
+        record(f"{name}, log-normal: observations that can be trusted, of {scale.both}", trusted, None)
+    _compare("nuts against hmc", exact, other, "hmc")
 
 
 def _lognormal(
@@ -359,6 +372,8 @@ def _sbikit(*arguments: str) -> None:
 # --- speed ----------------------------------------------------------------------------------
 
 NUTS = {"warmup": 300, "draws": 500}
+ENGINES: dict[str, dict[str, Any]] = {"nuts": {}, "nuts, diagonal mass matrix": {"low_rank": False}}
+"""The second leaves out the low-rank part of the mass matrix, whose cost grows with the pixels."""
 OF_NUTS = 2
 MEASURED = {32: 64, 64: 32, 128: 8}
 """Observations that stand for 64 of hmc: batches are independent, so 64 take twice as long as 32."""
@@ -369,23 +384,30 @@ def speed(folder: Path, scale: Scale) -> None:
     for size in scale.speed:
         name = f"{size} px"
         _gradient_costs(folder, size)
-        nuts, error, tail = _nuts_speed(folder / f"nuts-{size}", size)
-        about = f"nuts, {OF_NUTS} observations on {os.cpu_count()} processes, {name}"
-        record(f"{about}: effective draws a second", nuts, error)
+        engines = {}
+        for engine, options in ENGINES.items():
+            kept = folder / f"{engine.replace(',', '').replace(' ', '-')}-{size}"
+            engines[engine] = _nuts_speed(kept, size, options)
+            about = f"{engine}, {OF_NUTS} observations on {os.cpu_count()} processes, {name}"
+            record(f"{about}: effective draws a second", engines[engine].speed, engines[engine].error)
+            record(f"{about}: gradients a second", engines[engine].gradients, None)
         for count in (1, 64):
             few = min(count, 8 if scale.short else MEASURED[size])
             found = kept_figures(
                 folder / f"hmc-{size}-{count}.json", lambda size=size, few=few: _hmc_speed(size, few)
             )
             about = f"{count} observation(s)" + (f", measured on {few}" if few != count else "") + f", {name}"
-            ratio = found["speed"] / nuts
-            both = (found["error"], ratio * math.hypot(error / nuts, found["error"] / found["speed"]))
-            own, common = both if few > 1 else (None, None)  # one observation has no spread
-            record(f"hmc, {about}: effective draws a second", found["speed"], own)
+            spread = found["error"] if few > 1 else None  # one observation has no spread
+            record(f"hmc, {about}: effective draws a second", found["speed"], spread)
             record(f"hmc, {about}: gradients a second", found["gradients"], None)
-            goal = {"goal": "at least 20", "ok": ratio >= 20.0} if count == 64 else {}
-            record(f"hmc over nuts, {about}", ratio, common, ratio_to="nuts", **goal)
-            record(f"hmc over nuts by tail ESS, {about}", found["tail"] / tail, None, ratio_to="nuts")
+            for engine, other in engines.items():
+                ratio = found["speed"] / other.speed
+                relative = math.hypot(other.error / other.speed, found["error"] / found["speed"])
+                error = ratio * relative if few > 1 else None
+                goal = {"goal": "at least 20", "ok": ratio >= 20.0} if count == 64 else {}
+                record(f"hmc over {engine}, {about}", ratio, error, ratio_to=engine, **goal)
+                tail = found["tail"] / other.tail
+                record(f"hmc over {engine} by tail ESS, {about}", tail, None, ratio_to=engine)
 
 
 def _gradient_costs(folder: Path, size: int) -> None:
@@ -456,35 +478,47 @@ def _speed(sampler: Any, held_out: Values) -> dict[str, float]:
     }
 
 
-def _nuts_speed(folder: Path, size: int) -> tuple[float, float, float]:
-    """Of as many processes as cores, each with observations of its own; its error, that of tails; kept."""
+@dataclass(frozen=True)
+class NutsSpeed:
+    """Effective draws (bulk, and tail) and gradients a second of all processes together."""
+
+    speed: float
+    error: float
+    tail: float
+    gradients: float
+
+
+def _nuts_speed(folder: Path, size: int, options: dict[str, Any]) -> NutsSpeed:
+    """Of as many processes as cores, each with observations of its own; kept."""
     workers = os.cpu_count() or 1
     files = [folder / f"{b}.json" for b in range(OF_NUTS)]
     if not all(file.exists() for file in files):
         command = [sys.executable, __file__, str(folder), "--worker"]
-        tasks = [
-            ":".join(map(str, (size, *range(first, OF_NUTS, workers))))
-            for first in range(min(workers, OF_NUTS))
-        ]
-        running = [subprocess.Popen([*command, task]) for task in tasks]
+        running = []
+        for first in range(min(workers, OF_NUTS)):
+            task = {"size": size, "observations": [*range(first, OF_NUTS, workers)], "options": options}
+            running.append(subprocess.Popen([*command, json.dumps(task)]))
         if any(process.wait() for process in running):
             sys.exit("a process of nuts failed")
     found = [json.loads(file.read_text()) for file in files]
-    draws = torch.tensor([one["speed"] * one["seconds"] for one in found])
     seconds = torch.tensor([one["seconds"] for one in found])
-    mean = float(draws.sum() / seconds.sum())
+
+    def rate(name: str) -> float:
+        return workers * sum(one[name] * one["seconds"] for one in found) / float(seconds.sum())
+
+    draws = torch.tensor([one["speed"] for one in found]) * seconds
+    mean = draws.sum() / seconds.sum()
     spread = float((draws - mean * seconds).std() / seconds.mean() / math.sqrt(OF_NUTS))
-    tails = torch.tensor([one["tail"] * one["seconds"] for one in found])
-    return workers * mean, workers * spread, workers * float(tails.sum() / seconds.sum())
+    return NutsSpeed(rate("speed"), workers * spread, rate("tail"), rate("gradients"))
 
 
 def worker(folder: Path, task: str) -> None:
     """Some observations by nuts, one after the other on one thread."""
-    size, *observations = (int(word) for word in task.split(":"))
+    asked = json.loads(task)
     torch.set_num_threads(1)
-    for b in observations:
-        simulator, held_out = _speed_problem(size, b, 1)
-        sampler = sbikit.load("sampler", "nuts", simulator=simulator, **NUTS)
+    for b in asked["observations"]:
+        simulator, held_out = _speed_problem(asked["size"], b, 1)
+        sampler = sbikit.load("sampler", "nuts", simulator=simulator, **NUTS, **asked["options"])
         kept_figures(
             folder / f"{b}.json", lambda sampler=sampler, held_out=held_out: _speed(sampler, held_out)
         )
