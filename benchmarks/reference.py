@@ -54,9 +54,12 @@ class Scale:
     sbc: int = 200
     both: int = 8
     speed: tuple[int, ...] = (32, 64, 128)
-    published: tuple[int, int] = (4000, 32_000)
-    """Draws and the most of them."""
-    table: int = 100
+    published: tuple[int, int, int] = (8, 4000, 32_000)
+    """Chains, draws and the most of them."""
+    engine: tuple[int, int] = (300, 500)
+    """Transitions of nuts where its speed is measured: warm-up, and kept."""
+    table: tuple[int, int] = (100, 500)
+    """Observations, and draws of the estimators for each."""
     short: bool = False
     """Whether training and chains are shorter than they should be."""
 
@@ -64,12 +67,13 @@ class Scale:
 QUICK = Scale(
     gaussian=4,
     nuts=1,
-    draws=1000,
-    sbc=16,
+    draws=500,
+    sbc=8,
     both=1,
     speed=(32,),
-    published=(400, 400),
-    table=8,
+    published=(4, 200, 200),
+    engine=(100, 200),
+    table=(8, 200),
     short=True,
 )
 
@@ -257,7 +261,6 @@ def _ranks(truth: Tensor, draws: Tensor) -> np.ndarray:
 
 # --- the published case ---------------------------------------------------------------------
 
-_PUBLISHED_CHAINS = 8
 PUBLISHED: dict[str, Any] = {
     "name": "lognormal",
     "size": 128,
@@ -296,7 +299,7 @@ def published(folder: Path, scale: Scale, source: Path) -> None:
             worth, worth_of_sd = _worth(theirs[None, :, i])
             sd = float(theirs[:, i].std())
             mean, width = float(theta[..., i].mean()), float(theta[..., i].std())
-            _, ess_of_sd = _worth(theta[:, i].unflatten(0, (_PUBLISHED_CHAINS, -1)).numpy())
+            _, ess_of_sd = _worth(theta[:, i].unflatten(0, (scale.published[0], -1)).numpy())
             offset, ratio = (mean - float(theirs[:, i].mean())) / sd, width / sd
             about = f"{label}, published case, {name}"
             record(f"mean of {about} (published {theirs[:, i].mean():.4f})", mean, width / math.sqrt(ess[i]))
@@ -343,12 +346,8 @@ def _published_draws(folder: Path, options: dict[str, Any], scale: Scale) -> tup
     out = folder.parent / f"{folder.name}.nc"
     configuration = folder.parent / f"{folder.name}.yaml"
     if not out.exists():
-        reference = {
-            "name": "hmc",
-            "chains": _PUBLISHED_CHAINS,
-            "draws": scale.published[0] // _PUBLISHED_CHAINS,
-            "max_draws": scale.published[1] // _PUBLISHED_CHAINS,
-        }
+        chains, least, most = scale.published
+        reference = {"name": "hmc", "chains": chains, "draws": least // chains, "max_draws": most // chains}
         settings = {"simulator": {**PUBLISHED, **options}, "reference": reference}
         configuration.write_text(json.dumps(settings))  # JSON is YAML
         if not folder.exists():
@@ -356,7 +355,7 @@ def _published_draws(folder: Path, options: dict[str, Any], scale: Scale) -> tup
         observation = str(folder.parent / "observation.npy")
         _sbikit(
             *("sample", str(folder), "--observation", observation, "--reference"),
-            *("--draws", str(scale.published[0]), "--out", str(out)),
+            *("--draws", str(scale.published[1]), "--out", str(out)),
         )
     group = xr.open_datatree(out, engine="h5netcdf")["posterior"]
     if not group.attrs["trustworthy"]:
@@ -371,7 +370,6 @@ def _sbikit(*arguments: str) -> None:
 
 # --- speed ----------------------------------------------------------------------------------
 
-NUTS = {"warmup": 300, "draws": 500}
 ENGINES: dict[str, dict[str, Any]] = {"nuts": {}, "nuts, diagonal mass matrix": {"low_rank": False}}
 """The second leaves out the low-rank part of the mass matrix, whose cost grows with the pixels."""
 OF_NUTS = 2
@@ -387,7 +385,7 @@ def speed(folder: Path, scale: Scale) -> None:
         engines = {}
         for engine, options in ENGINES.items():
             kept = folder / f"{engine.replace(',', '').replace(' ', '-')}-{size}"
-            engines[engine] = _nuts_speed(kept, size, options)
+            engines[engine] = _nuts_speed(kept, size, scale, options)
             about = f"{engine}, {OF_NUTS} observations on {os.cpu_count()} processes, {name}"
             record(f"{about}: effective draws a second", engines[engine].speed, engines[engine].error)
             record(f"{about}: gradients a second", engines[engine].gradients, None)
@@ -488,13 +486,14 @@ class NutsSpeed:
     gradients: float
 
 
-def _nuts_speed(folder: Path, size: int, options: dict[str, Any]) -> NutsSpeed:
+def _nuts_speed(folder: Path, size: int, scale: Scale, options: dict[str, Any]) -> NutsSpeed:
     """Of as many processes as cores, each with observations of its own; kept."""
     workers = os.cpu_count() or 1
     files = [folder / f"{b}.json" for b in range(OF_NUTS)]
     if not all(file.exists() for file in files):
         command = [sys.executable, __file__, str(folder), "--worker"]
         running = []
+        options = {"warmup": scale.engine[0], "draws": scale.engine[1], **options}
         for first in range(min(workers, OF_NUTS)):
             task = {"size": size, "observations": [*range(first, OF_NUTS, workers)], "options": options}
             running.append(subprocess.Popen([*command, json.dumps(task)]))
@@ -518,7 +517,7 @@ def worker(folder: Path, task: str) -> None:
     torch.set_num_threads(1)
     for b in asked["observations"]:
         simulator, held_out = _speed_problem(asked["size"], b, 1)
-        sampler = sbikit.load("sampler", "nuts", simulator=simulator, **NUTS, **asked["options"])
+        sampler = sbikit.load("sampler", "nuts", simulator=simulator, **asked["options"])
         kept_figures(
             folder / f"{b}.json", lambda sampler=sampler, held_out=held_out: _speed(sampler, held_out)
         )
@@ -529,8 +528,8 @@ def worker(folder: Path, task: str) -> None:
 
 def table(folder: Path, scale: Scale) -> None:
     """Every figure of `agreement`, for the transformer and npe of the quick preset."""
-    simulator, held_out, exact, told = _lognormal(folder.parent / "sbc", max(scale.sbc, scale.table))
-    rows = [b for b in range(len(told["trusted"])) if bool(told["trusted"][b])][: scale.table]
+    simulator, held_out, exact, told = _lognormal(folder.parent / "sbc", max(scale.sbc, scale.table[0]))
+    rows = [b for b in range(len(told["trusted"])) if bool(told["trusted"][b])][: scale.table[0]]
     observation = {name: value[rows] for name, value in data(simulator, held_out).items()}
     truth = {name: value[rows] for name, value in held_out.items()}
     training = Simulations(simulator, 0).training(0, 2048)
@@ -543,7 +542,7 @@ def table(folder: Path, scale: Scale) -> None:
         sampler: Sampler = estimator.load(
             run / "checkpoints" / "estimator", simulator, device=torch.device("cpu")
         )
-        draws, _ = sampled(folder / name, sampler, observation, 500, 7, at_once=4)
+        draws, _ = sampled(folder / name, sampler, observation, scale.table[1], 7, at_once=4)
         latents = [v.name for v in sampler.spec.latents]
         comparison = Comparison(
             "hmc",
