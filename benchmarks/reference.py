@@ -57,7 +57,7 @@ class Scale:
     published: tuple[int, int, int] = (8, 4000, 32_000)
     """Chains, draws and the most of them."""
     engine: tuple[int, int] = (300, 500)
-    """Transitions of nuts where its speed is measured: warm-up, and kept."""
+    """Transitions of nuts: warm-up, and those that are kept where its speed is measured."""
     table: tuple[int, int] = (100, 500)
     """Observations, and draws of the estimators for each."""
     short: bool = False
@@ -107,7 +107,7 @@ def gaussian(folder: Path, scale: Scale) -> None:
     for name, count, options in (
         ("wiener, floor", scale.gaussian, {}),
         ("hmc", scale.gaussian, {"draws": 3 * each, "max_draws": 3 * each}),
-        ("nuts", scale.nuts, {"draws": 2 * each, "warmup": 300}),
+        ("nuts", scale.nuts, {"draws": 2 * each, "warmup": scale.engine[0]}),
     ):
         some = {key: value[:count] for key, value in held_out.items()}
         if "floor" in name:
@@ -224,10 +224,9 @@ def both(folder: Path, scale: Scale) -> None:
         3,
         at_once=8,
     )
-    warmup = 100 if scale.short else 300
     other, told = sampled(
         folder / "nuts",
-        sbikit.load("sampler", "nuts", simulator=simulator, draws=2 * each, warmup=warmup),
+        sbikit.load("sampler", "nuts", simulator=simulator, draws=2 * each, warmup=scale.engine[0]),
         held_out,
         scale.draws,
         4,
