@@ -109,8 +109,8 @@ def png(figure: Figure, layout: Layout) -> bytes:
 
 
 def math_label(latex: str, label: str) -> str:
-    """`$latex$` if matplotlib can set it, otherwise the plain label."""
-    if latex == label and not set(latex) & set("\\_^{}"):
+    """`$latex$` if matplotlib can set it, otherwise the plain label; a name such as kappa_ks is no LaTeX."""
+    if latex == label and not set(latex) & set("\\^{}"):
         return label
     try:
         MathTextParser("agg").parse(f"${latex}$")

@@ -12,6 +12,7 @@ import pytest
 from example_run import agreement, problem, reports, spoil, write_example_run
 
 from sbikit.errors import PluginError, RunFolderError
+from sbikit.figures import math_label
 from sbikit.interfaces import Curve, Metric, Report
 from sbikit.metrics import read_compared, read_metrics, report_from_dict, report_to_dict, write_metrics
 from sbikit.notation import latex_to_html
@@ -457,6 +458,19 @@ def test_a_damaged_record_is_refused(change):
 def test_latex_names_become_html(latex, html):
     label = "alpha_1" if latex == "alpha_1" else "label"
     assert str(latex_to_html(latex, label)) == html
+
+
+@pytest.mark.parametrize(
+    ("latex", "label", "drawn"),
+    [
+        ("kappa_ks", "kappa_ks", "kappa_ks"),
+        (r"\kappa^{\mathrm{KS}}", "kappa_ks", r"$\kappa^{\mathrm{KS}}$"),
+        ("w_0", "w0", "$w_0$"),
+        (r"\nonsense{", "label", "label"),
+    ],
+)
+def test_names_in_figures_are_latex_only_where_they_were_given_as_such(latex, label, drawn):
+    assert math_label(latex, label) == drawn
 
 
 @pytest.mark.parametrize(
