@@ -288,7 +288,7 @@ def test_quick_gradient_is_near_that_of_autograd(field: str, observes: str, laws
     count = density.parameters
     for part in (slice(0, count), slice(count, None)):
         if field == "lognormal" or part.start == 0:
-            # The alarm rings: without data each would be -z.
+            # The data matter here: without them each would be -z.
             assert float((exact + z)[..., part].norm()) > 0.1 * float(exact[..., part].norm())
         assert float((quick - exact)[..., part].norm()) < 0.005 * float(exact[..., part].norm())
 

@@ -31,6 +31,7 @@ from sbikit import (
 from sbikit.simulations import Simulations
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor, check_sampler
 from sbikit_hmc.chains import chain_sizes
+from sbikit_hmc.lockstep import Lockstep
 from sbikit_hmc.nuts_sampler import NUTS, NUTSOptions
 
 SHORT = NUTSOptions(warmup=100, draws=100)
@@ -236,6 +237,22 @@ def test_missing_nutpie_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(PluginError, match="nutpie") as caught:
         NUTS(GaussianVector())
     assert caught.value.fix == "pip install 'sbikit[nuts]'"
+
+
+def test_an_answer_costs_nothing_but_the_gradient() -> None:
+    # A product over 10,000 coordinates would wake threads of BLAS, which spin longer than a gradient takes.
+    class Watched(np.ndarray):  # type: ignore[type-arg]
+        def __neg__(self) -> np.ndarray:  # type: ignore[type-arg]
+            raise AssertionError("the answer for stopped chains was made for one that goes on")
+
+    density = Lockstep(lambda z: -0.5 * z.square().sum(-1), 1)
+    value, gradient = density(np.arange(3.0).view(Watched))
+    assert value == -2.5
+    np.testing.assert_array_equal(gradient, [0.0, -1.0, -2.0])
+    density.stop(ValueError())
+    value, gradient = density(np.arange(3.0))
+    assert value == -2.5
+    np.testing.assert_array_equal(gradient, [0.0, -1.0, -2.0])
 
 
 def test_a_density_that_raises_is_reported_without_a_hang() -> None:
