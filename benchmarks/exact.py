@@ -12,10 +12,10 @@ from _record import record
 from torch import Tensor
 
 from sbikit import Estimator, Sampler, Simulations
-from sbikit.seeds import derive_seed
+from sbikit.problem.seeds import derive_seed
 from sbikit.testing import GaussianField, GaussianVector, QuietMonitor
-from sbikit_hmc.hmc_sampler import HMC
-from sbikit_hmc.nuts_sampler import NUTS
+from sbikit_exact.hmc_sampler import HMC
+from sbikit_exact.nuts_sampler import NUTS
 from sbikit_npe.estimator import NPE, NPEOptions
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
 

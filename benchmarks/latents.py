@@ -17,11 +17,11 @@ from torch import Tensor
 
 import sbikit
 from sbikit import LogDensity, Simulations, Simulator, Values
-from sbikit.seeds import derive_seed
-from sbikit_hmc.chains import judged
-from sbikit_hmc.diagnostics import diagnose
-from sbikit_hmc.hmc import Ensemble, Settings
-from sbikit_hmc.hmc_sampler import HMCOptions
+from sbikit.problem.seeds import derive_seed
+from sbikit_exact.chains import judged
+from sbikit_exact.diagnostics import diagnose
+from sbikit_exact.hmc import Ensemble, Settings
+from sbikit_exact.hmc_sampler import HMCOptions
 from sbikit_lognormal.density import WhiteDensity
 from sbikit_lognormal.field import white_numbers
 

@@ -37,7 +37,7 @@ def generators() -> dict[str, Callable[[], object]]:
     """Name -> what makes the numbers of one draw."""
     ours, out = torch.Generator(), torch.empty(COUNT)
     found: dict[str, Callable[[], object]] = {
-        "torch, as sbikit.seeds.normals": lambda: out.normal_(generator=ours.manual_seed(5))
+        "torch, as sbikit.problem.seeds.normals": lambda: out.normal_(generator=ours.manual_seed(5))
     }
     array = np.empty(COUNT, dtype=np.float32)
     for kind in (np.random.SFC64, np.random.PCG64DXSM, np.random.Philox):

@@ -38,8 +38,8 @@ from torch import Tensor
 
 import sbikit
 from sbikit import Comparison, Evidence, LogDensity, Sampler, Simulations, Simulator, Values
-from sbikit.seeds import derive_seed, uniforms
-from sbikit.statistics import power_spectrum
+from sbikit.fields.spectra import power_spectrum
+from sbikit.problem.seeds import derive_seed, uniforms
 
 PARAMETERS = ("Omega_m", "S8", "w0")
 

@@ -21,7 +21,7 @@ from _record import record
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.seeds import draw_seeds, normals
+from sbikit.problem.seeds import draw_seeds, normals
 from sbikit_lognormal.emulator import PAPER_SOURCES, Emulator
 from sbikit_lognormal.field import LogNormalField, Pixels, power_matrix, white_modes
 from sbikit_lognormal.lensing import KaiserSquires

@@ -34,7 +34,7 @@ import torch
 from _record import record
 from numpy.typing import NDArray
 
-from sbikit.seeds import draw_seeds, normals
+from sbikit.problem.seeds import draw_seeds, normals
 from sbikit_lognormal.blocks import block_rows
 from sbikit_lognormal.limber import ELL
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions

@@ -19,8 +19,8 @@ from sbikit.testing import (
 )
 from sbikit_calibration.mira import Mira
 from sbikit_calibration.tarp import Tarp
-from sbikit_hmc.hmc_sampler import HMC, HMCOptions
-from sbikit_hmc.nuts_sampler import NUTS, NUTSOptions
+from sbikit_exact.hmc_sampler import HMC, HMCOptions
+from sbikit_exact.nuts_sampler import NUTS, NUTSOptions
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
 from sbikit_npe.estimator import NPE, NPEOptions
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions

@@ -46,7 +46,7 @@ from pydantic import Field as Option
 from pydantic import model_validator
 
 from sbikit import Curve, Evidence, Metric, Options, Report, Validator
-from sbikit.seeds import derive_seed
+from sbikit.problem.seeds import derive_seed
 from sbikit_calibration.agreement_c2st import FEWEST_FOR_C2ST, load_c2st
 from sbikit_calibration.agreement_coherence import REGRESSION, coherence_curve
 from sbikit_calibration.agreement_curves import offset_curve, power_curve

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from sbikit import Comparison, Evidence, Field, Spec, SpecError, Vector, check_values
-from sbikit.seeds import derive_seed
+from sbikit.problem.seeds import derive_seed
 from sbikit_calibration.agreement_c2st import accuracy
 from sbikit_calibration.agreement_coherence import REGRESSION, correlations
 from sbikit_calibration.agreement_figures import Floats, Trio

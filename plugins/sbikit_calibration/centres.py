@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sbikit import Evidence, Field, Values, Variable
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_calibration.distance import Centres, scale
 
 _MOST_TRAINING = 1000

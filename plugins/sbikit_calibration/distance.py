@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sbikit import Evidence, SpecError, Values, Variable, Vector, check_values
-from sbikit.seeds import generator
+from sbikit.problem.seeds import generator
 
 Centres: TypeAlias = Callable[[str, int], Tensor]
 """(latent's name, index of the observation) -> K centres, (K, *variable.shape)."""

@@ -21,7 +21,7 @@ from pydantic import Field as Option
 from torch import Tensor
 
 from sbikit import Evidence, Metric, Options, Report, Validator
-from sbikit.seeds import derive_seed
+from sbikit.problem.seeds import derive_seed
 from sbikit_calibration.centres import data_centres, prior_centres
 from sbikit_calibration.contraction import contraction
 from sbikit_calibration.distance import Centres, check_evidence, excesses, ranks

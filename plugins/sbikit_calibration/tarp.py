@@ -20,7 +20,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from sbikit import Curve, Evidence, Metric, Options, Report, Validator
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_calibration.centres import data_centres, prior_centres
 from sbikit_calibration.contraction import contraction
 from sbikit_calibration.distance import check_evidence, excesses, ranks

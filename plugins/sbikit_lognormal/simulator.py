@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.special import ndtri
 
 from sbikit import Field, LogDensity, ObservationError, OptionError, SimulationError, Simulator, Values
-from sbikit.seeds import derive_seed, normals
+from sbikit.problem.seeds import derive_seed, normals
 from sbikit_lognormal.blocks import block_rows, in_blocks
 from sbikit_lognormal.conditioning import Conditioning
 from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity

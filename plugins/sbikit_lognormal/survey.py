@@ -34,7 +34,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from sbikit import OptionError, Options
-from sbikit.seeds import derive_seed, generator, normals, uniforms
+from sbikit.problem.seeds import derive_seed, generator, normals, uniforms
 
 Array = NDArray[np.float64]
 

@@ -40,7 +40,7 @@ from sbikit import (
     Values,
     check_observation,
 )
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_lognormal.blocks import one_thread
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.modes import GaussianMaps

@@ -29,7 +29,7 @@ from sbikit import (
     Values,
     check_observation,
 )
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_npe.coordinates import Coordinates
 from sbikit_npe.embedding import Embedding, Input, Reader
 from sbikit_npe.flow import build_flow, load_posterior_nn

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Monitor
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_npe.storage import load_checkpoint, restore, save_checkpoint
 
 _CLIP = 5.0

@@ -22,7 +22,7 @@ from sbikit import (
     Values,
     check_observation,
 )
-from sbikit.seeds import derive_seed, draw_seeds, normals
+from sbikit.problem.seeds import derive_seed, draw_seeds, normals
 from sbikit_transformer import checkpoint
 from sbikit_transformer.denoiser import Condition, Denoiser, common_grid
 from sbikit_transformer.diffusion import State, noise_levels, solve

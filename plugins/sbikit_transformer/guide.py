@@ -28,7 +28,7 @@ from scipy.stats import qmc
 from torch import Tensor
 from torch.special import ndtri
 
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_transformer.fourier import Rings
 from sbikit_transformer.polynomials import fit_gamma, fit_least_squares, quadratic
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Monitor, Simulations
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
 from sbikit_transformer import checkpoint
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import draw_log_sigma

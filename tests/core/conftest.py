@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import toybox
 
-from sbikit import registry
+from sbikit.plugins import registry
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def toys(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Its toy-agreement is what a reference brings along.
     """
     toybox.install_toys(site)
-    monkeypatch.setattr("sbikit.config.AGREEMENT", "toy-agreement")
+    monkeypatch.setattr("sbikit.run.config.AGREEMENT", "toy-agreement")
     monkeypatch.setenv("TOY_TRACE", str(site.parent / "trace"))
     for name in ("TOY_STOP", "TOY_CRASH"):
         monkeypatch.delenv(name, raising=False)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sbikit.interfaces import Curve, Metric, Report
-from sbikit.metrics import write_metrics
-from sbikit.store import write_posterior
-from sbikit.variables import Field, Spec, Vector
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Field, Vector
+from sbikit.roles.validator import Curve, Metric, Report
+from sbikit.storage.metrics import write_metrics
+from sbikit.storage.write import write_posterior
 
 THETA = Vector(
     "theta",

@@ -14,11 +14,11 @@ import pytest
 from toybox import install, offering
 from typer.testing import CliRunner
 
-from sbikit import pipeline
 from sbikit.cli import _show_verdicts, app
-from sbikit.config import read_config
-from sbikit.interfaces import Metric, Report, Verdict
-from sbikit.metrics import write_metrics
+from sbikit.roles.validator import Metric, Report, Verdict
+from sbikit.run import pipeline
+from sbikit.run.config import read_config
+from sbikit.storage.metrics import write_metrics
 
 CHOSEN = ["--sim", "toy", "--estimator", "toy-linear", "--validator", "toy-mean"]
 SMALL = [

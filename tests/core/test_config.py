@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sbikit import config
-from sbikit.config import Draft, Overrides, RunConfig, load_config, presets, read_config
-from sbikit.config_text import render
-from sbikit.errors import OptionError, PluginError, SbikitError
-from sbikit.yaml_files import Located
+from sbikit.problem.errors import OptionError, PluginError, SbikitError
+from sbikit.run import config
+from sbikit.run.config import Draft, Overrides, RunConfig, load_config, presets, read_config
+from sbikit.run.config_text import render
+from sbikit.run.yaml_files import Located
 
 TOYS = Overrides(simulator="toy", estimator="toy-linear", validators=("toy-mean",))
 

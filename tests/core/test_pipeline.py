@@ -17,9 +17,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sbikit import pipeline
-from sbikit.config import Overrides, load_config
-from sbikit.errors import (
+from sbikit.problem.errors import (
     DeviceError,
     ObservationError,
     OptionError,
@@ -27,13 +25,15 @@ from sbikit.errors import (
     SimulationError,
     UnsupportedError,
 )
-from sbikit.interfaces import Evidence
-from sbikit.metrics import read_compared, read_metrics
-from sbikit.pipeline import Run, choose_device, run_stages, sample_observation, sample_reference
-from sbikit.progress import ConsoleMonitor, TrainingLog, read_training
-from sbikit.runfolder import RunFolder
-from sbikit.simulations import Simulations
-from sbikit.store import read_posterior
+from sbikit.roles.validator import Evidence
+from sbikit.run import pipeline
+from sbikit.run.config import Overrides, load_config
+from sbikit.run.pipeline import Run, choose_device, run_stages, sample_observation, sample_reference
+from sbikit.run.progress import ConsoleMonitor, TrainingLog, read_training
+from sbikit.run.runfolder import RunFolder
+from sbikit.simulations.stream import Simulations
+from sbikit.storage.metrics import read_compared, read_metrics
+from sbikit.storage.read import read_posterior
 from sbikit.testing import GaussianVector
 
 SMALL = (
@@ -456,7 +456,7 @@ def test_the_training_log_never_goes_backwards(tmp_path: Path) -> None:
 
 def test_progress_without_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     now = [0.0]
-    monkeypatch.setattr("sbikit.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sbikit.run.progress.time.monotonic", lambda: now[0])
     out = io.StringIO()
     monitor = ConsoleMonitor(Console(file=out, width=40), log_file=tmp_path / "run.log")
     with monitor.progress("training", 100, 20) as advance:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sbikit.recovery import error_by_width, marginal, recovery
+from sbikit.report.recovery import error_by_width, marginal, recovery
 
 
 def calibrated(observations=400, pixels=1, draws=40, seed=0):

@@ -8,8 +8,8 @@ import pytest
 from toybox import install, offering
 
 import sbikit
-from sbikit import registry
-from sbikit.errors import OptionError, PluginError
+from sbikit.plugins import registry
+from sbikit.problem.errors import OptionError, PluginError
 
 
 def refusal(kind: registry.Kind, name: str) -> PluginError:

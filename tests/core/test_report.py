@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 from example_run import agreement, problem, reports, spoil, write_example_run
 
-from sbikit.errors import PluginError, RunFolderError
-from sbikit.figures import math_label
-from sbikit.interfaces import Curve, Metric, Report
-from sbikit.metrics import read_compared, read_metrics, report_from_dict, report_to_dict, write_metrics
-from sbikit.notation import latex_to_html
+from sbikit.problem.errors import PluginError, RunFolderError
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Field, Vector
 from sbikit.report import page_content, read_run, render, write_report
-from sbikit.report_judged import calibration
-from sbikit.report_parts import curve_title, metric_variable, plus_minus, title
-from sbikit.variables import Field, Spec, Vector
+from sbikit.report.figures import math_label
+from sbikit.report.judged import calibration
+from sbikit.report.notation import latex_to_html
+from sbikit.report.parts import curve_title, metric_variable, plus_minus, title
+from sbikit.roles.validator import Curve, Metric, Report
+from sbikit.storage.metrics import (
+    read_compared,
+    read_metrics,
+    report_from_dict,
+    report_to_dict,
+    write_metrics,
+)
 
 
 class Text(HTMLParser):
@@ -287,7 +294,8 @@ def test_a_line_with_few_draws(tmp_path):
 
 
 def test_a_constant_parameter_and_a_diverged_training(tmp_path):
-    from sbikit.store import read_posterior, write_posterior
+    from sbikit.storage.read import read_posterior
+    from sbikit.storage.write import write_posterior
 
     write_example_run(tmp_path, problem(fields=False), calibration=False, reference=False, judged=())
     given = read_posterior(tmp_path / "posterior.nc")
@@ -490,7 +498,7 @@ def test_a_number_has_the_digits_of_its_error(value, error, text):
 
 def test_importing_sbikit_imports_no_matplotlib():
     code = (
-        "import sys, sbikit, sbikit.store, sbikit.statistics, sbikit.metrics; "
+        "import sys, sbikit, sbikit.storage.write, sbikit.fields.spectra, sbikit.storage.metrics; "
         "print('matplotlib' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sbikit.config import Overrides, RunConfig, load_config
-from sbikit.errors import RunFolderError
-from sbikit.runfolder import RunFolder, atomic_write, default_folder, differences, replacing
+from sbikit.problem.errors import RunFolderError
+from sbikit.run.config import Overrides, RunConfig, load_config
+from sbikit.run.runfolder import RunFolder, atomic_write, default_folder, differences, replacing
 
 
 @pytest.fixture

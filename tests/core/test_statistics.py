@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sbikit.errors import SpecError
-from sbikit.statistics import correlation, cross_spectrum, histogram, moments, power_spectrum
+from sbikit.fields.moments import histogram, moments
+from sbikit.fields.spectra import correlation, cross_spectrum, power_spectrum
+from sbikit.problem.errors import SpecError
 
 GRIDS = [
     ((64,), (3.0,)),

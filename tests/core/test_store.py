@@ -6,9 +6,12 @@ import torch
 import xarray as xr
 from example_run import problem, write_example_run
 
-from sbikit.errors import ObservationError, RunFolderError, SpecError
-from sbikit.store import read_observation, read_posterior, write_posterior
-from sbikit.variables import Field, Spec, Vector
+from sbikit.problem.errors import ObservationError, RunFolderError, SpecError
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Field, Vector
+from sbikit.storage.observation import read_observation
+from sbikit.storage.read import read_posterior
+from sbikit.storage.write import write_posterior
 
 GRIDS = [((16,), (3.0,)), ((8, 12), (4.0, 6.0)), ((4, 5, 6), (1.0, 2.0, 3.0))]
 

@@ -30,7 +30,7 @@ from sbikit import (
     Validator,
     Values,
 )
-from sbikit.seeds import derive_seed, draw_seeds, generator
+from sbikit.problem.seeds import derive_seed, draw_seeds, generator
 from sbikit.testing import (
     ContractError,
     GaussianField,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sbikit.errors import PluginError
-from sbikit.interfaces import Sampler, Values
+from sbikit.problem.errors import PluginError
+from sbikit.roles.plugin import Values
+from sbikit.roles.sampler import Sampler
+from sbikit.roles.trust import announcement, decode, encode, in_words, spans, trust_records, trusted
 from sbikit.testing import GaussianVector
-from sbikit.trust import announcement, decode, encode, in_words, spans, trust_records, trusted
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from safetensors.torch import load_file, save_file
 
 from sbikit import (Estimator, Metric, Options, Plugin, Report, Sampler, Simulator, SupportsLogDensity,
                     UnsupportedError, Validator)
-from sbikit.seeds import generator
+from sbikit.problem.seeds import generator
 from sbikit.testing import GaussianField, GaussianVector
 
 

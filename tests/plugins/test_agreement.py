@@ -15,8 +15,8 @@ from scipy.stats import norm
 from torch import Tensor
 
 from sbikit import Comparison, Evidence, Field, Metric, Spec, SpecError, Values, Vector
-from sbikit.metrics import report_from_dict, report_to_dict
-from sbikit.seeds import derive_seed, generator
+from sbikit.problem.seeds import derive_seed, generator
+from sbikit.storage.metrics import report_from_dict, report_to_dict
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,

@@ -12,7 +12,7 @@ from scipy.stats import norm, t, wasserstein_distance
 from sklearn.linear_model import LinearRegression
 
 from sbikit import Field
-from sbikit.statistics import power_spectrum
+from sbikit.fields.spectra import power_spectrum
 from sbikit_calibration.agreement_coherence import coherence_curve, correlations
 from sbikit_calibration.agreement_figures import Figure, Floats, Trio
 from sbikit_calibration.agreement_maps import Modes, describe, peaks, summary_names

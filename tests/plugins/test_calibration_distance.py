@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sbikit import Evidence, Field, Spec, SpecError, Vector
-from sbikit.seeds import generator
+from sbikit.problem.seeds import generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, gather_evidence
 from sbikit_calibration.centres import data_centres, prior_centres
 from sbikit_calibration.contraction import contraction

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sbikit import Evidence, Metric, Simulations
-from sbikit.seeds import generator
+from sbikit.problem.seeds import generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
 from sbikit_calibration.distance import excess, ranks
 from sbikit_calibration.mira import Mira, mean_and_error, score

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from sbikit import Evidence, Report, Simulations
-from sbikit.seeds import generator
+from sbikit.problem.seeds import generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
 from sbikit_calibration.distance import ranks
 from sbikit_calibration.tarp import (

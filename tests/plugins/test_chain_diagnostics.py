@@ -11,7 +11,7 @@ from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, norm
 
-from sbikit_hmc.diagnostics import Diagnostics, diagnose
+from sbikit_exact.diagnostics import Diagnostics, diagnose
 
 Array = NDArray[np.float64]
 CHAINS, DRAWS = 4, 2000

@@ -29,11 +29,11 @@ from sbikit import (
     Values,
     Vector,
 )
-from sbikit.simulations import Simulations
+from sbikit.simulations.stream import Simulations
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor
-from sbikit_hmc.chains import chain_sizes
-from sbikit_hmc.hmc import Ensemble, Settings
-from sbikit_hmc.hmc_sampler import HMC, HMCOptions
+from sbikit_exact.chains import chain_sizes
+from sbikit_exact.hmc import Ensemble, Settings
+from sbikit_exact.hmc_sampler import HMC, HMCOptions
 
 SHORT = HMCOptions(warmup=50, draws=50, max_draws=50)
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit_hmc.adaptation import Moments, Scales, StepSize
+from sbikit_exact.adaptation import Moments, Scales, StepSize
 
 CPU = torch.device("cpu")
 

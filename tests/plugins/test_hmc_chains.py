@@ -20,7 +20,7 @@ from sbikit import (
     Vector,
 )
 from sbikit.testing import GaussianField, GaussianFieldOptions
-from sbikit_hmc.chains import chain_sizes, decode, judged, log_density_of, thin
+from sbikit_exact.chains import chain_sizes, decode, judged, log_density_of, thin
 
 
 def field_problem(observations: int) -> tuple[LogDensity, Spec]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sbikit import LogDensity
-from sbikit.seeds import draw_seeds, normals
+from sbikit.problem.seeds import draw_seeds, normals
 from sbikit_lognormal.conditioning import Conditioning, on_numbers, on_quadrant
 from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
 from sbikit_lognormal.factors import fitted_factors

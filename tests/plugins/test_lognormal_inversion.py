@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sbikit import SimulationError
-from sbikit.seeds import draw_seeds, normals
+from sbikit.problem.seeds import draw_seeds, normals
 from sbikit_lognormal.inversion import MaskedKaiserSquires, WienerFilter
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.survey import StarMask, VaryingDepth, cut, embed, make_survey

@@ -25,8 +25,8 @@ from sbikit import (
     SupportsObserve,
     SupportsSummaries,
 )
-from sbikit.config import load_config
-from sbikit.seeds import draw_seeds, normals
+from sbikit.problem.seeds import draw_seeds, normals
+from sbikit.run.config import load_config
 from sbikit.testing import check_simulator
 from sbikit_lognormal.field import Pixels, power_matrix
 from sbikit_lognormal.lensing import KaiserSquires
@@ -612,7 +612,7 @@ def test_draw_is_the_same_on_any_number_of_threads(options: dict[str, Any]) -> N
     code = (
         "import sys, json, hashlib, torch; torch.set_num_threads(int(sys.argv[1]));"
         "from sbikit_lognormal.simulator import LogNormal, LogNormalOptions;"
-        "from sbikit.seeds import draw_seeds;"
+        "from sbikit.problem.seeds import draw_seeds;"
         "s = LogNormal(LogNormalOptions.model_validate_json(sys.argv[2])); seeds = draw_seeds(0, 'x', 0, 30);"
         "made = s.simulate(s.prior.sample(seeds), seeds=seeds);"
         "assert torch.get_num_threads() == int(sys.argv[1]);"

@@ -16,7 +16,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from sbikit import OptionError
-from sbikit.seeds import draw_seeds, normals
+from sbikit.problem.seeds import draw_seeds, normals
 from sbikit_lognormal.survey import (
     LEAST_USABLE,
     DepthFile,

@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from sbikit import SimulationError, Simulator, UnsupportedError, load
-from sbikit.seeds import draw_seeds, generator
+from sbikit.problem.seeds import draw_seeds, generator
 from sbikit.testing import GaussianVector, check_sampler
 from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.modes import GaussianMaps

@@ -28,7 +28,7 @@ from sbikit import (
     Values,
     Vector,
 )
-from sbikit.simulations import Simulations
+from sbikit.simulations.stream import Simulations
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,

@@ -28,11 +28,11 @@ from sbikit import (
     Values,
     Vector,
 )
-from sbikit.simulations import Simulations
+from sbikit.simulations.stream import Simulations
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor, check_sampler
-from sbikit_hmc.chains import chain_sizes
-from sbikit_hmc.lockstep import Lockstep
-from sbikit_hmc.nuts_sampler import NUTS, NUTSOptions
+from sbikit_exact.chains import chain_sizes
+from sbikit_exact.lockstep import Lockstep
+from sbikit_exact.nuts_sampler import NUTS, NUTSOptions
 
 SHORT = NUTSOptions(warmup=100, draws=100)
 

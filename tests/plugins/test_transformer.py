@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit import CheckpointError, Field, Normal, Prior, Simulations, Simulator, UnsupportedError, Values
-from sbikit.seeds import draw_seeds, generator, normals
+from sbikit.problem.seeds import draw_seeds, generator, normals
 from sbikit.testing import GaussianField, GaussianVector, QuietMonitor, check_sampler
 from sbikit_transformer import training
 from sbikit_transformer.denoiser import Denoiser, patch_size

@@ -1,0 +1,120 @@
+"""What the command line prints, and how it ends: 0 done, 2 a mistake of the user, 130 interrupted, 1 else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sbikit.problem.errors import SbikitError
+
+_WIDTH = 120  # of tables that do not go to a terminal
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output for results, standard error for everything on the way."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+
+
+@dataclass
+class Session:
+    """What a command has told the guard.
+
+    Args:
+        log: run.log of the folder it works in, None before there is one.
+        resumes: whether the same command goes on after an interrupt.
+    """
+
+    log: Path | None = None
+    resumes: bool = False
+
+
+@contextmanager
+def guarded(debug: bool = False) -> Iterator[Session]:
+    """Turn whatever ends the block into a message and an exit status."""
+    session = Session()
+    with _terminations():
+        try:
+            yield session
+        except KeyboardInterrupt:
+            goes_on = " The same command goes on from here." if session.resumes else ""
+            _print(f"Interrupted.{goes_on}", "bold yellow")
+            _record(session, "interrupted")
+            raise typer.Exit(130) from None
+        except SbikitError as error:
+            _record(session, str(error))
+            _refuse(error, debug)
+            raise typer.Exit(2) from None
+        except Exception as error:
+            if _is_exit(error):
+                raise
+            _fail(error, session, debug)
+            raise typer.Exit(1) from None
+
+
+def _is_exit(error: BaseException) -> bool:
+    """Whether typer or click raised it to end the program."""
+    return type(error).__module__.partition(".")[0] in ("typer", "click")
+
+
+def _refuse(error: SbikitError, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    message, _, rows = str(error).partition("\n")
+    _print(f"error: {message}", "bold red")
+    if rows:
+        _print(rows, "")
+
+
+def _fail(error: Exception, session: Session, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    _record(session, "".join(traceback.format_exception(error)).rstrip())
+    elsewhere = f", or see {session.log}" if session.log else ""
+    advice = "" if debug else f" (use --debug for the traceback{elsewhere})"
+    summary = (str(error).strip().splitlines() or [""])[0]
+    _print(f"failed: {type(error).__name__}: {summary}{advice}", "bold red")
+
+
+def _print(text: str, style: str) -> None:
+    console(stderr=True).print(Text(text, style=style), soft_wrap=True)
+
+
+def _record(session: Session, text: str) -> None:
+    if session.log is not None:
+        with session.log.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def put(text: str) -> None:
+    """Plain text on standard output, as it is."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")

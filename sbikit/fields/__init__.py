@@ -1,0 +1,5 @@
+"""Mathematics on regular grids, for core and plug-ins: modes in rings, spectra, one-point statistics."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,115 @@
+"""What travels between plug-ins: named tensors, and the variables that give them meaning.
+
+A batch of truths or observations has shape `(B, *variable.shape)`, draws from a posterior
+have shape `(n, B, *variable.shape)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+from torch.distributions import constraints
+
+from sbikit.problem.errors import SpecError
+
+Values: TypeAlias = Mapping[str, Tensor]
+"""Name of a variable -> tensor of shape `(*batch, *variable.shape)`."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector of D named scalars.
+
+    Args:
+        name: the variable's name.
+        labels: D plain names, one a scalar.
+        units: D units, empty for dimensionless.
+        latex: D names in LaTeX without `$`; the labels where left out.
+        support: the set each scalar lies in.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    latex: tuple[str, ...] = ()
+    support: constraints.Constraint = constraints.real
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise SpecError(
+                f"The labels of {self.name!r} must be at least one, all different.",
+                where=f"Vector({self.name!r})",
+                got=repr(self.labels),
+                fix="give each scalar a name of its own",
+            )
+        for field in ("units", "latex"):
+            given = getattr(self, field)
+            if given and len(given) != len(self.labels):
+                raise SpecError(
+                    f"Vector {self.name!r} has {len(self.labels)} labels but {len(given)} {field}.",
+                    where=f"Vector({self.name!r}).{field}",
+                    expected=f"{len(self.labels)} entries, or none",
+                    got=repr(given),
+                )
+        object.__setattr__(self, "units", self.units or ("",) * len(self.labels))
+        object.__setattr__(self, "latex", self.latex or self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(D,)`."""
+        return (len(self.labels),)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field sampled on a regular grid.
+
+    Args:
+        name: the variable's name.
+        grid: pixels along each axis.
+        channels: components, for example 2 for shear.
+        extent: size along each axis, in `extent_unit`; the grid itself where left out.
+        unit: unit of the values, empty for dimensionless.
+        extent_unit: unit of the extent.
+        latex: name in LaTeX without `$`; the name where left out.
+        support: the set each value lies in.
+        estimates: of a summary of the data, the name of the latent field that it estimates, "" for none.
+    """
+
+    name: str
+    grid: tuple[int, ...]
+    channels: int = 1
+    extent: tuple[float, ...] = ()
+    unit: str = ""
+    extent_unit: str = "pixel"
+    latex: str = ""
+    support: constraints.Constraint = constraints.real
+    estimates: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.grid or min(self.grid) < 1 or self.channels < 1:
+            raise SpecError(
+                f"Field {self.name!r} needs at least one pixel along each axis and one channel.",
+                where=f"Field({self.name!r})",
+                got=f"grid={self.grid}, channels={self.channels}",
+            )
+        if self.extent and len(self.extent) != len(self.grid):
+            raise SpecError(
+                f"The extent of field {self.name!r} must have one size an axis.",
+                where=f"Field({self.name!r}).extent",
+                expected=f"{len(self.grid)} numbers",
+                got=repr(self.extent),
+            )
+        object.__setattr__(self, "extent", self.extent or tuple(float(n) for n in self.grid))
+        object.__setattr__(self, "latex", self.latex or self.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(C, *grid)`."""
+        return (self.channels, *self.grid)
+
+
+Variable: TypeAlias = Vector | Field

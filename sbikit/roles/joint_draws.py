@@ -1,0 +1,25 @@
+"""Where an estimator's simulations come from, whether they are drawn as needed or kept."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Values
+from sbikit.roles.simulator import Simulator
+
+
+class JointDraws(Protocol):
+    """Joint draws of all variables of a simulator, in two streams that share no seed."""
+
+    simulator: Simulator
+    spec: Spec
+    seed: int
+
+    def training(self, first: int, count: int) -> Values:
+        """Draws `first` to `first + count - 1` of the training stream, each (count, *shape)."""
+        ...
+
+    def held_out(self, first: int, count: int) -> Values:
+        """The same of the held-out stream, which no estimator may see."""
+        ...

@@ -1,0 +1,46 @@
+"""What every plug-in is: something made from options, which are checked once and stay typed."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any, ClassVar, Generic, TypeGuard, get_args
+
+from typing_extensions import TypeVar
+
+from sbikit.problem.options import Options as BaseOptions
+
+OptionsT = TypeVar("OptionsT", bound=BaseOptions, default=BaseOptions)
+CapabilityT = TypeVar("CapabilityT")
+
+
+class Plugin(ABC, Generic[OptionsT]):  # noqa: B024 - abstract through its children
+    """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets where it has none.
+
+    Attributes:
+        Options: the model of its options, which the brackets name.
+        options: the options of this one.
+    """
+
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
+    options: OptionsT
+
+    def __init_subclass__(cls, **words: Any) -> None:
+        super().__init_subclass__(**words)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, BaseOptions):
+                    cls.Options = argument
+
+    def __init__(self, options: OptionsT | None = None) -> None:
+        self.options = self.Options() if options is None else options  # type: ignore[assignment]
+
+
+def supports(plugin: object, capability: type[CapabilityT]) -> TypeGuard[CapabilityT]:
+    """Whether a plug-in has a capability, such as `sbikit.SupportsFloor`.
+
+    A capability is had by class: a method that one instance has and another of its class has not is none.
+    """
+    return issubclass(type(plugin), capability)
+
+
+__all__ = ["OptionsT", "Plugin", "supports"]

@@ -1,0 +1,172 @@
+"""The simulator, and what it may be able to do beyond simulating: each a protocol of one method, opt-in.
+
+`sbikit.supports(simulator, SupportsFloor)` tells whether a simulator's class has a capability.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sbikit.problem.errors import SpecError
+from sbikit.problem.prior import Prior
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Field, Values, Variable
+from sbikit.roles.plugin import OptionsT, Plugin
+
+
+class Simulator(Plugin[OptionsT]):
+    """Makes joint draws of parameters, fields and data.
+
+    A subclass sets its attributes in the class or in `__init__`.
+
+    Attributes:
+        prior: laws of the parameters.
+        outputs: the variables that `simulate` returns.
+        observed: names of the outputs that an instrument sees; the others are inferred
+            together with the parameters.
+        summarised: the fields that `summaries` makes of the data, none where it has no such method.
+    """
+
+    prior: Prior
+    outputs: tuple[Variable, ...]
+    observed: tuple[str, ...]
+    summarised: tuple[Field, ...] = ()
+
+    @abstractmethod
+    def simulate(
+        self, parameters: Values, *, seeds: NDArray[np.int64]
+    ) -> Mapping[str, Tensor | NDArray[np.floating]]:
+        """Simulate one draw a parameter vector.
+
+        Args:
+            parameters: `{prior.name: (B, D)}`, float32 tensors (`numpy.asarray` reads them).
+            seeds: (B,) integers in [0, 2^63): all randomness of draw i comes from seeds[i],
+                so a draw is the same alone and in any batch.
+
+        Returns:
+            Every output, numpy or torch, `(B, *variable.shape)`.
+        """
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Parameters and unobserved outputs given the observed ones."""
+        known = {variable.name for variable in self.outputs}
+        missing = [name for name in self.observed if name not in known]
+        if missing or not self.observed:
+            raise SpecError(
+                f"{type(self).__name__}.observed must name outputs of the simulator.",
+                where=f"{type(self).__name__}.observed",
+                expected="one or more of " + ", ".join(sorted(known)),
+                got=", ".join(self.observed) or "nothing",
+            )
+        hidden = tuple(v for v in self.outputs if v.name not in self.observed)
+        seen = tuple(v for v in self.outputs if v.name in self.observed)
+        return Spec((self.prior.variable, *hidden), seen)
+
+
+@dataclass(frozen=True)
+class LogDensity:
+    """The joint log density of latents and data at fixed data, in coordinates made for sampling.
+
+    In white coordinates the prior of parameters and latent randomness is a standard normal. A simulator may
+    choose others in which the posterior is simpler, as long as standard normal numbers are starts that do not
+    know the truth and are spread wider than the posterior. Additive constants are left out, Jacobians are
+    not. Where there is no density its logarithm is minus infinity or not a number.
+
+    Args:
+        size: number of coordinates.
+        log_prob: (*n, B, size) -> (*n, B), differentiable by autograd, float64 throughout; it may be called
+            from several threads at once.
+        decode: (*n, B, size) -> latents, each (*n, B, *variable.shape).
+        parameters: how many coordinates, the first ones, are those of the parameters; samplers learn how
+            these depend on each other.
+        gradient: (*n, B, size) float32 -> the gradient of log_prob there, float32, if it can be had for much
+            less than by autograd. It need only be near: samplers propose by it and accept by log_prob. It may
+            be called from several threads at once.
+    """
+
+    size: int
+    log_prob: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Values]
+    parameters: int = 0
+    gradient: Callable[[Tensor], Tensor] | None = None
+
+
+@runtime_checkable
+class SupportsLogDensity(Protocol):
+    """Has a tractable, differentiable density: gradient-based samplers become possible."""
+
+    def log_density(self, observation: Values) -> LogDensity:
+        """The density given observations `(B, *shape)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class MarginalDensity:
+    """A posterior in two exact steps: the parameters with the latent fields integrated out, then the fields.
+
+    Args:
+        log_likelihood: parameters (Q, D) -> log p(data | parameters) but for a constant of the data, (B, Q),
+            float64; not finite where there is none.
+        draw: (parameters (n, D), b, generator) -> the latent fields of observation b, each (n, *shape), every
+            row from p(fields | its parameters, data).
+    """
+
+    log_likelihood: Callable[[Tensor], Tensor]
+    draw: Callable[[Tensor, int, torch.Generator], Values]
+
+
+@runtime_checkable
+class SupportsMarginalDensity(Protocol):
+    """Knows its posterior in closed form given the parameters: independent exact draws become possible."""
+
+    def marginal_density(self, observation: Values) -> MarginalDensity:
+        """The densities given observations `(B, *shape)`, B of 0 included.
+
+        Raises:
+            UnsupportedError: with its options the fields cannot be integrated out.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsObserve(Protocol):
+    """Can add noise alone: fresh noise on stored simulations."""
+
+    def observe(self, outputs: Values, *, seeds: NDArray[np.int64]) -> Values:
+        """Observed variables for the latents `(B, *shape)`, parameters among them.
+
+        Raises:
+            UnsupportedError: with its options the latents do not fix the data but for noise.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsSummaries(Protocol):
+    """Knows maps that summarise its data, for example a Kaiser-Squires inversion."""
+
+    def summaries(self, values: Values) -> Values:
+        """The fields of `Simulator.summarised`, `(*batch, C, *grid)`, of observed variables `(*batch, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class SupportsFloor(Protocol):
+    """Knows a lower bound of a latent field that depends on the parameters."""
+
+    def floor(self, parameters: Values) -> Values:
+        """Field name -> lower bound a channel, `(*batch, C)`, for parameters `(*batch, D)`.
+
+        Fields without a bound are left out.
+        """
+        ...

@@ -1,0 +1,131 @@
+"""A validator judges draws against the truths that they should cover."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Values
+
+if TYPE_CHECKING:
+    pass
+from sbikit.roles.plugin import OptionsT, Plugin
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Draws of an exact sampler, and as many of the judged one as half of them.
+
+    The exact sampler's first and second half are independent of each other, so what they differ by is what
+    the judged draws would differ by if they were exact.
+
+    Args:
+        name: the exact sampler's name.
+        rows: (R,) which of the held-out observations; only those whose draws can be trusted.
+        exact: its draws of the latents, each (2 n, R, *shape).
+        draws: the judged draws of the latents, each (n, R, *shape).
+    """
+
+    name: str
+    rows: tuple[int, ...]
+    exact: Values
+    draws: Values
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a validator judges.
+
+    Args:
+        spec: the problem that was inferred.
+        truth: held-out latents, each (B, *shape).
+        observation: their data, each (B, *shape).
+        draws: posterior draws of the latents, each (n, B, *shape).
+        training: M draws of all variables from the training stream, each (M, *shape): they
+            alone may fix scales and centres, so that nothing is tuned on the truths.
+        comparison: draws of an exact sampler for some observations; None where none was asked for.
+    """
+
+    spec: Spec
+    truth: Values
+    observation: Values
+    draws: Values
+    training: Values
+    comparison: Comparison | None = None
+
+
+Verdict = Literal["pass", "fail", "none"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure.
+
+    Args:
+        name: what was measured.
+        variable: a latent's name, with the label of a scalar after a dot ("theta.S8"), or "joint".
+        value: the figure.
+        error: its standard error.
+        ideal: what it is for an exact posterior; None where that is not known.
+        verdict: the judgement; none where there is nothing to judge by.
+        meaning: one line for the reader.
+        floor: the same figure between two sets of exact draws; None where it has none.
+        floor_error: the standard error of that.
+    """
+
+    name: str
+    variable: str
+    value: float
+    error: float
+    ideal: float | None
+    verdict: Verdict
+    meaning: str
+    floor: float | None = None
+    floor_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve with its band; all sequences have one length."""
+
+    name: str
+    variable: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    ideal: tuple[float, ...]
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a validator found."""
+
+    validator: str
+    metrics: tuple[Metric, ...]
+    curves: tuple[Curve, ...] = ()
+    references: tuple[str, ...] = field(default=())
+
+
+class Validator(Plugin[OptionsT]):
+    """Judges draws against truths.
+
+    Attributes:
+        needs_reference: whether it works on `Evidence.comparison` alone.
+    """
+
+    needs_reference: ClassVar[bool] = False
+
+    @abstractmethod
+    def validate(self, evidence: Evidence, *, seed: int) -> Report:
+        """Judge; every metric has its standard error, ideal value and verdict."""
+
+
+def mean_and_error(values: NDArray[np.floating]) -> tuple[float, float]:
+    """The mean of independent values (B,), B at least 2, and its standard error, sd / sqrt(B)."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))

@@ -1,0 +1,279 @@
+"""The folder of one run: its configuration, what each stage made, and which stages are done.
+
+A file is written under another name and renamed when whole. A stage counts as done when its record in
+stages.json agrees with the files on disk and with the stages before it; a damaged or missing file
+makes its stage, and what follows from it, be done again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sbikit.problem.errors import OptionError, RunFolderError
+from sbikit.run.config import RunConfig, read_config
+from sbikit.run.config_text import render
+
+PARTIAL = ".partial"
+_ELSEWHERE = ("device",)  # where a run is computed is no part of what it is
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write a text file all or nothing."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` if the block ends without an error."""
+    partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
+    yield partial
+    os.replace(partial, path)
+
+
+def default_folder(config: RunConfig) -> Path:
+    """`runs/<simulator>-<estimator>-seed<seed>`."""
+    return Path("runs") / f"{config.simulator.name}-{config.estimator.name}-seed{config.seed}"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """What differs between two trees: "simulator.size: 32 there, 64 asked for"."""
+    out: list[str] = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        here = f"{path}{key}"
+        there, asked = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if isinstance(there, Mapping) and isinstance(asked, Mapping):
+            out += differences(there, asked, here + ".")
+        elif isinstance(there, list) and isinstance(asked, list):
+            out += differences(_numbered(there), _numbered(asked), here + ".")
+        elif there != asked:
+            out.append(f"{here}: {_brief(there)} there, {_brief(asked)} asked for")
+    return out
+
+
+_ABSENT = object()
+
+
+def _numbered(items: list[Any]) -> dict[str, Any]:
+    return {str(index): item for index, item in enumerate(items)}
+
+
+def _brief(value: object) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    return str(value.get("name", value)) if isinstance(value, Mapping) else json.dumps(value)
+
+
+class RunFolder:
+    """A run folder that exists and holds a configuration; made by `create` or `open`.
+
+    Args:
+        path: the folder.
+        config: what its run.yaml holds.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path = path
+        self.config = config
+        self.held_out = path / "heldout.safetensors"
+        self.reference = path / "reference.safetensors"
+        self.compared = path / "compared.safetensors"
+        self.posterior = path / "posterior.nc"
+        self.metrics = path / "metrics.json"
+        self.training = path / "training.jsonl"
+        self.provenance = path / "provenance.json"
+        self.log = path / "run.log"
+        self.estimator = path / "checkpoints" / "estimator"
+        self.unfinished = path / "checkpoints" / "unfinished"
+        self.parts = path / "parts"
+        self._stages = path / "stages.json"
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """Make the folder, or take up the one that is there.
+
+        Raises:
+            RunFolderError: the path holds another configuration or something else, is damaged, or
+                cannot be written.
+        """
+        if (path / "run.yaml").exists():
+            folder = cls.open(path)
+            folder._refuse_another(config)
+            return folder
+        _refuse_stranger(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            atomic_write(path / "run.yaml", render(config))
+        except OSError as error:
+            raise RunFolderError(
+                f"The run folder cannot be written: {error.strerror}.",
+                where=str(path),
+                fix="choose another --out",
+            ) from None
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open a folder that has a run.yaml.
+
+        Raises:
+            RunFolderError: there is none, or it is damaged.
+        """
+        file = path / "run.yaml"
+        if not file.is_file():
+            raise RunFolderError(
+                "This is no run folder: it has no run.yaml.",
+                where=str(path),
+                fix="make one with `sbikit init DIR`, or with `sbikit run --out DIR`",
+            )
+        try:
+            config = read_config(file)
+        except OptionError as error:
+            raise RunFolderError(
+                f"The configuration of this run folder is damaged. {error.message}",
+                where=error.where,
+                expected=error.expected,
+                got=error.got,
+                fix=error.fix or "mend run.yaml, or choose another --out",
+            ) from None
+        return cls(path, config)
+
+    def _refuse_another(self, config: RunConfig) -> None:
+        there, asked = self.config.tree(), config.tree()
+        for key in _ELSEWHERE:
+            there.pop(key)
+            asked.pop(key)
+        wrong = differences(there, asked)
+        if wrong:
+            raise RunFolderError(
+                "This run folder holds another configuration; nothing was changed.",
+                where=str(self.path),
+                got="; ".join(wrong),
+                fix="choose another --out, or go on with the one there: "
+                f"sbikit run --config {self.path / 'run.yaml'} --out {self.path}",
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of this folder.
+
+        Raises:
+            RunFolderError: another process works in it, or it cannot be written.
+        """
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunFolderError(
+                f"The run folder cannot be written: {error.strerror}.", where=str(self.path)
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunFolderError(
+                    "Another sbikit process is at work in this run folder.",
+                    where=str(self.path),
+                    fix="wait for it, or choose another --out",
+                ) from None
+            yield
+
+    # --- JSON -------------------------------------------------------------------------------
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """The object in a JSON file of this folder, {} where there is none.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        if not path.exists():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+            raise _damaged(path, str(error)) from None
+        if not isinstance(found, dict):
+            raise _damaged(path, f"it holds a {type(found).__name__}, not an object")
+        return found
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of this folder, all or nothing."""
+        atomic_write(path, json.dumps(content, indent=2) + "\n")
+
+    # --- stages -----------------------------------------------------------------------------
+
+    def key(self, stage: str) -> str:
+        """What a stage made, as a digest of its outputs; "" if it is not recorded."""
+        return str(self._record(stage).get("key", ""))
+
+    def done(self, stage: str, after: Iterable[str]) -> bool:
+        """Whether a stage is recorded, its files are whole, and the stages before it are the same still."""
+        record = self._record(stage)
+        if record.get("after") != {name: self.key(name) for name in after}:
+            return False
+        outputs = record.get("outputs")
+        return isinstance(outputs, dict) and outputs == self._digests(Path(name) for name in outputs)
+
+    def finish(self, stage: str, after: Iterable[str], outputs: Iterable[Path]) -> None:
+        """Record a stage.
+
+        Args:
+            stage: its name.
+            after: the stages whose outputs it read.
+            outputs: files and folders that it made.
+        """
+        files = [file for path in outputs for file in _files(path)]
+        digests = self._digests(file.relative_to(self.path) for file in files)
+        key = hashlib.blake2b(json.dumps(digests, sort_keys=True).encode(), digest_size=16).hexdigest()
+        record = {"key": key, "after": {name: self.key(name) for name in after}, "outputs": digests}
+        self.write_json(self._stages, {**self.read_json(self._stages), stage: record})
+
+    def _record(self, stage: str) -> dict[str, Any]:
+        record = self.read_json(self._stages).get(stage, {})
+        if not isinstance(record, dict):
+            raise _damaged(self._stages, f"the record of {stage!r} is no object")
+        return record
+
+    def _digests(self, names: Iterable[Path]) -> dict[str, str]:
+        return {str(name): _digest(self.path / name) for name in names}
+
+
+def _refuse_stranger(path: Path) -> None:
+    """Refuse a path that holds something that is no run."""
+    if path.exists() and not path.is_dir():
+        raise RunFolderError("The run folder is a file.", where=str(path), fix="choose another --out")
+    others = [f.name for f in path.iterdir() if PARTIAL not in f.name] if path.is_dir() else []
+    if others:
+        raise RunFolderError(
+            "This folder is not empty and is no run folder; nothing was changed.",
+            where=str(path),
+            expected="a new or empty folder, or one with a run.yaml",
+            got=", ".join(sorted(others)[:5]) + (", ..." if len(others) > 5 else ""),
+            fix="choose another --out",
+        )
+
+
+def _damaged(path: Path, reason: str) -> RunFolderError:
+    return RunFolderError(
+        f"A file of the run folder is damaged: {reason}.",
+        where=str(path),
+        fix="delete that file: what it held is made again from the rest",
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> str:
+    """Digest of a file, "" where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

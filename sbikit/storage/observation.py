@@ -1,0 +1,145 @@
+"""A user's own observation, from a netCDF or NumPy file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from sbikit.problem.errors import ObservationError
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Variable, Vector
+
+
+def read_observation(path: Path, spec: Spec) -> dict[str, torch.Tensor]:
+    """Read an observation from a netCDF file (netCDF-4, or netCDF-3 without groups) or a NumPy file.
+
+    In a netCDF file each observable is a variable of its name, in the root, in `observed_data` or in any
+    one other group, of the observable's shape; leading axes of length one are dropped. A file ending in
+    `.npy` holds one array, and is for problems with one observable.
+
+    Args:
+        path: the file.
+        spec: says which observables are wanted.
+
+    Returns:
+        The observables as float32 tensors, each (1, *shape): a batch of one for `Sampler.sample`.
+
+    Raises:
+        ObservationError: the file cannot be read, or an observable is missing, found in several
+            groups, of the wrong shape or not finite.
+    """
+    if not path.is_file():
+        raise ObservationError(
+            "There is no such observation.",
+            where=str(path),
+            expected="a netCDF or .npy file",
+            got="a folder" if path.is_dir() else "no such file",
+        )
+    if path.suffix == ".npy":
+        return {v.name: _checked(_load_array(path, spec), v, path) for v in spec.observables}
+    groups = _load_observation(path)
+    return {v.name: _checked(_observable(groups, v, path), v, path) for v in spec.observables}
+
+
+def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
+    """The array of a NumPy file."""
+    names = [variable.name for variable in spec.observables]
+    if len(names) > 1:
+        raise ObservationError(
+            f"A NumPy file holds one array, and {len(names)} observables are wanted.",
+            where=str(path),
+            expected=", ".join(names),
+            fix="write a netCDF file with a variable of each name",
+        )
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise ObservationError(
+            "The observation cannot be read.",
+            where=str(path),
+            expected="an array of numbers as numpy.save writes it",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _load_observation(path: Path) -> dict[str, xr.Dataset]:
+    """Every group of a netCDF file, in memory."""
+    with path.open("rb") as stream:
+        classic = stream.read(3) == b"CDF"
+    try:
+        if classic:
+            with xr.open_dataset(path, engine="scipy", decode_times=False) as data:
+                return {"/": data.load()}
+        with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
+            return {node.path: node.to_dataset(inherit=False).load() for node in tree.subtree}
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ObservationError(
+            "The observation cannot be read.",
+            where=str(path),
+            expected="a complete netCDF file",
+            got=f"{type(error).__name__}: {error}",
+            fix="write it with xarray.Dataset.to_netcdf(path, engine='h5netcdf')",
+        ) from error
+
+
+def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path) -> NDArray[Any]:
+    """The one array of this name."""
+    name = variable.name
+    homes = [group for group, data in groups.items() if name in data.data_vars]
+    home = next((group for group in ("/", "/observed_data") if group in homes), None)
+    if home is None and len(homes) != 1:
+        stored = sorted({str(key) for data in groups.values() for key in data.data_vars})
+        raise ObservationError(
+            f"The observable {name!r} is in {len(homes)} groups of the file."
+            if homes
+            else f"The observable {name!r} is missing.",
+            where=str(path),
+            expected=f"one variable {name!r} of shape {variable.shape}",
+            got=", ".join(homes or stored) or "an empty file",
+            fix="put it into the file's root under that name",
+        )
+    return np.asarray(groups[home or homes[0]][name].values)
+
+
+def _checked(array: NDArray[Any], variable: Variable, path: Path) -> torch.Tensor:
+    """An observable of the right shape and finite, (1, *shape)."""
+    name = variable.name
+    extra = array.ndim - len(variable.shape)
+    if array.shape[max(extra, 0) :] != variable.shape or any(n != 1 for n in array.shape[: max(extra, 0)]):
+        raise ObservationError(
+            f"The observable {name!r} has the wrong shape.",
+            where=str(path),
+            expected=f"{variable.shape}: {_meaning(variable)}",
+            got=str(array.shape),
+            fix="reorder, cut or pad the data, or set the simulator's grid to the data's",
+        )
+    if array.dtype.kind not in "fiu":
+        _not_numbers(name, path, f"values of type {array.dtype}")
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array.reshape(variable.shape), dtype=np.float32)
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        _not_numbers(name, path, f"{bad} of {values.size} values are NaN or beyond single precision")
+    return torch.from_numpy(values)[None]
+
+
+def _not_numbers(name: str, path: Path, got: str) -> NoReturn:
+    raise ObservationError(
+        f"The observable {name!r} has values that are not finite numbers.",
+        where=str(path),
+        expected="finite numbers",
+        got=got,
+        fix="fill what is missing as the simulator does for masked data",
+    )
+
+
+def _meaning(variable: Variable) -> str:
+    if isinstance(variable, Vector):
+        return ", ".join(variable.labels)
+    return " x ".join(["channels", *(f"{n} pixels" for n in variable.grid)])

@@ -1,0 +1,94 @@
+"""posterior.nc: draws, data and truths of a run as one netCDF-4 file in ArviZ's groups.
+
+    posterior              (chain, draw, *variable)     latents given the shown observation
+    reference              (chain, draw, *variable)     the same from an exact sampler, if any
+    observed_data          (*variable)                  the shown observation
+    summaries              (channel, *grid)             maps that summarise it, if any
+    truth                  (*variable)                  its latents, absent for real data
+    calibration_posterior  (chain, draw, observation, *variable)
+    calibration_truth      (observation, *variable)     held-out simulations
+    calibration_observed   (observation, *variable)
+
+A vector `v` has the axis `v_dim` with its labels as coordinate; a field `f` has `f_channel`, then
+`f_y`, `f_x` in two dimensions and `f_axis0`, `f_axis1`, ... in any other, with the pixel centres as
+coordinates. Each variable carries what is needed to read it alone: `kind`, `long_name` (LaTeX),
+`unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Supports are not stored. Where the draws are of
+a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them, `trust`, as
+JSON (`sbikit.Trust`): `reference` is there for draws of an exact sampler that can be trusted, and for no others.
+
+The groups follow the InferenceData schema (https://python.arviz.org, "InferenceData schema
+specification"), so `xarray.open_datatree` and ArviZ read the file as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbikit.problem.errors import RunFolderError
+from sbikit.problem.spec import Spec
+from sbikit.problem.variables import Field
+from sbikit.roles.trust import Trust
+
+Arrays: TypeAlias = dict[str, NDArray[np.float32]]
+DRAWS = ("chain", "draw")
+HELD_OUT = ("calibration_posterior", "calibration_truth", "calibration_observed")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Posterior draws of held-out simulations.
+
+    Args:
+        draws: each (n, B, *shape).
+        truth: each (B, *shape).
+        observed: each (B, *shape).
+    """
+
+    draws: Arrays
+    truth: Arrays
+    observed: Arrays
+
+
+@dataclass(frozen=True)
+class PosteriorFile:
+    """What posterior.nc holds, all float32.
+
+    Args:
+        spec: the latents and observables, without their supports.
+        summary_fields: the variables of `summaries`.
+        posterior: draws of the latents, each (n, *shape).
+        observed: the shown observation, each (*shape).
+        summaries: each (C, *grid); empty where the simulator has none.
+        truth: latents of the shown observation, each (*shape); None for real data.
+        reference: draws of an exact sampler, each (m, *shape); None where there is none.
+        held_out: the calibration set; None where there is none.
+        sampler: name of the sampler that drew the posterior, where it is kept.
+        trust: what it said of its draws, where it is kept.
+    """
+
+    spec: Spec
+    summary_fields: tuple[Field, ...]
+    posterior: Arrays
+    observed: Arrays
+    summaries: Arrays
+    truth: Arrays | None
+    reference: Arrays | None
+    held_out: HeldOut | None
+    sampler: str = ""
+    trust: Trust | None = None
+
+
+def damaged(
+    path: Path,
+    message: str,
+    *,
+    expected: str = "",
+    got: str = "",
+    fix: str = "delete the file and run `sbikit sample` on the folder again",
+) -> NoReturn:
+    raise RunFolderError(message, where=str(path), expected=expected, got=got, fix=fix)

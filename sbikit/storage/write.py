@@ -1,0 +1,141 @@
+"""Writing posterior.nc."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import xarray as xr
+
+from sbikit.problem.errors import SpecError
+from sbikit.problem.spec import Spec, check_values
+from sbikit.problem.variables import Field, Values, Variable
+from sbikit.roles.trust import Trust
+from sbikit.storage.described import attributes_of, coordinates_of, dims_of
+from sbikit.storage.files import replacing
+
+_COMPRESSION = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
+
+
+def write_posterior(
+    path: Path,
+    *,
+    spec: Spec,
+    posterior: Values,
+    observed: Values,
+    summaries: Values | None = None,
+    summarised: Sequence[Field] = (),
+    truth: Values | None = None,
+    reference: Values | None = None,
+    calibration_draws: Values | None = None,
+    calibration_truth: Values | None = None,
+    calibration_observed: Values | None = None,
+    sampler: str = "",
+    trust: Trust | None = None,
+) -> None:
+    """Write posterior.nc: all of it or nothing.
+
+    Args:
+        path: the file; one that is there is replaced.
+        spec: the latents that were inferred, and the observables. Values may hold more.
+        posterior: draws of the latents, each (n, *shape).
+        observed: the observation, each (*shape), without a batch axis.
+        summaries: summary fields of the observation, each (C, *grid).
+        summarised: their variables.
+        truth: latents of the observation, each (*shape).
+        reference: draws of an exact sampler, each (m, *shape).
+        calibration_draws: draws for B held-out observations, each (n, B, *shape).
+        calibration_truth: their latents, each (B, *shape).
+        calibration_observed: their data, each (B, *shape).
+        sampler: name of the sampler that drew `posterior`.
+        trust: what it says of these draws.
+
+    Raises:
+        SpecError: a variable is missing, of the wrong shape or not finite.
+    """
+    latents, observables = spec.latents, spec.observables
+    groups = {
+        "posterior": _draws(posterior, latents, "posterior"),
+        "observed_data": _dataset(observed, observables, (), "observed"),
+    }
+    groups["posterior"].attrs = {"sampler": sampler} if sampler else {}
+    if trust is not None:
+        groups["posterior"].attrs["trust"] = json.dumps(trust.record(), allow_nan=False)
+    if summaries:
+        groups["summaries"] = _dataset(summaries, summarised, (), "summaries")
+    if truth is not None:
+        groups["truth"] = _dataset(truth, latents, (), "truth")
+    if reference is not None:
+        groups["reference"] = _draws(reference, latents, "reference")
+    if calibration_draws is None and calibration_truth is None and calibration_observed is None:
+        return _write(path, groups)
+    if calibration_draws is None or calibration_truth is None or calibration_observed is None:
+        raise SpecError(
+            "A calibration set needs draws, truths and observations.",
+            where="write_posterior",
+            expected="calibration_draws, calibration_truth and calibration_observed, or none of them",
+            fix="give all three",
+        )
+    batch = _leading(calibration_draws, latents, 2, "calibration_draws")
+    groups["calibration_posterior"] = _dataset(
+        calibration_draws, latents, ("draw", "observation"), "calibration_draws", batch
+    ).expand_dims("chain")
+    groups["calibration_truth"] = _dataset(
+        calibration_truth, latents, ("observation",), "calibration_truth", batch[1:]
+    )
+    groups["calibration_observed"] = _dataset(
+        calibration_observed, observables, ("observation",), "calibration_observed", batch[1:]
+    )
+    return _write(path, groups)
+
+
+def _leading(values: Values, variables: Iterable[Variable], count: int, where: str) -> tuple[int, ...]:
+    """The first `count` lengths of the first variable; `check_values` then holds all to it."""
+    first = next(iter(variables))
+    if first.name not in values:
+        check_values(values, [first], (), where)
+    shape = tuple(torch.as_tensor(values[first.name]).shape)
+    if len(shape) != count + len(first.shape) or 0 in shape[:count]:
+        raise SpecError(
+            f"The variable {first.name!r} has the wrong shape.",
+            where=where,
+            expected=f"{count} leading axes of at least one entry, then {first.shape}",
+            got=str(shape),
+        )
+    return shape[:count]
+
+
+def _draws(values: Values, variables: tuple[Variable, ...], where: str) -> xr.Dataset:
+    count = _leading(values, variables, 1, where)
+    return _dataset(values, variables, ("draw",), where, count).expand_dims("chain")
+
+
+def _dataset(
+    values: Values,
+    variables: Iterable[Variable],
+    leading: tuple[str, ...],
+    where: str,
+    batch: tuple[int, ...] = (),
+) -> xr.Dataset:
+    variables = tuple(variables)
+    tensors = {name: torch.as_tensor(value).detach().cpu() for name, value in values.items()}
+    check_values(tensors, variables, batch, where)
+    dataset = xr.Dataset()
+    for variable in variables:
+        array = tensors[variable.name].to(torch.float32).numpy()
+        dims = (*leading, *dims_of(variable))
+        dataset[variable.name] = xr.DataArray(array, dims=dims, attrs=attributes_of(variable))
+        dataset = dataset.assign_coords(coordinates_of(variable))
+    return dataset
+
+
+def _write(path: Path, groups: Mapping[str, xr.Dataset]) -> None:
+    tree = xr.DataTree.from_dict({f"/{name}": data for name, data in groups.items()})
+    encoding = {
+        f"/{name}": {str(key): _COMPRESSION for key, array in data.items() if array.ndim}
+        for name, data in groups.items()
+    }
+    with replacing(path) as partial:
+        tree.to_netcdf(partial, engine="h5netcdf", encoding=encoding)

@@ -1,0 +1,12 @@
+from .estimators import check_estimator as check_estimator
+from .evidence import gather_evidence as gather_evidence
+from .field import ExactField as ExactField
+from .field import GaussianField as GaussianField
+from .field import GaussianFieldOptions as GaussianFieldOptions
+from .promises import ContractError as ContractError
+from .samplers import check_sampler as check_sampler
+from .simulators import check_simulator as check_simulator
+from .spoiled import Spoiled as Spoiled
+from .validators import check_validator as check_validator
+from .vector import ExactVector as ExactVector
+from .vector import GaussianVector as GaussianVector

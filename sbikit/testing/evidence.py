@@ -1,0 +1,60 @@
+"""Evidence for a validator, from a simulator and a sampler."""
+
+from __future__ import annotations
+
+from sbikit.problem.seeds import derive_seed
+from sbikit.problem.variables import Values
+from sbikit.roles.sampler import Sampler
+from sbikit.roles.simulator import (
+    Simulator,
+)
+from sbikit.roles.validator import Comparison, Evidence
+from sbikit.simulations.stream import Simulations
+
+
+def gather_evidence(
+    simulator: Simulator,
+    sampler: Sampler,
+    *,
+    observations: int = 200,
+    draws: int = 64,
+    training: int = 400,
+    reference: Sampler | None = None,
+    compared: int = 16,
+    seed: int = 0,
+) -> Evidence:
+    """What a validator judges, for a sampler of (part of) a simulator's problem.
+
+    Args:
+        simulator: draws truths, observations and training simulations.
+        sampler: draws from the posterior to judge.
+        observations: B.
+        draws: n, an observation.
+        training: M.
+        reference: an exact sampler; the evidence then holds a comparison with twice as many of its draws.
+        compared: how many of the observations that is for.
+        seed: fixes all of it.
+    """
+    simulations = Simulations(simulator, seed)
+    held_out, spec = simulations.held_out(0, observations), sampler.spec
+    observation = {v.name: held_out[v.name] for v in spec.observables}
+    some = {key: value[:compared] for key, value in observation.items()}
+    return Evidence(
+        spec,
+        {v.name: held_out[v.name] for v in spec.latents},
+        observation,
+        sampler.sample(observation, draws, seed=derive_seed(seed, "draws")),
+        simulations.training(0, training),
+        None if reference is None else _comparison(sampler, reference, some, draws=draws, seed=seed),
+    )
+
+
+def _comparison(sampler: Sampler, reference: Sampler, some: Values, *, draws: int, seed: int) -> Comparison:
+    """New draws of both samplers for some observations, the first ones."""
+    rows = tuple(range(len(next(iter(some.values())))))
+    return Comparison(
+        "reference",
+        rows,
+        reference.sample(some, 2 * draws, seed=derive_seed(seed, "exact")),
+        sampler.sample(some, draws, seed=derive_seed(seed, "compared")),
+    )
