@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
 from sbikit.problem.errors import SpecError
+
+Floats = NDArray[np.float64]
 
 
 def rings(

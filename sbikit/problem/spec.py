@@ -104,7 +104,8 @@ def check_observation(observation: Values, spec: Spec, seeds: NDArray[np.int64] 
     """The number B of observations, each `(B, *shape)` for the observables of `spec`.
 
     Raises:
-        ObservationError: a variable is missing, misshapen or not finite, or `seeds` are not one an observation.
+        ObservationError: a variable is missing, misshapen or not finite, or there is not one of `seeds` for
+            each observation.
     """
     counts = set()
     for variable in spec.observables:

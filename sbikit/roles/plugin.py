@@ -13,7 +13,7 @@ OptionsT = TypeVar("OptionsT", bound=BaseOptions, default=BaseOptions)
 CapabilityT = TypeVar("CapabilityT")
 
 
-class Plugin(ABC, Generic[OptionsT]):  # noqa: B024 - abstract through its children
+class Plugin(ABC, Generic[OptionsT]):
     """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets where it has none.
 
     Attributes:

@@ -7,6 +7,9 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 
