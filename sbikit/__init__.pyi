@@ -29,6 +29,7 @@ from .problem import derive_seed as derive_seed
 from .problem import draw_seeds as draw_seeds
 from .problem import generator as generator
 from .problem import normals as normals
+from .problem import one_thread as one_thread
 from .problem import uniforms as uniforms
 from .roles import Comparison as Comparison
 from .roles import Curve as Curve

@@ -14,7 +14,7 @@ CapabilityT = TypeVar("CapabilityT")
 
 
 class Plugin(ABC, Generic[OptionsT]):
-    """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets where it has none.
+    """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets if it has none.
 
     Attributes:
         Options: the model of its options, which the brackets name.

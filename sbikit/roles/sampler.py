@@ -85,8 +85,8 @@ class Sampler(ABC):
         Args:
             observation: observed variables, each (B, *shape).
             n: draws an observation.
-            seeds: (B,), integers in [0, 2^63): the draws for observation b depend on it and on seeds[b] alone,
-                to rounding, not on the other observations, their number or their order, nor on threads.
+            seeds: (B,), integers in [0, 2^63): the draws for observation b depend on it and on seeds[b]
+                alone, to rounding, not on the other observations, their number or their order, nor on threads.
 
         Raises:
             ObservationError: the observation does not fit the problem, or there is not one seed for each.

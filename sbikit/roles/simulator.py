@@ -156,7 +156,7 @@ class SupportsSummaries(Protocol):
     """Knows maps that summarise its data, for example a Kaiser-Squires inversion."""
 
     def summaries(self, values: Values) -> Values:
-        """The fields of `Simulator.summarised`, `(*batch, C, *grid)`, of observed variables `(*batch, *shape)`."""
+        """The fields of `Simulator.summarised`, `(*batch, C, *grid)`, of the data `(*batch, *shape)`."""
         ...
 
 

@@ -115,7 +115,7 @@ def in_words(trust: Sequence[Trust]) -> str:
     """The readings, each by its range over all observations, with what is wanted of it."""
     names = dict.fromkeys(reading.name for one in trust for reading in one.readings)
     wanted = {reading.name: reading.wanted for one in trust for reading in one.readings}
-    told = (f"{name} {_range([one for one in trust], name)}" for name in names)
+    told = (f"{name} {_range(trust, name)}" for name in names)
     asked = (f" (wanted {wanted[name]})" if wanted[name] else "" for name in names)
     return ", ".join(text + more for text, more in zip(told, asked, strict=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sbikit.problem.seeds import derive_seed
+from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import (
@@ -43,7 +43,7 @@ def gather_evidence(
         spec,
         {v.name: held_out[v.name] for v in spec.latents},
         observation,
-        sampler.sample(observation, draws, seed=derive_seed(seed, "draws")),
+        sampler.sample(observation, draws, seeds=draw_seeds(seed, "draws", 0, observations)).values,
         simulations.training(0, training),
         None if reference is None else _comparison(sampler, reference, some, draws=draws, seed=seed),
     )
@@ -55,6 +55,6 @@ def _comparison(sampler: Sampler, reference: Sampler, some: Values, *, draws: in
     return Comparison(
         "reference",
         rows,
-        reference.sample(some, 2 * draws, seed=derive_seed(seed, "exact")),
-        sampler.sample(some, draws, seed=derive_seed(seed, "compared")),
+        reference.sample(some, 2 * draws, seeds=draw_seeds(seed, "exact", 0, len(rows))).values,
+        sampler.sample(some, draws, seeds=draw_seeds(seed, "compared", 0, len(rows))).values,
     )

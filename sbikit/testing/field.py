@@ -21,10 +21,10 @@ from torch import Tensor
 from sbikit.problem.laws import Normal
 from sbikit.problem.options import Options
 from sbikit.problem.prior import Prior
-from sbikit.problem.seeds import derive_seed, generator, normals
-from sbikit.problem.spec import Spec
+from sbikit.problem.seeds import generator, normals
+from sbikit.problem.spec import Spec, check_observation
 from sbikit.problem.variables import Field, Values
-from sbikit.roles.sampler import Sampler
+from sbikit.roles.sampler import Draws, Sampler
 from sbikit.roles.simulator import LogDensity, Simulator
 
 _REFERENCE_SLOPE = 3.0
@@ -44,18 +44,17 @@ class GaussianFieldOptions(Options):
     )
 
 
-class GaussianField(Simulator):
+class GaussianField(Simulator[GaussianFieldOptions]):
     """A periodic Gaussian field with spectrum A^2 (1 + (k/k0)^2)^(-slope/2), and white noise on it.
 
     k counts waves along the side, k0 = size/8. The field has unit variance at A = 1 and slope 3;
     theta holds log A and, with two parameters, the slope.
     """
 
-    Options = GaussianFieldOptions
     observed = ("data",)
 
     def __init__(self, options: GaussianFieldOptions | None = None) -> None:
-        self.options: GaussianFieldOptions = options or GaussianFieldOptions()
+        super().__init__(options)
         size = self.options.size
         laws = {"log_amplitude": Normal(0.0, 0.3), "slope": Normal(_REFERENCE_SLOPE, 0.6)}
         kept = dict(list(laws.items())[: self.options.parameters])
@@ -136,16 +135,17 @@ class ExactField(Sampler):
         total = self._simulator.power(theta, self._rings) + self._simulator.noise_power
         return -0.5 * (total.log() @ self._modes + self._ring_power(observation) @ total.reciprocal().T)
 
-    def sample(self, observation: Values, n: int, *, seed: int) -> dict[str, Tensor]:
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
         """Exact joint draws: theta (n, B, D), field (n, B, 1, size, size)."""
+        check_observation(observation, self.spec, seeds)
         data = observation["data"].double()
         thetas, fields = [], []
-        for b in range(len(data)):
-            source = generator(derive_seed(seed, "exact", b))
-            theta = self._sample_theta({"data": data[b : b + 1]}, n, source)
+        for one, seed in zip(data, seeds, strict=True):
+            source = generator(int(seed))
+            theta = self._sample_theta({"data": one[None]}, n, source)
             thetas.append(theta.float())
-            fields.append(self._sample_field(data[b], theta, source).float())
-        return {"theta": torch.stack(thetas, 1), "field": torch.stack(fields, 1)}
+            fields.append(self._sample_field(one, theta, source).float())
+        return Draws.unjudged({"theta": torch.stack(thetas, 1), "field": torch.stack(fields, 1)})
 
     def _ring_power(self, observation: Values) -> Tensor:
         """Sum of |d_k|^2 over the modes of each ring, (B, R)."""

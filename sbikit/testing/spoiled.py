@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from sbikit.problem.variables import Values
-from sbikit.roles.sampler import Sampler
+from sbikit.roles.sampler import Draws, Sampler
 
 
 class Spoiled(Sampler):
@@ -31,11 +32,12 @@ class Spoiled(Sampler):
         self._sampler = sampler
         self._variables = names or tuple(v.name for v in sampler.spec.latents)
 
-    def sample(self, observation: Values, n: int, *, seed: int) -> dict[str, Tensor]:
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
         """The wrapped sampler's draws, shifted and scaled."""
-        draws = dict(self._sampler.sample(observation, n, seed=seed))
+        found = self._sampler.sample(observation, n, seeds=seeds)
+        draws = dict(found.values)
         for name in self._variables:
             mean = draws[name].mean(0)
             sd = draws[name].std(0, correction=0)
             draws[name] = mean + self.scale * (draws[name] - mean) + self.shift * sd
-        return draws
+        return Draws(draws, found.trust)

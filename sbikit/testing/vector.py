@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sbikit.problem.laws import Normal
 from sbikit.problem.prior import Prior
-from sbikit.problem.seeds import derive_seed, normals
+from sbikit.problem.seeds import normals
+from sbikit.problem.spec import check_observation
 from sbikit.problem.variables import Values, Vector
-from sbikit.roles.sampler import Sampler
+from sbikit.roles.sampler import Draws, Sampler
 from sbikit.roles.simulator import LogDensity, Simulator
 
 
@@ -75,9 +76,9 @@ class ExactVector(Sampler):
         pull = ((observation["x"].double() - self._offset).unsqueeze(-2) * self._weighted).sum(-1)
         return (self.covariance * (self._prior_weight * self._prior_mean + pull).unsqueeze(-2)).sum(-1)
 
-    def sample(self, observation: Values, n: int, *, seed: int) -> dict[str, Tensor]:
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
         """Exact draws of theta (n, B, 2)."""
-        mean = self.mean(observation)
-        seeds = np.array([derive_seed(seed, "exact", b) for b in range(len(mean))], dtype=np.int64)
+        check_observation(observation, self.spec, seeds)
         z = normals(seeds, (n, 2)).double().transpose(0, 1)
-        return {"theta": (mean + z @ torch.linalg.cholesky(self.covariance).T).float()}
+        root = torch.linalg.cholesky(self.covariance).T
+        return Draws.unjudged({"theta": (self.mean(observation) + z @ root).float()})
