@@ -21,9 +21,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sbikit.fields.rings import bincount, rings
+from sbikit.fields.rings import Rings
 from sbikit.problem.errors import SpecError
 
 Floats = NDArray[np.float64]
@@ -50,8 +51,8 @@ def power_spectrum(field: ArrayLike, extent: tuple[float, ...], *, bins: int | N
     Args:
         field: (*batch, *grid), real; the grid is the last `len(extent)` axes.
         extent: size of the box along each grid axis.
-        bins: bins of equal width in |k| up to the smallest Nyquist wave number; one for each
-            fundamental wave number 2 pi / max(extent) where left out.
+        bins: bins of equal width in |k| up to the smallest Nyquist wave number; as many as the smallest
+            |k| fits below it where left out.
 
     Raises:
         SpecError: the extent does not fit the field, or the field has no mode below Nyquist.
@@ -70,14 +71,16 @@ def cross_spectrum(
     grid = _grid(f, extent)
     if g.shape[-len(grid) :] != grid:
         raise SpecError("The two fields differ in grid.", expected=str(grid), got=str(g.shape))
-    label, k, modes, weight = rings(grid, extent, bins)
+    rings = Rings.linear(grid, extent, bins)
     batch = np.broadcast_shapes(f.shape[: -len(grid)], g.shape[: -len(grid)])
     f = np.broadcast_to(f, (*batch, *grid)).reshape(-1, *grid)
     g = f if second is first else np.broadcast_to(g, (*batch, *grid)).reshape(-1, *grid)
-    scale = math.prod(extent) / math.prod(grid) ** 2
-    rows = [_ring_sums(f[i], g[i], label, weight, len(k) + 1) for i in range(len(f))]
-    power = scale * np.array(rows).reshape(*batch, -1)[..., :-1] / modes
-    return Spectrum(k, power, modes)
+    sums = np.array(
+        [_ring_sums(one, None if g is f else other, rings) for one, other in zip(f, g, strict=True)]
+    )
+    modes = rings.count.double().numpy()
+    power = math.prod(extent) / math.prod(grid) * sums.reshape(*batch, -1) / modes
+    return Spectrum(rings.k.numpy(), power, modes)
 
 
 def correlation(
@@ -104,11 +107,13 @@ def _grid(field: NDArray[np.generic], extent: tuple[float, ...]) -> tuple[int, .
     return field.shape[-d:]
 
 
-def _ring_sums(
-    f: NDArray[np.generic], g: NDArray[np.generic], label: NDArray[np.intp], weight: Floats, count: int
-) -> Floats:
-    """Sum of weight Re(F conj(G)) of one pair of maps over each bin, (count,)."""
-    a = np.fft.rfftn(np.asarray(f, np.float64))
-    b = a if g is f else np.fft.rfftn(np.asarray(g, np.float64))
-    product = a.real * b.real + a.imag * b.imag
-    return bincount(label, weight * product.ravel(), count)
+def _ring_sums(f: NDArray[np.generic], g: NDArray[np.generic] | None, rings: Rings) -> Floats:
+    """Sums of Re(F conj(G)) of a pair of maps over the modes of each bin, (K,); of |F|^2 without the other."""
+    a = rings.transform(_copied(f))
+    b = a if g is None else rings.transform(_copied(g))
+    return np.asarray(rings.power(a, b))
+
+
+def _copied(field: NDArray[np.generic]) -> torch.Tensor:
+    """A copy in double precision: torch refuses arrays that are read-only or of another byte order."""
+    return torch.from_numpy(np.array(field, np.float64))

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sbikit.fields.moments import histogram, moments
-from sbikit.fields.spectra import correlation, cross_spectrum, power_spectrum
-from sbikit.problem.errors import SpecError
+from sbikit import SpecError
+from sbikit.fields import correlation, cross_spectrum, histogram, moments, power_spectrum
 
 GRIDS = [
     ((64,), (3.0,)),
