@@ -24,7 +24,16 @@ from scipy.stats import qmc
 from torch import Tensor
 from torch.special import ndtri
 
-from sbikit import Field, LogDensity, ObservationError, OptionError, SimulationError, Simulator, Values
+from sbikit import (
+    Field,
+    LogDensity,
+    MarginalDensity,
+    ObservationError,
+    OptionError,
+    SimulationError,
+    Simulator,
+    Values,
+)
 from sbikit.problem.seeds import derive_seed, normals
 from sbikit_lognormal.blocks import block_rows, in_blocks
 from sbikit_lognormal.conditioning import Conditioning
@@ -45,6 +54,7 @@ from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.limber import ELL, Limber
 from sbikit_lognormal.options import LogNormalOptions, ShiftTable, refuse_idle
 from sbikit_lognormal.parameters import Parameters, parameters
+from sbikit_lognormal.posterior.marginal import marginal_density, refuse_without_marginal
 from sbikit_lognormal.shifts import Fixed, Hilbert2011, Shift, Table, TreeLevel, Unbounded, disc_of_pixel
 from sbikit_lognormal.sources import Sources, sources
 from sbikit_lognormal.survey import Survey, cut, make_survey
@@ -302,6 +312,18 @@ class LogNormal(Simulator):
             common = (self.prior, engine.spectra, engine.field)
             density = WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
         return density.density(partial(cut, size=self.size))
+
+    def marginal_density(self, observation: Values) -> MarginalDensity:
+        """The posterior of Gaussian maps in closed form, given data (B, channels, N, N).
+
+        Raises:
+            UnsupportedError: the field is not Gaussian, or the patch not periodic and seen with one noise.
+            ObservationError: the data have another shape, or values that are not finite.
+        """
+        refuse_without_marginal(self.options)
+        data = self._checked(observation).cpu().unflatten(-3, (self.bins, self._observable.components))
+        noise = self.survey.noise[:, 0, 0].double()
+        return marginal_density(data, noise, self.mode_power, self.parameters.shear_bias)
 
     # --- inside -----------------------------------------------------------------------------
 

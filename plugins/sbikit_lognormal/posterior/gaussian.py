@@ -78,13 +78,15 @@ class GaussianMaps:
 
     def statistics(self, data: Tensor) -> Tensor:
         """Sums of Re d_i d_j^* over the modes of each class, (B, bins, bins, K), of data (B, bins, N, N)."""
-        return torch.stack([self._statistics(one) for one in data])
+        sums = torch.zeros(len(data), self.bins, self.bins, len(self._members), dtype=torch.float64)
+        for row, one in zip(sums, data, strict=True):
+            self._add_products(row, one)
+        return sums
 
-    def _statistics(self, data: Tensor) -> Tensor:
+    def _add_products(self, sums: Tensor, data: Tensor) -> None:
         modes = torch.fft.rfft2(data) / self.size
         cross = (modes[:, None] * modes.conj()).real * self._times
-        sums = torch.zeros(self.bins, self.bins, len(self._members), dtype=torch.float64)
-        return sums.index_add_(-1, self._class_of, cross.flatten(-2))
+        sums.index_add_(-1, self._class_of, cross.flatten(-2))
 
     def log_likelihood(self, theta: Tensor, statistics: Tensor) -> Tensor:
         """log p(d | theta) but for a constant of the data, (B, Q).
@@ -101,8 +103,11 @@ class GaussianMaps:
         inverse, log_det = _inverse(self._covariance(self._matrix(theta), self._response(theta)))
         constant = log_det @ self._members
         rows = inverse.flatten(1)
+        found = torch.empty(len(flat), len(theta), dtype=torch.float64)
         # One product an observation: that with all at once is rounded otherwise in every batch.
-        return -0.5 * torch.stack([constant + rows @ one for one in flat])
+        for row, one in zip(found, flat, strict=True):
+            row.copy_(-0.5 * (constant + rows @ one))
+        return found
 
     def draw(self, theta: Tensor, data: Tensor, source: torch.Generator) -> Tensor:
         """One map of the posterior for each parameter vector, (Q, bins, N, N).
