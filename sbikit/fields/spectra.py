@@ -108,7 +108,7 @@ def _grid(field: NDArray[np.generic], extent: tuple[float, ...]) -> tuple[int, .
 
 
 def _ring_sums(f: NDArray[np.generic], g: NDArray[np.generic] | None, rings: Rings) -> Floats:
-    """Sums of Re(F conj(G)) of a pair of maps over the modes of each bin, (K,); of |F|^2 without the other."""
+    """Sums of Re(F conj(G)) of two maps over the modes of each bin, (K,); of |F|^2 without the second."""
     a = rings.transform(_copied(f))
     b = a if g is None else rings.transform(_copied(g))
     return np.asarray(rings.power(a, b))
