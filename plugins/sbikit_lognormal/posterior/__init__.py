@@ -1,0 +1,1 @@
+"""What the simulator knows of its posterior: the joint density, and of Gaussian maps the marginal one."""
