@@ -11,7 +11,7 @@ import typer
 from sbikit.cli.terminal import console, guarded, put
 
 if TYPE_CHECKING:
-    from sbikit.plugins.registry import Catalogue, Found, Kind
+    from sbikit.plugins.installed import Catalogue, Found, Kind
 
 plugins_app = typer.Typer(
     help="List, describe, check and start plug-ins.", invoke_without_command=True, rich_markup_mode="rich"
@@ -36,7 +36,7 @@ def listing(
     if context.invoked_subcommand is not None:
         return
     with guarded():
-        from sbikit.plugins.registry import catalogue
+        from sbikit.plugins.installed import catalogue
 
         if as_json:
             put(json.dumps(_as_json(catalogue()), indent=2))
@@ -65,7 +65,7 @@ def _print_catalogue(book: Catalogue) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sbikit.plugins.registry import KINDS
+    from sbikit.plugins.installed import KINDS
 
     out = console()
     table = Table("kind", "name", "what it is", "from", box=None, pad_edge=False, header_style="dim")
@@ -141,26 +141,26 @@ def check(
 
 def _check(found: Found, options: dict[str, Any]) -> None:
     from sbikit import testing
-    from sbikit.plugins import registry
+    from sbikit.plugins.registry import load
+    from sbikit.roles.monitor import QuietMonitor
     from sbikit.simulations.stream import Simulations
 
-    def build(kind: Kind, **more: Any) -> Any:
-        return registry.build(kind, found.offer.name, options, **more)
-
+    name = found.offer.name
     if found.kind == "simulator":
-        testing.check_simulator(build("simulator"))
+        testing.check_simulator(load("simulator", name, **options))
     elif found.kind == "estimator":
-        testing.check_estimator(build("estimator"))
+        testing.check_estimator(load("estimator", name, **options))
     elif found.kind == "validator":
-        testing.check_validator(build("validator"))
+        testing.check_validator(load("validator", name, **options))
     else:
-        toy = testing.GaussianVector()
-        testing.check_sampler(build("sampler", simulator=toy), {"x": Simulations(toy, 0).held_out(0, 2)["x"]})
+        toy = testing.GaussianField(testing.GaussianFieldOptions(size=8))
+        sampler = load("sampler", name, **options).posterior(toy, monitor=QuietMonitor())
+        testing.check_sampler(sampler, {"data": Simulations(toy, 0).held_out(0, 3)["data"]})
 
 
 def _options(assignments: list[str]) -> dict[str, Any]:
     """Option -> value of `option=value` texts."""
-    from sbikit.run.config import Draft
+    from sbikit.run.draft import Draft
     from sbikit.run.yaml_files import Located
 
     draft = Draft(Located({}))
@@ -191,11 +191,12 @@ def _find(name: str, kind: str | None) -> Found:
         PluginError: there is none, or there are two kinds of it and none is given.
     """
     from sbikit.plugins import registry
+    from sbikit.plugins.installed import catalogue
     from sbikit.problem.errors import PluginError
 
     if kind is not None:
         return registry.find(cast("Kind", kind), name)
-    book = registry.catalogue()
+    book = catalogue()
     kinds = sorted({found.kind for found in book.found if found.offer.name == name})
     if len(kinds) > 1:
         raise PluginError(

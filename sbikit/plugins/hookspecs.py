@@ -31,12 +31,14 @@ class Offer:
         target: "module:Class".
         summary: one line for `sbikit plugins`.
         extra: the extra to install for it, "" for none, for example "npe" for `pip install 'sbikit[npe]'`.
+        with_reference: of a validator, whether a run that has a reference brings it along.
     """
 
     name: str
     target: str
     summary: str
     extra: str = ""
+    with_reference: bool = False
 
 
 @hookspec
@@ -53,7 +55,7 @@ def sbikit_estimators() -> list[Offer]:
 
 @hookspec
 def sbikit_samplers() -> list[Offer]:
-    """Samplers that need no training on offer, built as `Class(simulator, options)`."""
+    """Exact samplers on offer, which need no training."""
     return []
 
 

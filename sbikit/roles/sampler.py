@@ -86,7 +86,7 @@ class Sampler(ABC):
             observation: observed variables, each (B, *shape).
             n: draws an observation.
             seeds: (B,), integers in [0, 2^63): the draws for observation b depend on it and on seeds[b]
-                alone, to rounding, not on the other observations, their number or their order, nor on threads.
+                alone, to rounding: not on other observations, their number or order, nor on threads.
 
         Raises:
             ObservationError: the observation does not fit the problem, or there is not one seed for each.

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from sbikit.plugins import registry
-from sbikit.plugins.registry import Kind
+from sbikit.plugins.installed import Kind
 from sbikit.problem.option_errors import expectation
-from sbikit.run.config import SECTIONS, Choice, RunConfig, Sampling
+from sbikit.run.config import Choice, RunConfig, Sampling, Written
+from sbikit.run.draft import SECTIONS
 
 _WIDTH = 34
 
@@ -20,7 +21,7 @@ _WIDTH = 34
 def render(config: RunConfig) -> str:
     """The whole configuration; reading it back gives the same configuration."""
     lines: list[str] = []
-    for name, field in RunConfig.model_fields.items():
+    for name, field in Written.model_fields.items():
         value = getattr(config, name)
         if name in SECTIONS and value is not None:
             lines += [f"{name}:  # {field.description}", *_choice(SECTIONS[name], value, "  ")]
@@ -32,16 +33,15 @@ def render(config: RunConfig) -> str:
         elif name == "sampling":
             lines += [f"{name}:  # {field.description}", *_options(Sampling, value.model_dump(), "  ")]
         else:
-            comment = field.description if name == "reference" else _comment(RunConfig, name)
+            comment = field.description if name == "reference" else _comment(Written, name)
             lines.append(_row(name, config.tree()[name], comment))
     return "\n".join(lines) + "\n"
 
 
 def _choice(kind: Kind, choice: Choice, indent: str) -> list[str]:
-    cls = registry.resolve(kind, choice.name)
     summary = registry.find(kind, choice.name).offer.summary
     first = _row("name", choice.name, summary, indent)
-    return [first, *_options(cls.Options, choice.options, indent)]
+    return [first, *_options(type(choice.options), choice.options.model_dump(mode="json"), indent)]
 
 
 def _options(model: type[BaseModel], values: Mapping[str, Any], indent: str) -> list[str]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.problem.seeds import derive_seed
+from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
-from sbikit.roles.sampler import Sampler
-from sbikit.run.runfolder import replacing
+from sbikit.roles.sampler import Draws, Sampler
+from sbikit.storage.draws import draws_key, read_draws, write_draws
 
 
 @dataclass(frozen=True)
@@ -44,31 +43,24 @@ class Chunk:
         """Number of draws."""
         return self.n * (self.last - self.first)
 
-    def draw(self, sampler: Sampler, held_out: Values, seed: int) -> dict[str, Tensor]:
-        """The draws of the run `seed`, each (n, last - first, *shape)."""
+    def draw(self, sampler: Sampler, held_out: Values, seed: int) -> Draws:
+        """The draws of the run `seed`: those for an observation depend on its number, not on the chunk."""
         observation = observed(held_out, sampler.spec, self.first, self.last)
-        return draw(sampler, observation, self.n, derive_seed(seed, self.stream, self.first))
-
-    def metadata(self) -> dict[str, str]:
-        """What was saved with the draws; {} where the file is missing or damaged."""
-        try:
-            with safe_open(self.path, "pt") as file:
-                return dict(file.metadata() or {})
-        except (OSError, SafetensorError):
-            return {}
+        return draw(
+            sampler, observation, self.n, draw_seeds(seed, self.stream, self.first, self.last - self.first)
+        )
 
     def whole(self) -> bool:
         """Whether the file is there and belongs to this run's stages."""
-        return self.metadata().get("key") == self.key
+        return draws_key(self.path) == self.key
 
-    def save(self, draws: Values, extra: Mapping[str, str] | None = None) -> None:
+    def save(self, draws: Draws) -> None:
         """Write the file, all or nothing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        save(self.path, draws, {"key": self.key, **(extra or {})})
+        write_draws(self.path, draws, self.key)
 
-    def load(self) -> dict[str, Tensor]:
-        """The draws, each (n, last - first, *shape)."""
-        return load_file(self.path)
+    def load(self) -> Draws:
+        """The draws in the file."""
+        return read_draws(self.path)
 
 
 @dataclass(frozen=True)
@@ -108,28 +100,18 @@ def remaining(
         yield missing, advance
 
 
-def draw(sampler: Sampler, observation: Values, n: int, seed: int) -> dict[str, Tensor]:
-    """Checked draws, each (n, B, *shape), for observations (B, *shape)."""
-    draws = sampler.sample(observation, n, seed=seed)
-    count = len(next(iter(observation.values())))
-    check_values(draws, sampler.spec.latents, (n, count), f"{type(sampler).__name__}.sample")
-    return {v.name: draws[v.name].float().cpu().contiguous() for v in sampler.spec.latents}
+def draw(sampler: Sampler, observation: Values, n: int, seeds: NDArray[np.int64]) -> Draws:
+    """Checked draws for observations (B, *shape), float32 on the CPU.
+
+    Raises:
+        SpecError: they lack a variable, have a wrong shape, or are not finite.
+    """
+    draws = sampler.sample(observation, n, seeds=seeds)
+    check_values(draws.values, sampler.spec.latents, (n, len(seeds)), f"{type(sampler).__name__}.sample")
+    values = {v.name: draws.values[v.name].float().cpu().contiguous() for v in sampler.spec.latents}
+    return Draws(values, draws.trust)
 
 
 def observed(values: Values, spec: Spec, first: int, last: int) -> dict[str, Tensor]:
     """Rows `first` to `last - 1` of the observables: all that a sampler may see."""
     return {v.name: values[v.name][first:last] for v in spec.observables}
-
-
-def joined(parts: Sequence[Values], axis: int) -> dict[str, Tensor]:
-    """Each variable of all parts along `axis`."""
-    return {name: torch.cat([part[name] for part in parts], axis) for name in parts[0]}
-
-
-def save(path: Path, values: Values, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, all or nothing."""
-    with replacing(path) as partial:
-        save_file(dict(values), partial, metadata=metadata or {})
-
-
-__all__ = ["Chunk", "Work", "draw", "joined", "observed", "remaining", "save"]

@@ -14,9 +14,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from sbikit.plugins.registry import catalogue
-from sbikit.run.progress import read_training
-from sbikit.run.runfolder import RunFolder
+from sbikit.plugins.installed import catalogue
+from sbikit.run.folder import RunFolder
+from sbikit.run.ledger import read_record
+from sbikit.storage.files import read_json_lines, write_json
 
 _PACKAGES = (
     "torch",
@@ -45,7 +46,7 @@ class Provenance:
 
     def __init__(self, folder: RunFolder, command: str, device: str) -> None:
         self._folder = folder
-        before = folder.read_json(folder.provenance)
+        before = read_record(folder.provenance)
         self._content: dict[str, Any] = {
             "command": command,
             "started": before.get("started", _now()),
@@ -59,7 +60,6 @@ class Provenance:
             "timings": before.get("timings", {}),
             "simulations": before.get("simulations"),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
-            "reference": before.get("reference"),
             "inferred": before.get("inferred"),
         }
 
@@ -85,7 +85,7 @@ class Provenance:
 
     def write(self) -> None:
         """Write the file."""
-        self._folder.write_json(self._folder.provenance, self._content)
+        write_json(self._folder.provenance, self._content)
 
 
 def _now() -> str:
@@ -122,7 +122,7 @@ def git_revision(package: Path) -> str | None:
 
 def training_simulations(path: Path) -> int | None:
     """The largest "simulations" in a training.jsonl; None where none is given."""
-    counts = [record["simulations"] for record in read_training(path) if "simulations" in record]
+    counts = [record["simulations"] for record in read_json_lines(path)[0] if "simulations" in record]
     return int(max(counts)) if counts else None
 
 

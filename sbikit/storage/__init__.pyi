@@ -23,4 +23,5 @@ from .read import read_posterior as read_posterior
 from .tensors import read_header as read_header
 from .tensors import read_tensors as read_tensors
 from .tensors import write_tensors as write_tensors
+from .training_log import TrainingLog as TrainingLog
 from .write import write_posterior as write_posterior

@@ -12,9 +12,9 @@
 A vector `v` has the axis `v_dim` with its labels as coordinate; a field `f` has `f_channel`, then
 `f_y`, `f_x` in two dimensions and `f_axis0`, `f_axis1`, ... in any other, with the pixel centres as
 coordinates. Each variable carries what is needed to read it alone: `kind`, `long_name` (LaTeX),
-`unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Supports are not stored. Where the draws are of
-a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them, `trust`, as
-JSON (`sbikit.Trust`): `reference` is there for draws of an exact sampler that can be trusted, and for no others.
+`unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Supports are not stored. Where the draws are
+of a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them as
+JSON (`trust`, see `sbikit.Trust`). `reference` is there for draws that can be trusted, and for no others.
 
 The groups follow the InferenceData schema (https://python.arviz.org, "InferenceData schema
 specification"), so `xarray.open_datatree` and ArviZ read the file as it is.

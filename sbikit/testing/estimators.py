@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from sbikit.problem.errors import CheckpointError, UnsupportedError
+from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
 from sbikit.roles.estimator import Estimator
-from sbikit.roles.monitor import QuietMonitor
+from sbikit.roles.monitor import QuietMonitor, Workspace
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import (
     Simulator,
@@ -42,10 +43,9 @@ def check_estimator(estimator: Estimator, simulator: Simulator | None = None) ->
     simulator = _matching_toy(estimator) if simulator is None else simulator
     with sbikit_errors_are_broken_promises(f"{name}.match"):
         spec = estimator.match(simulator.spec)
-    monitor = QuietMonitor()
     simulations = Simulations(simulator, 0)
     with sbikit_errors_are_broken_promises(f"{name}.fit"), global_random_state_kept(f"{name}.fit"):
-        sampler = estimator.fit(simulations, seed=0, monitor=monitor)
+        sampler = estimator.fit(simulations, seed=0, workspace=Workspace(), monitor=QuietMonitor())
     if sampler.spec != spec:
         raise ContractError(
             "The fitted sampler infers something else than `match` said.",
@@ -84,7 +84,8 @@ def _check_round_trip(
     where = f"{type(estimator).__name__}.load"
     with sbikit_errors_are_broken_promises(where):
         loaded = estimator.load(folder, simulator, device=torch.device("cpu"))
-        drawn, again = (s.sample(observation, 8, seed=3) for s in (sampler, loaded))
+        seeds = draw_seeds(0, "contract/load", 0, len(next(iter(observation.values()))))
+        drawn, again = (s.sample(observation, 8, seeds=seeds).values for s in (sampler, loaded))
     for key, tensor in drawn.items():
         same(again[key], tensor, where, f"a loaded sampler draws the same {key!r}", like=tensor)
 

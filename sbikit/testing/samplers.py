@@ -1,11 +1,17 @@
-"""The contract of samplers."""
+"""The contract of samplers: shapes, and that draws for an observation depend on it and on its seed alone."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
-from sbikit.roles.sampler import Sampler
+from sbikit.roles.sampler import Draws, Sampler
 from sbikit.testing.promises import (
     ContractError,
     clone,
@@ -23,7 +29,7 @@ def check_sampler(sampler: Sampler, observation: Values, *, draws: int = 8, tole
 
     Args:
         sampler: the sampler.
-        observation: at least two observations, each (B, *shape).
+        observation: at least two observations, each (B, *shape); with three or more, one lies in the middle.
         draws: n, an observation.
         tolerance: how far the draws of one observation may differ between batches, in standard
             deviations of the variable: room for rounding, no more.
@@ -36,32 +42,99 @@ def check_sampler(sampler: Sampler, observation: Values, *, draws: int = 8, tole
     if B < 2:
         raise ContractError("Give check_sampler at least two observations.", where=where, got=str(B))
     given = clone(observation)
+    seeds = draw_seeds(0, "contract/sampler", 0, B)
 
-    def sample(values: Values, seed: int) -> Values:
-        count = len(next(iter(values.values())))
+    def sample(rows: Sequence[int], seeds: NDArray[np.int64]) -> Draws:
+        chosen = {key: value[list(rows)] for key, value in observation.items()}
         with sbikit_errors_are_broken_promises(where), global_random_state_kept(where):
-            drawn = sampler.sample(values, draws, seed=seed)
-        shapes(drawn, sampler.spec.latents, (draws, count), where)
-        float32_on_cpu(drawn, where)
+            drawn = sampler.sample(chosen, draws, seeds=seeds)
+        _well_formed(drawn, sampler, draws, len(rows), where)
         return drawn
 
-    batch = sample(observation, 1)
+    everything = range(B)
+    batch = sample(everything, seeds)
     unchanged(observation, given, where)
-    again, other = sample(observation, 1), sample(observation, 2)
-    alone = sample({key: value[:1] for key, value in observation.items()}, 1)
-    among_others = sample({key: value[[0] * B] for key, value in observation.items()}, 1)
+    middle, upwards = B // 2, list(everything)
+    downwards = upwards[::-1]
+    with _threads(1):
+        one_thread = sample(everything, seeds)
+    with _threads(2):
+        two_threads = sample(everything, seeds)
+    again, other = sample(everything, seeds), sample(everything, seeds + 1)
+    alone = sample([middle], seeds[[middle]])
+    reversed_batch = sample(downwards, seeds[downwards])
+    in_chunks = Draws.joined([sample(part, seeds[part]) for part in (upwards[:1], upwards[1:])])
+    among_copies = sample([middle] * B, np.append(seeds[[middle]], seeds[1:] + 2))
     for variable in sampler.spec.latents:
         key = variable.name
-        drawn = batch[key]
-        text = f"draws of {key!r} are the same for the same seed"
-        same(again[key], drawn, where, text, like=drawn, tolerance=tolerance)
-        text = f"draws of {key!r} for one observation are the same whatever the others in the batch are"
-        same(alone[key], drawn[:, :1], where, text, like=drawn, tolerance=tolerance)
-        same(among_others[key][:, :1], drawn[:, :1], where, text, like=drawn, tolerance=tolerance)
-        if torch.equal(other[key], drawn):
+        drawn = batch.values[key]
+        row = drawn[:, middle : middle + 1]
+        for promise, found, expected in (
+            (f"draws of {key!r} are the same for the same seeds", again.values[key], drawn),
+            (f"draws of {key!r} are the same on one thread and on two", one_thread.values[key], drawn),
+            (f"draws of {key!r} are the same on one thread and on two", two_threads.values[key], drawn),
+            (
+                f"draws of {key!r} for one observation are the same alone and in a batch",
+                alone.values[key],
+                row,
+            ),
+            (
+                f"draws of {key!r} for one observation are the same in any row of a batch",
+                reversed_batch.values[key][:, downwards],
+                drawn,
+            ),
+            (f"draws of {key!r} are the same in one chunk and in two", in_chunks.values[key], drawn),
+            (
+                f"draws of {key!r} for one observation are the same whatever the others in the batch are",
+                among_copies.values[key][:, :1],
+                row,
+            ),
+        ):
+            same(found, expected, where, promise, like=drawn, tolerance=tolerance)
+        _every_seed_matters(drawn, other.values[key], key, where)
+        if torch.equal(among_copies.values[key][:, 0], among_copies.values[key][:, 1]):
+            raise ContractError(
+                f"Two observations that are alike get the same draws of {key!r} for different seeds.",
+                where=where,
+                expected="draws that depend on each observation's own seed",
+            )
+
+
+def _well_formed(drawn: Draws, sampler: Sampler, n: int, count: int, where: str) -> None:
+    if not isinstance(drawn, Draws):
+        raise ContractError(
+            "A sampler returns something else than draws.",
+            where=where,
+            expected="sbikit.Draws(values, trust)",
+            got=type(drawn).__name__,
+        )
+    shapes(drawn.values, sampler.spec.latents, (n, count), where)
+    float32_on_cpu(drawn.values, where)
+    if len(drawn.trust) != count:
+        raise ContractError(
+            "Draws need one trust an observation.",
+            where=where,
+            expected=str(count),
+            got=str(len(drawn.trust)),
+        )
+
+
+def _every_seed_matters(drawn: torch.Tensor, other: torch.Tensor, key: str, where: str) -> None:
+    for b in range(drawn.shape[1]):
+        if torch.equal(drawn[:, b], other[:, b]):
             raise ContractError(
                 f"Another seed gives the same draws of {key!r}.",
                 where=where,
-                expected="draws that depend on the seed",
-                got="equal draws for seeds 1 and 2",
+                expected="draws of every observation that depend on its seed",
+                got=f"equal draws of observation {b} for two seeds",
             )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sbikit.storage.training_log import TrainingLog
+
 _EVERY = 10.0  # seconds between plain lines, at first
 _GROWTH = 0.05  # and never less than this share of the time gone by
 
@@ -34,7 +32,6 @@ class ConsoleMonitor:
 
     Args:
         console: what to write to.
-        device: what the computation may use.
         log_file: every line said, with the time; None: nowhere.
         training_file: records of the fit, one JSON object a line; None: nowhere.
     """
@@ -42,12 +39,9 @@ class ConsoleMonitor:
     def __init__(
         self,
         console: Console,
-        device: torch.device | str = "cpu",
         log_file: Path | None = None,
         training_file: Path | None = None,
     ) -> None:
-        self.folder: Path | None = None
-        self.device = torch.device(device)
         self._console = console
         self._log_file = log_file
         self._training = TrainingLog(training_file) if training_file else None
@@ -156,45 +150,3 @@ def pace(rate: float) -> str:
 def clock(seconds: float) -> str:
     """A duration as hours:minutes:seconds."""
     return str(timedelta(seconds=round(seconds)))
-
-
-class TrainingLog:
-    """training.jsonl: one record a line, steps never going backwards.
-
-    A fit that goes on from a checkpoint repeats the steps since; their first records are dropped, as is
-    a line that a crash cut short.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last: float | None = None
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Add a record; one with a `step` drops earlier records of later steps."""
-        step = record.get("step")
-        if self._last is None:
-            self._keep(lambda old: step is None or old.get("step", -1) < step)
-        elif step is not None and step < self._last:
-            self._keep(lambda old: old.get("step", -1) < step)
-        self._last = step if step is not None else (self._last if self._last is not None else -1)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def _keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        records = [record for record in read_training(self._path) if wanted(record)]
-        partial = self._path.with_name(self._path.name + ".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        os.replace(partial, self._path)
-
-
-def read_training(path: Path) -> list[dict[str, Any]]:
-    """The records of a training.jsonl, [] where there is none; unreadable lines are left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records

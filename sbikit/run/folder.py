@@ -1,17 +1,10 @@
-"""The folder of one run: its configuration, what each stage made, and which stages are done.
-
-A file is written under another name and renamed when whole. A stage counts as done when its record in
-stages.json agrees with the files on disk and with the stages before it; a damaged or missing file
-makes its stage, and what follows from it, be done again.
-"""
+"""The folder of one run: its configuration, where everything lies, and a lock for one process at a time."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,23 +12,10 @@ from typing import Any
 from sbikit.problem.errors import OptionError, RunFolderError
 from sbikit.run.config import RunConfig, read_config
 from sbikit.run.config_text import render
+from sbikit.run.ledger import Ledger
+from sbikit.storage.files import PARTIAL, write_text
 
-PARTIAL = ".partial"
 _ELSEWHERE = ("device",)  # where a run is computed is no part of what it is
-
-
-def atomic_write(path: Path, text: str) -> None:
-    """Write a text file all or nothing."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` if the block ends without an error."""
-    partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
-    yield partial
-    os.replace(partial, path)
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -93,7 +73,7 @@ class RunFolder:
         self.estimator = path / "checkpoints" / "estimator"
         self.unfinished = path / "checkpoints" / "unfinished"
         self.parts = path / "parts"
-        self._stages = path / "stages.json"
+        self.ledger = Ledger(path)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
@@ -110,7 +90,7 @@ class RunFolder:
         _refuse_stranger(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            atomic_write(path / "run.yaml", render(config))
+            write_text(path / "run.yaml", render(config))
         except OSError as error:
             raise RunFolderError(
                 f"The run folder cannot be written: {error.strerror}.",
@@ -184,65 +164,6 @@ class RunFolder:
                 ) from None
             yield
 
-    # --- JSON -------------------------------------------------------------------------------
-
-    def read_json(self, path: Path) -> dict[str, Any]:
-        """The object in a JSON file of this folder, {} where there is none.
-
-        Raises:
-            RunFolderError: the file is damaged.
-        """
-        if not path.exists():
-            return {}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-            raise _damaged(path, str(error)) from None
-        if not isinstance(found, dict):
-            raise _damaged(path, f"it holds a {type(found).__name__}, not an object")
-        return found
-
-    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
-        """Write a JSON file of this folder, all or nothing."""
-        atomic_write(path, json.dumps(content, indent=2) + "\n")
-
-    # --- stages -----------------------------------------------------------------------------
-
-    def key(self, stage: str) -> str:
-        """What a stage made, as a digest of its outputs; "" if it is not recorded."""
-        return str(self._record(stage).get("key", ""))
-
-    def done(self, stage: str, after: Iterable[str]) -> bool:
-        """Whether a stage is recorded, its files are whole, and the stages before it are the same still."""
-        record = self._record(stage)
-        if record.get("after") != {name: self.key(name) for name in after}:
-            return False
-        outputs = record.get("outputs")
-        return isinstance(outputs, dict) and outputs == self._digests(Path(name) for name in outputs)
-
-    def finish(self, stage: str, after: Iterable[str], outputs: Iterable[Path]) -> None:
-        """Record a stage.
-
-        Args:
-            stage: its name.
-            after: the stages whose outputs it read.
-            outputs: files and folders that it made.
-        """
-        files = [file for path in outputs for file in _files(path)]
-        digests = self._digests(file.relative_to(self.path) for file in files)
-        key = hashlib.blake2b(json.dumps(digests, sort_keys=True).encode(), digest_size=16).hexdigest()
-        record = {"key": key, "after": {name: self.key(name) for name in after}, "outputs": digests}
-        self.write_json(self._stages, {**self.read_json(self._stages), stage: record})
-
-    def _record(self, stage: str) -> dict[str, Any]:
-        record = self.read_json(self._stages).get(stage, {})
-        if not isinstance(record, dict):
-            raise _damaged(self._stages, f"the record of {stage!r} is no object")
-        return record
-
-    def _digests(self, names: Iterable[Path]) -> dict[str, str]:
-        return {str(name): _digest(self.path / name) for name in names}
-
 
 def _refuse_stranger(path: Path) -> None:
     """Refuse a path that holds something that is no run."""
@@ -257,23 +178,3 @@ def _refuse_stranger(path: Path) -> None:
             got=", ".join(sorted(others)[:5]) + (", ..." if len(others) > 5 else ""),
             fix="choose another --out",
         )
-
-
-def _damaged(path: Path, reason: str) -> RunFolderError:
-    return RunFolderError(
-        f"A file of the run folder is damaged: {reason}.",
-        where=str(path),
-        fix="delete that file: what it held is made again from the rest",
-    )
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-
-
-def _digest(path: Path) -> str:
-    """Digest of a file, "" where there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,94 @@
+"""The contract of what a simulator can do beyond simulating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbikit.problem.errors import UnsupportedError
+from sbikit.problem.variables import Field, Values, Variable
+from sbikit.roles.simulator import (
+    SupportsFloor,
+    SupportsObserve,
+    SupportsSummaries,
+)
+from sbikit.testing.promises import (
+    ROUNDING,
+    ContractError,
+    global_random_state_kept,
+    same,
+    shapes,
+)
+from sbikit.testing.seeding import BATCH, check_seeding
+
+
+def check_observe(
+    simulator: SupportsObserve,
+    latents: Values,
+    observables: Sequence[Variable],
+    seeds: NDArray[np.int64],
+    name: str,
+) -> None:
+    """Fresh noise: of the right shape and from the seeds alone, or refused."""
+    where = f"{name}.observe"
+
+    def observe(rows: Sequence[int], seeds: NDArray[np.int64]) -> Values:
+        chosen = {key: value[list(rows)] for key, value in latents.items()}
+        with global_random_state_kept(where):
+            seen = simulator.observe(chosen, seeds=seeds)
+        shapes(seen, observables, (len(rows),), where)
+        return seen
+
+    try:
+        first = observe(range(BATCH), seeds)
+    except UnsupportedError:
+        return
+    check_seeding(observables, first, observe, seeds, where)
+
+
+def check_summaries(
+    simulator: SupportsSummaries, summarised: Sequence[Field], observed: Values, name: str
+) -> None:
+    """Summaries: the declared fields, the same for any shape of a batch."""
+    where = f"{name}.summaries"
+    with global_random_state_kept(where):
+        flat = simulator.summaries(observed)
+        nested = simulator.summaries({k: v.unflatten(0, (2, BATCH // 2)) for k, v in observed.items()})
+    declared = {field.name for field in summarised}
+    if set(flat) != declared or set(nested) != declared:
+        raise ContractError(
+            "Summaries are not those that are declared.",
+            where=where,
+            expected=f"{name}.summarised: {', '.join(sorted(declared)) or 'nothing'}",
+            got=", ".join(sorted({*flat, *nested})) or "nothing",
+        )
+    shapes(flat, summarised, (BATCH,), where)
+    for key, summary in flat.items():
+        text = f"the summary {key!r} is the same for any batch shape"
+        same(nested[key].flatten(0, 1), summary, where, text, like=summary)
+
+
+def check_floor(
+    simulator: SupportsFloor, parameters: Values, outputs: Values, fields: Sequence[Field], name: str
+) -> None:
+    where = f"{name}.floor"
+    known = {field.name: field for field in fields}
+    for key, bound in simulator.floor(parameters).items():
+        if key not in known or tuple(bound.shape) != (BATCH, known[key].channels):
+            raise ContractError(
+                f"The floor of {key!r} has the wrong name or shape.",
+                where=where,
+                expected=f"latent fields ({', '.join(known)}), each ({BATCH}, channels)",
+                got=f"{key} {tuple(bound.shape)}",
+            )
+        lowest = outputs[key].flatten(2).amin(2)
+        slack = ROUNDING * float(outputs[key].std())
+        if bool((bound > lowest + slack).any()):
+            raise ContractError(
+                f"The field {key!r} falls below its floor.",
+                where=where,
+                expected=f"values of at least {float(bound.flatten()[0]):.6g} (first draw)",
+                got=f"{float(lowest.flatten()[0]):.6g}",
+            )
