@@ -17,7 +17,7 @@ from torch import Tensor
 from sbikit.problem.errors import SpecError
 
 # Shells of one |k| each up to this radius, where power may be steep; radii rounded to integers beyond. A
-# larger value gives more shells of few modes: on a square grid 19 up to radius 6 and 44 up to 10, of 4 or 8 modes.
+# larger value gives more rings of few modes: on a square grid 19 of 4 or 8 modes up to 6, 44 up to 10.
 _EXACT = 6
 
 
