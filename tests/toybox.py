@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
+
+import sbikit_calibration
+from sbikit import Offer, hookimpl
 
 INIT = """
 from sbikit import Offer, hookimpl
@@ -28,7 +34,8 @@ def sbikit_samplers():
 @hookimpl
 def sbikit_validators():
     return [Offer("toy-mean", "sbikit_toybox.parts:Mean", "the mean error"),
-            Offer("toy-agreement", "sbikit_toybox.parts:Agreement", "the offset from the exact mean")]
+            Offer("toy-agreement", "sbikit_toybox.parts:Agreement", "the offset from the exact mean",
+                  with_reference=True)]
 """
 
 PARTS = '''
@@ -36,16 +43,14 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from pydantic import Field as Option
 from safetensors.torch import load_file, save_file
 
-from sbikit import (Estimator, Metric, Options, Plugin, Report, Sampler, Simulator, SupportsLogDensity,
-                    UnsupportedError, Validator)
-from sbikit.problem.seeds import generator
+from sbikit import (Draws, Estimator, ExactSampler, Field, Metric, Options, Reading, Report, Sampler, Simulator,
+                    SupportsLogDensity, Trust, UnsupportedError, Validator, normals, supports)
 from sbikit.testing import GaussianField, GaussianVector
 
 
@@ -83,6 +88,8 @@ class Toy(GaussianVector):
 
 
 class ToyField(GaussianField):
+    summarised = (Field("data_smooth", (4, 4), estimates="field"),)
+
     def summaries(self, values):
         return {"data_smooth": values["data"] * 0.5}
 
@@ -106,24 +113,22 @@ class LinearSampler(Sampler):
     def __init__(self, spec, weights):
         self.spec, self.weights = spec, weights
 
-    def sample(self, observation, n, *, seed):
+    def sample(self, observation, n, *, seeds):
         x = observation[self.spec.observables[0].name].flatten(1).double()
         event(f"sample {len(x)}x{n}")
         mean = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1) @ self.weights["slope"]
-        noise = torch.randn(n, *mean.shape, generator=generator(seed), dtype=x.dtype)
-        return {"theta": (mean + noise @ self.weights["root"].T).float()}
+        noise = normals(seeds, (n, mean.shape[1])).double().transpose(0, 1)
+        return Draws.unjudged({"theta": (mean + noise @ self.weights["root"].T).float()})
 
 
-class Linear(Estimator):
-    Options = LinearOptions
-
+class Linear(Estimator[LinearOptions]):
     def match(self, spec):
         if not spec.vectors:
             raise UnsupportedError("Linear infers vectors.")
         return spec.select(*(v.name for v in spec.vectors))
 
-    def fit(self, simulations, *, seed, monitor):
-        checkpoint = monitor.folder / "step.json" if monitor.folder else None
+    def fit(self, simulations, *, seed, workspace, monitor):
+        checkpoint = workspace.folder / "step.json" if workspace.folder else None
         start = json.loads(checkpoint.read_text())["step"] if checkpoint and checkpoint.exists() else 0
         with monitor.progress("training", self.options.steps, start) as advance:
             for step in range(start, self.options.steps):
@@ -148,57 +153,50 @@ class Linear(Estimator):
         return LinearSampler(self.match(simulator.spec), load_file(folder / "weights.safetensors"))
 
 
-class Exact(Plugin, Sampler):
-    def __init__(self, simulator, options=None):
-        if not isinstance(simulator, SupportsLogDensity):
-            raise UnsupportedError("no density")
-        super().__init__(options)
-        self.spec, self.exact = simulator.spec, simulator.exact_sampler()
+class ExactDraws(Sampler):
+    def __init__(self, simulator, doubtful):
+        self.spec, self.exact, self.doubtful = simulator.spec, simulator.exact_sampler(), doubtful
 
-    def sample(self, observation, n, *, seed):
-        event(f"reference {len(observation[self.spec.observables[0].name])}x{n}")
-        return self.exact.sample(observation, n, seed=seed)
+    def sample(self, observation, n, *, seeds):
+        x = observation[self.spec.observables[0].name]
+        event(f"reference {len(x)}x{n}")
+        values = self.exact.sample(observation, n, seeds=seeds).values
+        return Draws(values, tuple(self.trust(float(one.sum())) for one in x))
+
+    def trust(self, total):
+        stuck = total > self.doubtful
+        found = (Reading("R-hat", math.inf if total > 2 * self.doubtful else 1.2 if stuck else 1.0, "below 1.1"),
+                 Reading("steps", 7.0, worse="lower"))
+        return Trust(not stuck, found, ("R-hat is too large",) if stuck else ())
+
+
+class Exact(ExactSampler):
+    def posterior(self, simulator, *, monitor, device="cpu"):
+        if not supports(simulator, SupportsLogDensity):
+            raise UnsupportedError("no density")
+        return ExactDraws(simulator, math.inf)
 
 
 class ChainsOptions(Options):
-    doubtful: tuple[int, ...] = Option(default=(), description="places in a batch that have not converged")
+    doubtful: float = Option(default=1e9, description="sum of the data beyond which chains do not converge")
 
 
-@dataclass(frozen=True)
-class Trace:
-    labels: tuple[str, ...]
-    r_hat: tuple[float, ...]
-    divergences: int
-
-    @property
-    def trustworthy(self):
-        return max(self.r_hat) < 1.1
+class Chains(ExactSampler[ChainsOptions]):
+    def posterior(self, simulator, *, monitor, device="cpu"):
+        return ExactDraws(simulator, self.options.doubtful)
 
 
-class Chains(Plugin, Sampler):
-    Options = ChainsOptions
-
-    def __init__(self, simulator, options=None):
-        super().__init__(options)
-        self.spec, self.exact = simulator.spec, simulator.exact_sampler()
-        self.diagnostics = ()
-
-    def sample(self, observation, n, *, seed):
-        count = len(observation[self.spec.observables[0].name])
-        event(f"reference {count}x{n}")
-        stuck = {b: (1.2, math.inf) for b in self.options.doubtful}
-        r_hat = [stuck.get(b, (1.0, 1.0 + 1e-3 * b)) for b in range(count)]
-        self.diagnostics = [Trace(("a", "b"), one, b % 2) for b, one in enumerate(r_hat)]
-        return self.exact.sample(observation, n, seed=seed)
-
-
-class Blind(Plugin, Sampler):
-    def __init__(self, simulator, options=None):
-        super().__init__(options)
+class BlindDraws(Sampler):
+    def __init__(self, simulator):
         self.spec = simulator.spec.select("field")
 
-    def sample(self, observation, n, *, seed):
+    def sample(self, observation, n, *, seeds):
         raise AssertionError
+
+
+class Blind(ExactSampler):
+    def posterior(self, simulator, *, monitor, device="cpu"):
+        return BlindDraws(simulator)
 
 
 class Mean(Validator):
@@ -270,3 +268,14 @@ def offering(hook: str, name: str, target: str) -> str:
         "from sbikit import Offer, hookimpl\n\n"
         f"@hookimpl\ndef {hook}():\n    return [Offer({name!r}, {target!r}, 'something')]\n"
     )
+
+
+def keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shipped validator is brought along by a reference: no test of runs waits for a classifier."""
+    offers = [replace(offer, with_reference=False) for offer in sbikit_calibration.sbikit_validators()]
+
+    @hookimpl
+    def sbikit_validators() -> list[Offer]:
+        return offers
+
+    monkeypatch.setattr(sbikit_calibration, "sbikit_validators", sbikit_validators)

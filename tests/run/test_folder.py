@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sbikit.run.runfolder import RunFolder, atomic_write, default_folder, differences, replacing
 
 from sbikit.problem.errors import RunFolderError
 from sbikit.run.config import Overrides, RunConfig, load_config
-from sbikit.run.runfolder import RunFolder, atomic_write, default_folder, differences, replacing
 
 
 @pytest.fixture
