@@ -209,7 +209,11 @@ class Mean(Validator):
         return Report("toy-mean", tuple(metrics))
 
 
-class Agreement(Validator):
+class AgreementOptions(Options):
+    margin: float = Option(default=0.5, gt=0, description="how far above its floor an offset may be")
+
+
+class Agreement(Validator[AgreementOptions]):
     needs_reference = True
 
     def validate(self, evidence, *, seed):
@@ -221,7 +225,7 @@ class Agreement(Validator):
             scale = found.exact[name].std(0)
             offset = float(((draws.mean(0) - first.mean(0)) / scale).abs().mean())
             floor = float(((second.mean(0) - first.mean(0)) / scale).abs().mean())
-            verdict = "pass" if offset < floor + 0.5 else "fail"
+            verdict = "pass" if offset < floor + self.options.margin else "fail"
             metrics.append(Metric("offset", name, offset, 0.1, 0.0, verdict, "of means", floor, 0.1))
         return Report("toy-agreement", tuple(metrics))
 '''

@@ -63,6 +63,7 @@ def write_posterior(
     groups["posterior"].attrs = {"sampler": sampler} if sampler else {}
     if trust is not None:
         groups["posterior"].attrs["trust"] = json.dumps(trust.record(), allow_nan=False)
+    _refuse_undeclared(summaries or {}, summarised)
     if summaries:
         groups["summaries"] = _dataset(summaries, summarised, (), "summaries")
     if truth is not None:
@@ -89,6 +90,18 @@ def write_posterior(
         calibration_observed, observables, ("observation",), "calibration_observed", batch[1:]
     )
     return _write(path, groups)
+
+
+def _refuse_undeclared(summaries: Values, summarised: Sequence[Field]) -> None:
+    declared = {field.name for field in summarised}
+    if set(summaries) != declared:
+        raise SpecError(
+            "The summaries are not those that are declared.",
+            where="summaries",
+            expected=", ".join(sorted(declared)) or "none",
+            got=", ".join(sorted(summaries)) or "none",
+            fix="let Simulator.summarised hold the fields that `summaries` returns",
+        )
 
 
 def _leading(values: Values, variables: Iterable[Variable], count: int, where: str) -> tuple[int, ...]:

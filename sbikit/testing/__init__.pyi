@@ -10,3 +10,4 @@ from .spoiled import Spoiled as Spoiled
 from .validators import check_validator as check_validator
 from .vector import ExactVector as ExactVector
 from .vector import GaussianVector as GaussianVector
+from .estimators import QuietMonitor as QuietMonitor

@@ -79,5 +79,5 @@ def _check_class(simulator: Simulator) -> None:
                 where=f"{name}.{method}",
                 expected=f"a method of the class {name}",
                 got="an attribute set in __init__",
-                fix="make it a method, and raise UnsupportedError, or return nothing, where options forbid it",
+                fix="make it a method that refuses, or returns nothing, where options forbid it",
             )

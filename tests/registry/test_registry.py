@@ -8,11 +8,13 @@ import pytest
 from toybox import install, offering
 
 import sbikit
+from sbikit import Evidence, Options, QuietMonitor, Report, Validator
 from sbikit.plugins import registry
+from sbikit.plugins.installed import Kind, catalogue
 from sbikit.problem.errors import OptionError, PluginError
 
 
-def refusal(kind: registry.Kind, name: str) -> PluginError:
+def refusal(kind: Kind, name: str) -> PluginError:
     with pytest.raises(PluginError) as caught:
         registry.resolve(kind, name)
     return caught.value
@@ -41,7 +43,7 @@ def test_offers_are_found_with_their_distribution(toys: Path) -> None:
 )
 def test_a_broken_plugin_is_remembered_and_harms_no_other(toys: Path, text: str, reason: str) -> None:
     install(toys, "sbikit-lame", {"lame": "sbikit_lame"}, {"sbikit_lame.py": text})
-    problems = [p for p in registry.catalogue().problems if p.entry == "lame"]
+    problems = [p for p in catalogue().problems if p.entry == "lame"]
     assert len(problems) == 1
     assert reason in problems[0].message
     assert registry.resolve("simulator", "toy").__name__ == "Toy"
@@ -57,14 +59,14 @@ def test_two_offers_of_one_name_are_refused_by_name(toys: Path) -> None:
     error = refusal("simulator", "toy")
     assert "sbikit-toybox" in error.where
     assert "sbikit-twin" in error.where
-    assert registry.catalogue().clashes().keys() == {("simulator", "toy")}
+    assert catalogue().clashes().keys() == {("simulator", "toy")}
     assert registry.resolve("estimator", "toy-linear").__name__ == "Linear"
 
 
 def test_one_name_for_two_kinds_is_no_clash(toys: Path) -> None:
     text = offering("sbikit_validators", "toy", "sbikit_twin:Other")
     install(toys, "sbikit-twin", {"twin": "sbikit_twin"}, {"sbikit_twin.py": text})
-    assert registry.catalogue().clashes() == {}
+    assert catalogue().clashes() == {}
     assert registry.resolve("simulator", "toy").__name__ == "Toy"
 
 
@@ -73,7 +75,7 @@ def test_a_misspelt_hook_is_reported_beside_the_right_ones_of_its_module(toys: P
         "sbikit_validators", "fine", "sbikit_toybox.parts:Mean"
     )
     install(toys, "sbikit-odd", {"odd": "sbikit_odd"}, {"sbikit_odd.py": text})
-    (problem,) = (p for p in registry.catalogue().problems if p.entry == "odd")
+    (problem,) = (p for p in catalogue().problems if p.entry == "odd")
     assert "did you mean sbikit_simulators?" in problem.message
     assert registry.resolve("validator", "fine").__name__ == "Mean"
 
@@ -111,7 +113,7 @@ def test_a_class_of_the_wrong_kind_is_refused(toys: Path) -> None:
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(PluginError, match="no such kind"):
-        registry.build("simulators", "toy", {})  # type: ignore[arg-type]
+        sbikit.load("simulators", "toy")  # type: ignore[call-overload]
 
 
 def test_load_takes_options_by_keyword(toys: Path) -> None:
@@ -122,11 +124,27 @@ def test_load_takes_options_by_keyword(toys: Path) -> None:
     assert "'scale'" in caught.value.fix
 
 
-def test_load_gives_a_sampler_its_simulator(toys: Path) -> None:
+def test_a_sampler_is_made_as_any_other_plugin(toys: Path) -> None:
     simulator = sbikit.load("simulator", "toy")
-    sampler = sbikit.load("sampler", "toy-exact", simulator=simulator)
-    assert sampler.spec == simulator.spec
-    with pytest.raises(OptionError, match="none was given"):
-        registry.build("sampler", "toy-exact", {})
-    with pytest.raises(OptionError, match="Only a sampler"):
-        sbikit.load("estimator", "toy-linear", simulator=simulator)  # type: ignore[call-overload]
+    made = sbikit.load("sampler", "toy-chains", doubtful=2.0)
+    assert made.options.model_dump() == {"doubtful": 2.0}
+    assert made.posterior(simulator, monitor=QuietMonitor()).spec == simulator.spec
+    with pytest.raises(OptionError, match="no option 'simulator'"):
+        sbikit.load("estimator", "toy-linear", simulator="toy")
+
+
+def test_options_are_named_in_brackets() -> None:
+    class OneOptions(Options):
+        size: int = 3
+
+    class One(Validator[OneOptions]):
+        def validate(self, evidence: Evidence, *, seed: int) -> Report:
+            raise NotImplementedError
+
+    class Two(Validator):
+        def validate(self, evidence: Evidence, *, seed: int) -> Report:
+            raise NotImplementedError
+
+    assert (One.Options, Two.Options) == (OneOptions, Options)
+    assert One().options == OneOptions()
+    assert One(OneOptions(size=4)).options.size == 4

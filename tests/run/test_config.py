@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sbikit.problem.errors import OptionError, PluginError, SbikitError
-from sbikit.run import config
-from sbikit.run.config import Draft, Overrides, RunConfig, load_config, presets, read_config
+from sbikit.run.config import RunConfig, Written, load_config, read_config
 from sbikit.run.config_text import render
+from sbikit.run.draft import Draft, Overrides, presets, read_preset
+from sbikit.run.schema import schema
 from sbikit.run.yaml_files import Located
 
 TOYS = Overrides(simulator="toy", estimator="toy-linear", validators=("toy-mean",))
@@ -38,8 +39,8 @@ estimator:
 
 def test_defaults_are_filled_in(toys: Path) -> None:
     found = toy_config()
-    assert found.simulator.options == {"mode": "good", "scale": 1.0}
-    assert found.estimator.options == {"steps": 4, "pause": 0.0}
+    assert found.simulator.options.model_dump() == {"mode": "good", "scale": 1.0}
+    assert found.estimator.options.model_dump() == {"steps": 4, "pause": 0.0}
     assert found.sampling.model_dump() == {
         "draws": 64,
         "observations": 256,
@@ -58,8 +59,8 @@ def test_later_sources_win(toys: Path, tmp_path: Path) -> None:
             validators=("toy-mean",), seed=5, device="cpu", assignments=("seed=6", "estimator.steps=9")
         ),
     )
-    assert found.simulator.options["scale"] == 2.0
-    assert (found.estimator.options["steps"], found.seed, found.device) == (9, 6, "cpu")
+    assert found.simulator.options.model_dump()["scale"] == 2.0
+    assert (found.estimator.options.model_dump()["steps"], found.seed, found.device) == (9, 6, "cpu")
 
 
 def test_another_plugin_drops_the_options_of_the_one_before(toys: Path, tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_another_plugin_drops_the_options_of_the_one_before(toys: Path, tmp_path
     found = load_config(file=file, overrides=Overrides(simulator="toy-field"))
     assert set(found.simulator.options) == {"size", "parameters", "noise"}
     same = load_config(file=file, overrides=Overrides(simulator="toy"))
-    assert same.simulator.options["scale"] == 2.0
+    assert same.simulator.options.model_dump()["scale"] == 2.0
     by_name = load_config(file=file, overrides=Overrides(assignments=("simulator.name=toy-field",)))
     assert by_name.simulator == found.simulator
 
@@ -76,11 +77,11 @@ def test_a_validator_flag_keeps_the_options_the_file_gives(toys: Path, tmp_path:
     file = written(tmp_path, WHOLE + "validators: [{name: mira, centres: 3}, {name: tarp}]\n")
     found = load_config(file=file, overrides=Overrides(validators=("mira", "toy-mean")))
     assert [choice.name for choice in found.validators] == ["mira", "toy-mean"]
-    assert found.validators[0].options["centres"] == 3
+    assert found.validators[0].options.model_dump()["centres"] == 3
 
 
 def test_values_on_the_command_line_are_yaml(toys: Path) -> None:
-    assert toy_config("simulator.scale=1e-3").simulator.options["scale"] == 1e-3
+    assert toy_config("simulator.scale=1e-3").simulator.options.model_dump()["scale"] == 1e-3
     assert toy_config("reference={name: toy-exact}").reference is not None
     assert toy_config("reference.name=toy-exact", "reference=").reference is None
     assert toy_config("validators=[]").validators == ()
@@ -90,7 +91,7 @@ def test_an_index_picks_from_a_list(toys: Path) -> None:
     found = load_config(
         overrides=Overrides("toy", "toy-linear", ("mira",), assignments=("validators.0.centres=2",))
     )
-    assert found.validators[0].options["centres"] == 2
+    assert found.validators[0].options.model_dump()["centres"] == 2
     with pytest.raises(OptionError, match=r"validators\.1\.centres|validators\.1 leads nowhere"):
         toy_config("validators.1.centres=2")
 
@@ -211,20 +212,23 @@ def test_a_reference_brings_the_agreement_along(toys: Path, tmp_path: Path) -> N
 
 
 def test_an_agreement_that_is_there_keeps_its_place_and_options(toys: Path, tmp_path: Path) -> None:
-    file = written(tmp_path, WHOLE + "validators: [{name: mira, centres: 3}, {name: toy-mean}]\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "AGREEMENT", "mira")
-        kept = load_config(file=file, overrides=Overrides(reference="toy-exact"))
-        assert names(kept) == ["mira", "toy-mean"]
-        moved = load_config(file=file, overrides=Overrides(validators=("toy-mean",), reference="toy-exact"))
-        assert names(moved) == ["toy-mean", "mira"]
-        assert moved.validators[1].options["centres"] == kept.validators[0].options["centres"] == 3
-        chosen = Overrides("toy", "toy-linear", ("toy-mean",), "toy-exact")
-        chosen = replace(chosen, assignments=("validators.1.centres=2",))
-        assert load_config(overrides=chosen).validators[1].options["centres"] == 2
-        wrong = replace(chosen, assignments=("validators.1.centers=2",))
-        with pytest.raises(OptionError, match="no option 'centers'"):
-            load_config(overrides=wrong)
+    file = written(tmp_path, WHOLE + "validators: [{name: toy-agreement, margin: 3}, {name: toy-mean}]\n")
+    kept = load_config(file=file, overrides=Overrides(reference="toy-exact"))
+    assert names(kept) == ["toy-agreement", "toy-mean"]
+    moved = load_config(file=file, overrides=Overrides(validators=("toy-mean",), reference="toy-exact"))
+    assert names(moved) == ["toy-mean", "toy-agreement"]
+    assert margin(moved, 1) == margin(kept, 0) == 3
+    chosen = Overrides("toy", "toy-linear", ("toy-mean",), "toy-exact")
+    chosen = replace(chosen, assignments=("validators.1.margin=2",))
+    assert margin(load_config(overrides=chosen), 1) == 2
+    wrong = replace(chosen, assignments=("validators.1.marging=2",))
+    with pytest.raises(OptionError, match="no option 'marging'"):
+        load_config(overrides=wrong)
+
+
+def margin(found: RunConfig, index: int) -> float:
+    """An option of the toy's agreement."""
+    return float(found.validators[index].options.model_dump()["margin"])
 
 
 @pytest.mark.parametrize(
@@ -234,22 +238,15 @@ def test_a_mistake_in_what_was_brought_along_is_shown_where_the_reference_was_ch
     toys: Path, key: tuple[str, ...], label: str
 ) -> None:
     draft = Draft(Located({"reference": {"name": "a"}}, {key: label}))
-    draft.bring_agreement()
+    draft.bring_along()
     place = draft.locate(("validators", 0, "name"))
     assert place == f"{label} (reference.name), which brings it along (validators.0.name)"
-
-
-def test_an_agreement_that_is_not_installed_is_not_asked_for(
-    toys: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(config, "AGREEMENT", "a-validator-of-nobody")
-    assert names(toy_config("reference={name: toy-exact}")) == ["toy-mean"]
 
 
 def test_an_agreement_without_a_reference_is_refused(toys: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="'toy-agreement' compares with an exact sampler") as caught:
         load_config(overrides=Overrides("toy", "toy-linear", ("toy-mean", "toy-agreement")))
-    assert "--reference hmc" in caught.value.fix
+    assert "--reference NAME" in caught.value.fix
     assert "--validator" in caught.value.where
     file = written(tmp_path, WHOLE + "validators:\n  - name: toy-agreement\n")
     with pytest.raises(OptionError) as caught:
@@ -268,7 +265,7 @@ def test_a_reference_beyond_the_held_out_observations_is_refused(toys: Path) -> 
 
 
 def test_the_schema_holds_the_options_of_every_plugin(toys: Path) -> None:
-    found = config.schema()
+    found = schema()
     sections = found["$defs"]
     toy = next(s for s in sections.values() if s.get("properties", {}).get("name", {}).get("const") == "toy")
     assert toy["properties"]["scale"]["maximum"] == 10
@@ -277,13 +274,13 @@ def test_the_schema_holds_the_options_of_every_plugin(toys: Path) -> None:
         s["properties"]["name"].get("const") for s in sections.values() if "name" in s.get("properties", {})
     }
     assert {"toy", "toy-linear", "toy-exact", "toy-mean", "mira"} <= names
-    assert set(found["properties"]) == set(RunConfig.model_fields)
+    assert set(found["properties"]) == set(Written.model_fields)
 
 
 def test_every_preset_is_whole() -> None:
-    for name in config.presets():
-        tree = config.read_preset(name).tree
-        assert set(tree) <= set(RunConfig.model_fields)
+    for name in presets():
+        tree = read_preset(name).tree
+        assert set(tree) <= set(Written.model_fields)
         assert {"simulator", "estimator", "validators"} <= set(tree)
 
 

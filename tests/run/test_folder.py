@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sbikit.run.runfolder import RunFolder, atomic_write, default_folder, differences, replacing
 
 from sbikit.problem.errors import RunFolderError
-from sbikit.run.config import Overrides, RunConfig, load_config
+from sbikit.run.config import RunConfig, load_config
+from sbikit.run.draft import Overrides
+from sbikit.run.folder import RunFolder, default_folder, differences
 
 
 @pytest.fixture
@@ -94,22 +95,8 @@ def test_a_damaged_configuration_is_refused_with_its_place(folder: RunFolder) ->
 def test_damaged_stage_records_are_refused(folder: RunFolder, content: bytes) -> None:
     (folder.path / "stages.json").write_bytes(content)
     with pytest.raises(RunFolderError, match="damaged") as caught:
-        folder.done("fit", ())
+        folder.ledger.done("fit", ())
     assert "stages.json" in caught.value.where
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    atomic_write(path, "before")
-
-    def torn() -> None:
-        with replacing(path) as partial:
-            partial.write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        torn()
-    assert path.read_text() == "before"
 
 
 def test_a_stage_is_done_while_its_files_are_whole(folder: RunFolder) -> None:
@@ -117,27 +104,27 @@ def test_a_stage_is_done_while_its_files_are_whole(folder: RunFolder) -> None:
     made.mkdir()
     (made / "a").write_text("1")
     (made / "b").write_text("2")
-    assert not folder.done("fit", ())
-    folder.finish("fit", (), [made])
-    assert folder.done("fit", ())
+    assert not folder.ledger.done("fit", ())
+    folder.ledger.finish("fit", (), [made])
+    assert folder.ledger.done("fit", ())
     (made / "b").write_text("3")
-    assert not folder.done("fit", ())
+    assert not folder.ledger.done("fit", ())
     (made / "b").write_text("2")
-    assert folder.done("fit", ())
+    assert folder.ledger.done("fit", ())
     (made / "a").unlink()
-    assert not folder.done("fit", ())
+    assert not folder.ledger.done("fit", ())
 
 
 def test_a_stage_is_not_done_once_what_it_read_is_made_anew(folder: RunFolder) -> None:
     first, second = folder.path / "first", folder.path / "second"
     first.write_text("1")
-    folder.finish("fit", (), [first])
+    folder.ledger.finish("fit", (), [first])
     second.write_text("2")
-    folder.finish("sample", ("fit",), [second])
-    assert folder.done("sample", ("fit",))
+    folder.ledger.finish("sample", ("fit",), [second])
+    assert folder.ledger.done("sample", ("fit",))
     first.write_text("other")
-    folder.finish("fit", (), [first])
-    assert not folder.done("sample", ("fit",))
+    folder.ledger.finish("fit", (), [first])
+    assert not folder.ledger.done("sample", ("fit",))
     assert set(json.loads((folder.path / "stages.json").read_text())) == {"fit", "sample"}
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from example_run import problem, write_example_run
 from sbikit.problem.errors import ObservationError, RunFolderError, SpecError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Vector
+from sbikit.roles.trust import Reading, Trust
 from sbikit.storage.observation import read_observation
 from sbikit.storage.read import read_posterior
 from sbikit.storage.write import write_posterior
@@ -34,6 +36,7 @@ def everything(spec):
         "posterior": values(latents, 7),
         "observed": values(seen, seed=1),
         "summaries": {"kappa_ks": torch.randn(2, *spec["kappa"].shape[1:], generator=torch.Generator())},
+        "summarised": (replace(spec["kappa"], name="kappa_ks", latex=r"\kappa^{\mathrm{KS}}", estimates="kappa"),),
         "truth": values(latents, seed=2),
         "reference": values(latents, 9, seed=3),
         "calibration_draws": values(latents, 5, 3, seed=4),
@@ -65,6 +68,7 @@ def test_everything_comes_back_exactly(tmp_path, grid, extent):
     same(found.held_out.truth, given["calibration_truth"])
     same(found.held_out.observed, given["calibration_observed"])
     (ks,) = found.summary_fields
+    assert ks.estimates == "kappa"
     assert (ks.shape, ks.extent, ks.latex) == ((2, *grid), extent, r"\kappa^{\mathrm{KS}}")
     assert [p.name for p in tmp_path.iterdir()] == ["posterior.nc"]
 
@@ -81,7 +85,7 @@ def test_only_what_is_given_is_there(tmp_path):
 def test_only_the_latents_of_the_spec_are_kept(tmp_path):
     given = everything(small())
     spec = given["spec"].select("theta")
-    write_posterior(tmp_path / "p.nc", **{**given, "spec": spec, "summaries": None})
+    write_posterior(tmp_path / "p.nc", **{**given, "spec": spec, "summaries": None, "summarised": ()})
     assert list(read_posterior(tmp_path / "p.nc").posterior) == ["theta"]
 
 
@@ -98,30 +102,24 @@ def test_xarray_reads_the_file_without_us(tmp_path):
         assert tree["calibration_posterior"]["theta"].dims == ("chain", "draw", "observation", "theta_dim")
 
 
-def test_attributes_of_the_draws_are_kept(tmp_path):
+def test_what_the_sampler_says_of_its_draws_is_kept(tmp_path):
     given = everything(small())
-    attributes = {
-        "sampler": "hmc",
-        "trustworthy": False,
-        "r_hat": [1.02, 1.5],
-        "labels": ["a", "b"],
-        "undefined": [1.0, None],
-        "energy": None,
-    }
+    trust = Trust(False, (Reading("R-hat", 1.5, "at most 1.01"), Reading("ESS", float("nan"))), ("R-hat",))
     write_posterior(
         tmp_path / "p.nc",
         spec=given["spec"],
         posterior=given["posterior"],
         observed=given["observed"],
-        attributes=attributes,
+        sampler="hmc",
+        trust=trust,
     )
     with xr.open_datatree(tmp_path / "p.nc", engine="h5netcdf") as tree:
         kept = tree["posterior"].attrs
-    assert (kept["sampler"], int(kept["trustworthy"]), list(kept["labels"])) == ("hmc", 0, ["a", "b"])
-    np.testing.assert_array_equal(kept["r_hat"], [1.02, 1.5])
-    assert kept["undefined"] == "[1.0, null]"
-    assert "energy" not in kept
-    same(read_posterior(tmp_path / "p.nc").posterior, given["posterior"])
+    assert kept["sampler"] == "hmc"
+    assert json.loads(kept["trust"]) == json.loads(json.dumps(trust.record()))
+    found = read_posterior(tmp_path / "p.nc")
+    assert (found.sampler, found.trust) == ("hmc", trust)
+    same(found.posterior, given["posterior"])
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -144,7 +142,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         ({"reference": {"theta": torch.zeros(4, 2), "kappa": torch.zeros(4, 2, 8, 11)}}, "wrong shape"),
         ({"posterior": {"theta": torch.zeros(0, 2), "kappa": torch.zeros(0, 2, 8, 12)}}, "wrong shape"),
         ({"calibration_truth": values(small().latents, 4)}, "wrong shape"),
-        ({"summaries": {"total": torch.zeros(3)}}, "not a field"),
+        ({"summaries": {"total": torch.zeros(3)}}, "not those that are declared"),
+        ({"summarised": ()}, "not those that are declared"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(tmp_path, change, message):
