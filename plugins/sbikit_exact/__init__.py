@@ -1,4 +1,4 @@
-"""Exact posteriors for every simulator that has a log density, by its gradients."""
+"""Exact posteriors: by the gradients of a log density, or where the fields can be integrated out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ def sbikit_samplers() -> list[Offer]:
     return [
         Offer(
             "hmc",
-            "sbikit_exact.hmc_sampler:HMC",
+            "sbikit_exact.hmc:HMC",
             "Hamiltonian Monte Carlo, all chains and observations in one batch",
         ),
         Offer(
             "nuts",
-            "sbikit_exact.nuts_sampler:NUTS",
+            "sbikit_exact.nuts:NUTS",
             "the No-U-Turn sampler of nutpie, one observation after the other",
             extra="nuts",
+        ),
+        Offer(
+            "wiener",
+            "sbikit_exact.wiener:Wiener",
+            "independent draws where the fields can be integrated out, such as Gaussian maps",
         ),
     ]

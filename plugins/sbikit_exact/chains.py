@@ -5,38 +5,16 @@ Arrays of chains are (chains, draws, B, size): B observations, each with its own
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit import LogDensity, Simulator, Spec, SupportsLogDensity, UnsupportedError, Values
+from sbikit import LogDensity, Spec, Values
 
-_DECODED_AT_ONCE = 128
-
-
-def log_density_of(simulator: Simulator, sampler: str) -> Callable[[Values], LogDensity]:
-    """The simulator's method `log_density`.
-
-    Args:
-        simulator: whose posterior is wanted.
-        sampler: name of the sampler that needs it, for the message.
-
-    Raises:
-        UnsupportedError: it has none.
-    """
-    if not isinstance(simulator, SupportsLogDensity):
-        name = type(simulator).__name__
-        raise UnsupportedError(
-            f"{name} has no differentiable log density, so gradient-based sampling is impossible.",
-            where=f"sampler '{sampler}'",
-            expected="a simulator with the method log_density(observation) -> LogDensity",
-            got=name,
-            fix="use --estimator diffusion-transformer or npe, or add the method log_density",
-        )
-    return simulator.log_density
+_DECODED_AT_ONCE = (
+    128  # maps, 16 MiB an array at 128 x 128 pixels: fewer pay for more calls, more take memory
+)
 
 
 def chain_sizes(n: int, chains: int) -> tuple[int, ...]:

@@ -13,21 +13,22 @@ about 1 for a normal posterior; small where new momenta change the energy too li
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sbikit import Reading, Trust
+
 Array = NDArray[np.float64]
 
-R_HAT_LIMIT = 1.01
-ESS_LIMIT = 400.0
-DIVERGENCE_LIMIT = 0.001
-_TAILS = (0.05, 0.95)
+R_HAT_LIMIT, ESS_LIMIT = 1.01, 400.0  # Vehtari et al., section 4
+DIVERGENCE_LIMIT = 0.001  # see `ChainDiagnostics.complaints`
+_TAILS = (0.05, 0.95)  # Vehtari et al., section 4.3
 
 
 @dataclass(frozen=True)
-class Diagnostics:
+class ChainDiagnostics:
     """How far the chains of one observation can be trusted.
 
     Args:
@@ -40,12 +41,6 @@ class Diagnostics:
         draws: draws after warm-up, over all chains.
         gradients: gradients of the log density, over all chains, warm-up included.
         seconds: wall time; of a batch of observations, an equal share.
-
-    Attributes:
-        trustworthy: R-hat at most 1.01 and both effective sizes at least 400 for every scalar, as Vehtari
-            et al. advise, and at most 0.1 % of the transitions divergent. A divergent transition is turned
-            down, so the chain stays exact; many of them show a region that the step size cannot enter. One
-            of 0.1 % of the mass at 5 sd moves a mean by 0.005 sd, a tenth of the error that 400 draws leave.
     """
 
     labels: tuple[str, ...]
@@ -57,14 +52,16 @@ class Diagnostics:
     draws: int
     gradients: int
     seconds: float
-    trustworthy: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "trustworthy", not self.complaints)
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """What forbids trust, with the limit that it misses."""
+        """What forbids trust, with the limit that it misses.
+
+        Wanted are an R-hat of at most 1.01 and both effective sizes of at least 400 for every scalar, as
+        Vehtari et al. advise, and at most 0.1 % of divergent transitions. A divergent transition is turned
+        down, so the chain stays exact; many of them show a region that the step size cannot enter. One of
+        0.1 % of the mass at 5 sd moves a mean by 0.005 sd, a tenth of the error that 400 draws leave.
+        """
         r_hat, divergent = np.max(self.r_hat), self.divergences / self.draws
         bulk, tail = np.min(self.ess_bulk), np.min(self.ess_tail)
         # "not (good)" rather than "bad": what is not a number is not good.
@@ -78,6 +75,26 @@ class Diagnostics:
         }
         return tuple(text for text, missed in found.items() if missed)
 
+    def trust(self) -> Trust:
+        """The same as every sampler says it, of the scalars the worst."""
+        size = f"at least {ESS_LIMIT:.0f}"
+        energy = () if self.e_bfmi is None else (Reading("E-BFMI", self.e_bfmi, worse="lower"),)
+        readings = (
+            Reading("R-hat", float(np.max(self.r_hat)), f"at most {R_HAT_LIMIT}"),
+            Reading("bulk ESS", float(np.min(self.ess_bulk)), size, "lower"),
+            Reading("tail ESS", float(np.min(self.ess_tail)), size, "lower"),
+            Reading(
+                "divergent transitions",
+                self.divergences / self.draws,
+                f"a share of at most {DIVERGENCE_LIMIT}",
+            ),
+            *energy,
+            Reading("transitions", self.draws, worse="lower"),
+            Reading("gradients", self.gradients),
+            Reading("seconds", self.seconds),
+        )
+        return Trust(not self.complaints, readings, self.complaints)
+
 
 def diagnose(
     labels: tuple[str, ...],
@@ -87,7 +104,7 @@ def diagnose(
     *,
     gradients: int,
     seconds: float,
-) -> Diagnostics:
+) -> ChainDiagnostics:
     """Judge the chains of one observation.
 
     Args:
@@ -107,7 +124,7 @@ def diagnose(
         r_hat[moved] = array_stats.rhat(scalars[moved])
         ess_bulk[moved] = array_stats.ess(scalars[moved], method="bulk")
         ess_tail[moved] = array_stats.ess(scalars[moved], method="tail", prob=_TAILS)
-    return Diagnostics(
+    return ChainDiagnostics(
         labels=labels,
         r_hat=tuple(r_hat.tolist()),
         ess_bulk=tuple(ess_bulk.tolist()),

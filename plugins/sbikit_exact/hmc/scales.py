@@ -1,19 +1,8 @@
-"""What warm-up learns of each observation's posterior: step size and scales.
+"""Scales of the coordinates of each observation's posterior, which warm-up learns.
 
-Step size by dual averaging (Hoffman and Gelman 2014, JMLR 15, 1593, section 3.2): after transition t with
-mean acceptance a_t over the chains,
-
-    H_t = (1 - 1/(t + t_0)) H_{t-1} + (target - a_t) / (t + t_0),   log e_t = mu - sqrt(t) / gamma H_t,
-    log e = t^-kappa log e_t + (1 - t^-kappa) log e,
-
-with gamma = .05, t_0 = 10, kappa = .75; e_t is used during warm-up and e afterwards.
-
-Where even the longest step is accepted more often than wanted, e stays there: from further off it would not
-come back in time.
-
-Scales: z = m + M y with m the mean of the draws of all chains and M block-diagonal, a lower-triangular block
-for the parameters and a diagonal for the other coordinates, such that M M^T is the covariance of these draws,
-kept from being singular by 10^-3 / (1 + n / 5) after n draws a chain. Where a density's coordinates are well
+z = m + M y with m the mean of the draws of all chains and M block-diagonal, a lower-triangular block for the
+parameters and a diagonal for the other coordinates, such that M M^T is the covariance of these draws, kept
+from being singular by 10^-3 / (1 + n / 5) after n draws a chain. Where a density's coordinates are well
 chosen, thousands of estimated centres and scales are mostly noise, which alone would bound the step size:
 those of the diagonal are shrunk to 0 and to their common value as far as the two halves of the chains do not
 agree about them. The momenta of y are standard normal.
@@ -21,63 +10,10 @@ agree about them. The momenta of y are standard normal.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-_GAMMA, _DELAY, _KAPPA = 0.05, 10.0, 0.75
-_FIRST_STEP = 0.1
-_BOLDER = 1.5  # a new start tries longer steps than the last ones
-_WEIGHT = 5.0  # draws a chain that the least variance counts for
-_LEAST = 1e-3
-
-
-class StepSize:
-    """Step sizes of B observations, tuned to an acceptance rate.
-
-    Args:
-        count: B.
-        target: acceptance rate.
-        longest: the longest step size allowed.
-        device: where to compute.
-    """
-
-    def __init__(self, count: int, target: float, longest: float, device: torch.device) -> None:
-        self._target, self._most = target, math.log(longest)
-        self._mean = torch.full((count,), math.log(_FIRST_STEP), dtype=torch.float64, device=device)
-        self.restart()
-
-    @property
-    def current(self) -> Tensor:
-        """Step sizes to explore with, (B,)."""
-        return self._log.exp()
-
-    @property
-    def mean(self) -> Tensor:
-        """Step sizes to keep, (B,)."""
-        return self._mean.exp()
-
-    def restart(self) -> None:
-        """Forget all but the step sizes found."""
-        self._log = self._mean
-        self._centre = self._log + math.log(_BOLDER)
-        self._error, self._count = torch.zeros_like(self._log), 0
-
-    def update(self, acceptance: Tensor) -> None:
-        """Learn from the mean acceptance (B,) of one transition."""
-        self._count += 1
-        weight = 1.0 / (self._count + _DELAY)
-        self._error = (1.0 - weight) * self._error + weight * (self._target - acceptance)
-        found = self._centre - math.sqrt(self._count) / _GAMMA * self._error
-        self._log = found.clamp(max=self._most)
-        share = self._count**-_KAPPA
-        self._mean = share * self._log + (1.0 - share) * self._mean
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with some observations."""
-        self._mean = self._mean[rows]
-        self.restart()
+_LEAST, _WEIGHT = 1e-3, 5.0  # Stan's (Carpenter et al. 2017, doi:10.18637/jss.v076.i01), of a chain's draws
 
 
 class Scales:
@@ -132,7 +68,7 @@ class Scales:
         return Scales(self.centre[rows], self.root[rows], self.scale[rows])
 
 
-class Moments:
+class RunningMoments:
     """Moments of draws as they come, of each half of the chains apart.
 
     Args:

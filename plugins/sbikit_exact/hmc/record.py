@@ -11,10 +11,10 @@ from torch import Tensor
 
 from sbikit import LogDensity, Spec
 from sbikit_exact.chains import judged
-from sbikit_exact.diagnostics import Diagnostics, diagnose
-from sbikit_exact.hmc import Trace
+from sbikit_exact.diagnostics import ChainDiagnostics, diagnose
+from sbikit_exact.hmc.ensemble import Trace
 
-_CONVERTED_AT_ONCE = 2**22  # coordinates
+_CONVERTED_AT_ONCE = 2**22  # coordinates, 32 MiB in float64: more takes memory, less pays for more calls
 
 
 class Record:
@@ -75,7 +75,7 @@ class Record:
         parts = [judged(density, z.to(self._device).double(), self._spec) for z in trace.z.split(rows, 1)]
         return parts[0][0], np.concatenate([values for _, values in parts], -1)
 
-    def diagnose(self, i: int, gradients: int, seconds: float) -> Diagnostics:
+    def diagnose(self, i: int, gradients: int, seconds: float) -> ChainDiagnostics:
         """Judge one observation."""
         return diagnose(
             self._labels,

@@ -8,8 +8,8 @@ in threads of its own, which meet in `Lockstep` for every gradient.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,35 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit import PluginError, SimulationError
-from sbikit.problem.seeds import derive_seed, generator
-from sbikit_exact.lockstep import Lockstep
+from sbikit import PluginError, derive_seed, generator
+from sbikit_exact.density import STARTS, cannot_be_sampled
+from sbikit_exact.nuts.lockstep import Lockstep
+from sbikit_exact.nuts.options import NUTSOptions
 
 Array = NDArray[np.float64]
 
-_POLL_SECONDS = 0.1
-_STARTS = 100
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run the chains.
-
-    Args:
-        chains: number of chains.
-        warmup: transitions a chain that adapt step size and mass matrix, and are dropped.
-        draws: transitions a chain that are kept.
-        max_depth: a transition takes at most 2^max_depth gradients.
-        target_accept: acceptance rate that the step size is tuned to.
-        low_rank: whether the mass matrix has a low-rank part beside its diagonal.
-    """
-
-    chains: int
-    warmup: int
-    draws: int
-    max_depth: int
-    target_accept: float
-    low_rank: bool
+_POLL_SECONDS = 0.1  # between two looks at the chains: seldom enough to cost nothing, often enough for a bar
 
 
 @dataclass(frozen=True)
@@ -89,7 +68,7 @@ def load_nutpie() -> Any:
 def run_nuts(
     log_prob: Callable[[Tensor], Tensor],
     size: int,
-    settings: Settings,
+    options: NUTSOptions,
     *,
     seed: int,
     advance: Callable[[int], None],
@@ -99,7 +78,7 @@ def run_nuts(
     Args:
         log_prob: (chains, size) float64 -> (chains,), differentiable.
         size: number of white coordinates.
-        settings: how to run the chains.
+        options: how to run the chains.
         seed: fixes starts and draws.
         advance: told the number of new transitions, warm-up included, a few times a second.
 
@@ -110,7 +89,7 @@ def run_nuts(
     nutpie = load_nutpie()
     from nutpie.compiled_pyfunc import from_pyfunc
 
-    target = _Target(Lockstep(log_prob, settings.chains), size, settings, seed)
+    target = _Target(Lockstep(log_prob, options.chains), size, options, seed)
     model = from_pyfunc(
         size,
         make_logp_fn=target.make_log_density,
@@ -120,22 +99,21 @@ def run_nuts(
         expanded_names=["z"],
         make_initial_point_fn=target.start,
     )
-    with _one_thread():
-        sampler = nutpie.sample(
-            model,
-            draws=settings.draws,
-            tune=settings.warmup,
-            chains=settings.chains,
-            cores=settings.chains,
-            seed=derive_seed(seed, "nuts"),
-            maxdepth=settings.max_depth,
-            target_accept=settings.target_accept,
-            low_rank_modified_mass_matrix=settings.low_rank,
-            save_warmup=False,
-            progress_bar=False,
-            blocking=False,
-        )
-        trace = _wait(sampler, target, advance)
+    sampler = nutpie.sample(
+        model,
+        draws=options.draws,
+        tune=options.warmup,
+        chains=options.chains,
+        cores=options.chains,
+        seed=derive_seed(seed, "nuts"),
+        maxdepth=options.max_depth,
+        target_accept=options.target_accept,
+        low_rank_modified_mass_matrix=options.low_rank,
+        save_warmup=False,
+        progress_bar=False,
+        blocking=False,
+    )
+    trace = _wait(sampler, target, advance)
     return Chains(
         draws=np.asarray(trace.posterior["z"].values),
         energies=np.asarray(trace.sample_stats["energy"].values),
@@ -147,11 +125,11 @@ def run_nuts(
 class _Target:
     """What nutpie calls, from one thread a chain."""
 
-    def __init__(self, density: Lockstep, size: int, settings: Settings, seed: int) -> None:
+    def __init__(self, density: Lockstep, size: int, options: NUTSOptions, seed: int) -> None:
         self.density = density
         self.transitions = 0
         self._size = size
-        self._transitions_a_chain = settings.warmup + settings.draws
+        self._transitions_a_chain = options.warmup + options.draws
         self._seed = seed
 
     def make_log_density(self) -> Lockstep:
@@ -160,11 +138,11 @@ class _Target:
     def start(self, chain_seed: int) -> Array:
         """A draw from the prior at which the density is finite."""
         source = generator(derive_seed(self._seed, "start", chain_seed))
-        for _ in range(_STARTS):
+        for _ in range(STARTS):
             z = torch.randn(self._size, generator=source, dtype=torch.float64).numpy()
             if self.density.error is not None or self.density.is_finite(z):
                 return z
-        self.density.stop(ValueError(f"not finite at any of {_STARTS} draws from the prior"))
+        self.density.stop(ValueError(f"not finite at any of {STARTS} draws from the prior"))
         return z
 
     def make_expand(self, seed1: int, seed2: int, chain: int) -> Callable[[Array], dict[str, Array]]:
@@ -201,25 +179,6 @@ def _wait(sampler: Any, target: _Target, advance: Callable[[int], None]) -> Any:
     if target.density.error is not None:
         if trace is None:
             sampler.cancel()
-        raise _refusal(target.density.error) from target.density.error
+        cause = target.density.error
+        raise cannot_be_sampled(f"{type(cause).__name__}: {cause}") from cause
     return trace
-
-
-def _refusal(cause: Exception) -> SimulationError:
-    return SimulationError(
-        f"The log density cannot be sampled: {type(cause).__name__}: {cause}",
-        where="log_density of the simulator",
-        expected="finite values and gradients at white coordinates drawn from N(0, 1)",
-        fix="mend log_density there",
-    )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch: at these sizes more only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,9 @@
+"""Hamiltonian Monte Carlo in torch, with the chains of many observations in one batch."""
+
+from __future__ import annotations
+
+from sbikit_exact.hmc.options import HMCOptions
+from sbikit_exact.hmc.plugin import HMC
+from sbikit_exact.hmc.sampler import HMCSampler
+
+__all__ = ["HMC", "HMCOptions", "HMCSampler"]

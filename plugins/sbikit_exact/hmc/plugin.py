@@ -1,0 +1,25 @@
+"""The plug-in `hmc`."""
+
+from __future__ import annotations
+
+import torch
+
+from sbikit import ExactSampler, Monitor, Simulator
+from sbikit_exact.density import log_density_of
+from sbikit_exact.hmc.options import HMCOptions
+from sbikit_exact.hmc.sampler import HMCSampler
+
+
+class HMC(ExactSampler[HMCOptions]):
+    """Hamiltonian Monte Carlo in the coordinates of the simulator's log density."""
+
+    def posterior(
+        self, simulator: Simulator, *, monitor: Monitor, device: torch.device | str = "cpu"
+    ) -> HMCSampler:
+        """The simulator's posterior.
+
+        Raises:
+            UnsupportedError: the simulator has no log density.
+        """
+        density_of = log_density_of(simulator, "hmc")
+        return HMCSampler(simulator.spec, density_of, self.options, monitor, torch.device(device))
