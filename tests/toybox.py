@@ -43,13 +43,14 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import Field as Option
 from safetensors.torch import load_file, save_file
 
-from sbikit import (Draws, Estimator, ExactSampler, Field, Metric, Options, Reading, Report, Sampler, Simulator,
+from sbikit import (Draws, Estimator, ExactSampler, Metric, Options, Reading, Report, Sampler, Simulator,
                     SupportsLogDensity, Trust, UnsupportedError, Validator, normals, supports)
 from sbikit.testing import GaussianField, GaussianVector
 
@@ -88,7 +89,9 @@ class Toy(GaussianVector):
 
 
 class ToyField(GaussianField):
-    summarised = (Field("data_smooth", (4, 4), estimates="field"),)
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.summarised = (replace(self.outputs[1], name="data_smooth", estimates="field"),)
 
     def summaries(self, values):
         return {"data_smooth": values["data"] * 0.5}

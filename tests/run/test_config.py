@@ -66,7 +66,7 @@ def test_later_sources_win(toys: Path, tmp_path: Path) -> None:
 def test_another_plugin_drops_the_options_of_the_one_before(toys: Path, tmp_path: Path) -> None:
     file = written(tmp_path, WHOLE + "validators: [{name: toy-mean}]\n")
     found = load_config(file=file, overrides=Overrides(simulator="toy-field"))
-    assert set(found.simulator.options) == {"size", "parameters", "noise"}
+    assert set(found.simulator.options.model_dump()) == {"size", "parameters", "noise"}
     same = load_config(file=file, overrides=Overrides(simulator="toy"))
     assert same.simulator.options.model_dump()["scale"] == 2.0
     by_name = load_config(file=file, overrides=Overrides(assignments=("simulator.name=toy-field",)))

@@ -16,21 +16,31 @@ from torch import Tensor
 
 from sbikit import (
     CheckpointError,
+    Draws,
     Estimator,
     Evidence,
+    Field,
+    JointDraws,
     LogDensity,
+    MarginalDensity,
     Metric,
     Monitor,
+    ObservationError,
     Report,
     Sampler,
     Simulations,
     Simulator,
     Spec,
+    Trust,
     UnsupportedError,
     Validator,
     Values,
+    Workspace,
+    derive_seed,
+    draw_seeds,
+    generator,
+    normals,
 )
-from sbikit.problem.seeds import derive_seed, draw_seeds, generator
 from sbikit.testing import (
     ContractError,
     GaussianField,
@@ -44,6 +54,8 @@ from sbikit.testing import (
     check_validator,
     gather_evidence,
 )
+
+SEEDS = draw_seeds(0, "tests", 0, 4)
 
 # --- the toys -------------------------------------------------------------------------------
 
@@ -61,7 +73,7 @@ def test_vector_posterior_is_the_conditional_of_the_joint_normal() -> None:
     observation = {"x": torch.from_numpy(x)}
     np.testing.assert_allclose(sampler.mean(observation), mean, rtol=1e-10)
     np.testing.assert_allclose(sampler.covariance, covariance, rtol=1e-10)
-    draws = sampler.sample(observation, 20_000, seed=1)["theta"].double().numpy()
+    draws = sampler.sample(observation, 20_000, seeds=SEEDS[:2]).values["theta"].double().numpy()
     error = np.sqrt(np.diag(covariance) / 20_000)
     assert np.all(np.abs(draws.mean(0) - mean) < 5 * error)
     for b in range(2):
@@ -126,7 +138,7 @@ def test_field_draws_have_the_moments_of_a_quadrature_over_dense_posteriors() ->
     theta_sd = np.sqrt(weight @ (grid - theta_mean) ** 2)
 
     n = 20_000
-    draws = toy.exact_sampler().sample(data, n, seed=0)
+    draws = toy.exact_sampler().sample(data, n, seeds=SEEDS[:1]).values
     theta = draws["theta"].flatten().double().numpy()
     field = draws["field"].reshape(n, 16).double().numpy()
     assert abs(theta.mean() - theta_mean) < 5 * theta_sd / n**0.5
@@ -181,8 +193,10 @@ def test_field_has_unit_variance_at_the_fiducial_parameters() -> None:
 def test_spoiled_draws_are_moved_and_scaled_in_posterior_standard_deviations() -> None:
     toy = GaussianField(GaussianFieldOptions(size=4))
     exact, data = toy.exact_sampler(), _data(toy, 2)
-    right = exact.sample(data, 50, seed=0)
-    wrong = Spoiled(exact, shift=0.5, scale=2.0, variables=("theta",)).sample(data, 50, seed=0)
+    right = exact.sample(data, 50, seeds=SEEDS[:2]).values
+    wrong = (
+        Spoiled(exact, shift=0.5, scale=2.0, variables=("theta",)).sample(data, 50, seeds=SEEDS[:2]).values
+    )
     torch.testing.assert_close(wrong["field"], right["field"])
     sd = right["theta"].std(0, correction=0)
     torch.testing.assert_close(wrong["theta"].mean(0), right["theta"].mean(0) + 0.5 * sd)
@@ -292,16 +306,43 @@ class FloorOfWrongShape(GaussianField):
 
 
 class SummaryOnAnotherGrid(GaussianField):
+    summarised = (Field("smooth", (16, 16)),)
+
     def summaries(self, values: Values) -> Values:
         return {"smooth": values["data"][..., ::2, ::2]}
 
 
 class SummaryThatKnowsTheBatch(GaussianField):
+    summarised = (Field("smooth", (16, 16)),)
+
     def summaries(self, values: Values) -> Values:
         return {"smooth": values["data"] - values["data"].mean(0)}
 
 
+class SummaryOfAnotherName(GaussianField):
+    summarised = (Field("rough", (16, 16)),)
+
+    def summaries(self, values: Values) -> Values:
+        return {"smooth": values["data"]}
+
+
+class CapabilityOfAnInstance(GaussianField):
+    def __init__(self, options: GaussianFieldOptions | None = None) -> None:
+        super().__init__(options)
+        self.floor = lambda parameters: {}
+
+
+class MarginalOfTheBatch(GaussianField):
+    def marginal_density(self, observation: Values) -> MarginalDensity:
+        right = super().marginal_density(observation)
+        return replace(
+            right, log_likelihood=lambda theta: right.log_likelihood(theta) * len(observation["data"])
+        )
+
+
 class RightCapabilities(GaussianField):
+    summarised = (Field("smooth", (8, 8)),)
+
     def floor(self, parameters: Values) -> Values:
         return {"field": torch.full((len(parameters["theta"]), 1), -100.0)}
 
@@ -335,6 +376,9 @@ def test_capabilities_that_keep_their_promises_are_accepted() -> None:
         (FloorOfWrongShape, "wrong name or shape"),
         (SummaryOnAnotherGrid, "wrong shape"),
         (SummaryThatKnowsTheBatch, "any batch shape"),
+        (SummaryOfAnotherName, "not those that are declared"),
+        (CapabilityOfAnInstance, "set on the instance"),
+        (MarginalOfTheBatch, "one observation is the same in a batch"),
     ],
 )
 def test_a_broken_simulator_is_named(broken: type[Simulator], message: str) -> None:
@@ -346,44 +390,71 @@ def test_a_broken_simulator_is_named(broken: type[Simulator], message: str) -> N
 # --- samplers -------------------------------------------------------------------------------
 
 
+Change = Callable[[Sampler, Values, int, NDArray[np.int64]], Draws]
+
+
 class Altered(Sampler):
     """The exact sampler of a vector with its call or its draws changed."""
 
-    def __init__(self, change: Callable[[Sampler, Values, int, int], Values]) -> None:
+    def __init__(self, change: Change) -> None:
         self._exact = GaussianVector().exact_sampler()
         self._change = change
         self.spec = self._exact.spec
 
-    def sample(self, observation: Values, n: int, *, seed: int) -> Values:
-        return self._change(self._exact, observation, n, seed)
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
+        return self._change(self._exact, observation, n, seeds)
 
 
-def _shared_noise(exact: Sampler, observation: Values, n: int, seed: int) -> Values:
+def _theta(change: Callable[[Tensor], Tensor]) -> Change:
+    """The right draws, changed."""
+
+    def changed(exact: Sampler, x: Values, n: int, seeds: NDArray[np.int64]) -> Draws:
+        return Draws.unjudged({"theta": change(exact.sample(x, n, seeds=seeds).values["theta"])})
+
+    return changed
+
+
+def _shared_noise(exact: Sampler, x: Values, n: int, seeds: NDArray[np.int64]) -> Draws:
     """Noise for the whole batch from one generator whose order depends on the batch size."""
-    z = torch.randn(n, len(observation["x"]), 2, generator=generator(seed))
-    return {"theta": exact.sample(observation, n, seed=0)["theta"] + z}
+    z = torch.randn(n, len(seeds), 2, generator=generator(int(seeds[0])))
+    return Draws.unjudged({"theta": exact.sample(x, n, seeds=seeds).values["theta"] + z})
+
+
+def _by_row(exact: Sampler, x: Values, n: int, seeds: NDArray[np.int64]) -> Draws:
+    """Seeds that depend on the row, too, as if a batch had one seed."""
+    rows = np.array([derive_seed(int(seed), b) for b, seed in enumerate(seeds)])
+    return exact.sample(x, n, seeds=rows)
+
+
+def _by_threads(exact: Sampler, x: Values, n: int, seeds: NDArray[np.int64]) -> Draws:
+    """Other numbers on other numbers of threads."""
+    return exact.sample(x, n, seeds=seeds + torch.get_num_threads())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s, x, n, seed: s.sample(x, n, seed=0), "Another seed gives the same"),
-        (lambda s, x, n, seed: {"theta": s.sample(x, n + 1, seed=seed)["theta"]}, "wrong shape"),
-        (
-            lambda s, x, n, seed: {"theta": s.sample(x, n, seed=seed)["theta"].double()},
-            "wrong type or device",
-        ),
-        (lambda s, x, n, seed: {"theta": s.sample(x, n, seed=seed)["theta"] * torch.nan}, "not finite"),
-        (lambda s, x, n, seed: {}, "missing"),
-        (_shared_noise, "whatever the others"),
+        (lambda s, x, n, seeds: s.sample(x, n, seeds=0 * seeds), "Another seed gives the same"),
+        (lambda s, x, n, seeds: s.sample(x, n + 1, seeds=seeds), "wrong shape"),
+        (lambda s, x, n, seeds: s.sample(x, n, seeds=seeds).values, "something else than draws"),
+        (_theta(Tensor.double), "wrong type or device"),
+        (_theta(lambda theta: theta * torch.nan), "not finite"),
+        (lambda s, x, n, seeds: Draws({}, (Trust(),) * len(seeds)), "missing"),
+        (_shared_noise, "alone and in a batch"),
+        (_by_row, "alone and in a batch"),
+        (_by_threads, "one thread and on two"),
     ],
 )
-def test_a_broken_sampler_is_named(
-    change: Callable[[Sampler, Values, int, int], Values], message: str
-) -> None:
+def test_a_broken_sampler_is_named(change: Change, message: str) -> None:
     toy = GaussianVector()
     with pytest.raises(ContractError, match=message):
         check_sampler(Altered(change), {"x": Simulations(toy, 0).held_out(0, 3)["x"]})
+
+
+def test_seeds_are_one_an_observation() -> None:
+    exact = GaussianVector().exact_sampler()
+    with pytest.raises(ObservationError, match="a seed of its own"):
+        exact.sample({"x": torch.zeros(3, 3)}, 2, seeds=SEEDS[:2])
 
 
 def test_one_observation_is_too_few_to_check_a_sampler() -> None:
@@ -401,11 +472,11 @@ class LinearSampler(Sampler):
     def __init__(self, spec: Spec, weights: Tensor, root: Tensor) -> None:
         self.spec, self.weights, self.root = spec, weights, root
 
-    def sample(self, observation: Values, n: int, *, seed: int) -> Values:
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
         x = observation["x"]
         design = torch.cat([torch.ones(len(x), 1), x], 1)
-        noise = [torch.randn(n, 2, generator=generator(derive_seed(seed, b))) for b in range(len(x))]
-        return {"theta": design @ self.weights + torch.stack(noise, 1) @ self.root.T}
+        noise = normals(seeds, (n, 2)).transpose(0, 1)
+        return Draws.unjudged({"theta": design @ self.weights + noise @ self.root.T})
 
 
 class Linear(Estimator):
@@ -416,7 +487,7 @@ class Linear(Estimator):
             raise UnsupportedError("Vectors only.")
         return spec
 
-    def fit(self, simulations: Simulations, *, seed: int, monitor: Monitor) -> Sampler:
+    def fit(self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor) -> Sampler:
         with monitor.progress("fit", 1) as advance:
             batch = simulations.training(0, 500)
             design = torch.cat([torch.ones(500, 1), batch["x"]], 1)
@@ -459,9 +530,9 @@ class LosesWeights(Linear):
 
 
 class SeedsTorch(Linear):
-    def fit(self, simulations: Simulations, *, seed: int, monitor: Monitor) -> Sampler:
+    def fit(self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor) -> Sampler:
         torch.rand(1)
-        return super().fit(simulations, seed=seed, monitor=monitor)
+        return super().fit(simulations, seed=seed, workspace=workspace, monitor=monitor)
 
 
 class MatchesLess(Linear):
@@ -494,14 +565,13 @@ def test_a_broken_estimator_is_named(broken: type[Estimator], message: str) -> N
         check_estimator(broken())
 
 
-def test_quiet_monitor_takes_all_that_a_monitor_takes(tmp_path: Path) -> None:
-    monitor: Monitor = QuietMonitor(tmp_path)
+def test_quiet_monitor_takes_all_that_a_monitor_takes() -> None:
+    monitor: Monitor = QuietMonitor()
     with monitor.progress("title", 10, start=3) as advance:
         advance(7)
     monitor.log(loss=0.5)
     monitor.say("done")
-    assert monitor.folder == tmp_path
-    assert monitor.device == torch.device("cpu")
+    assert Workspace() == Workspace(None, torch.device("cpu"))
 
 
 # --- validators -----------------------------------------------------------------------------
