@@ -51,13 +51,12 @@ class ${cls}Options(Options):
     noise: float = Option(default=0.1, gt=0, description="standard deviation of the noise a pixel")
 
 
-class $cls(Simulator):
-    Options = ${cls}Options
+class $cls(Simulator[${cls}Options]):
     prior = Prior({"amplitude": Uniform(0.5, 2.0), "width": Uniform(0.05, 0.2)})
     observed = ("data",)
 
     def __init__(self, options=None):
-        self.options = options or ${cls}Options()
+        super().__init__(options)
         self.outputs = (Field("signal", (self.options.size,)), Field("data", (self.options.size,)))
 
     def simulate(self, parameters, *, seeds):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
@@ -17,11 +15,9 @@ class CountsOptions(Options):
     size: int = Option(16, ge=4, le=128, description="cells a side")
 
 
-class Counts(Simulator):
+class Counts(Simulator[CountsOptions]):
     """Poisson counts on a periodic grid, with mean and roughness to be inferred."""
 
-    Options: ClassVar[type[Options]] = CountsOptions
-    options: CountsOptions
     prior = Prior(
         {"log_mean": Uniform(0.5, 2.5), "roughness": Uniform(0.3, 1.2)},
         latex={"log_mean": r"\ln \bar n", "roughness": r"\sigma"},
