@@ -10,12 +10,12 @@ import torch
 from sbikit.problem.spec import Spec
 from sbikit.roles.joint_draws import JointDraws
 from sbikit.roles.monitor import Monitor, Workspace
-from sbikit.roles.plugin import OptionsT, Plugin
+from sbikit.roles.plugin import OptionsT_co, Plugin
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import Simulator
 
 
-class Estimator(Plugin[OptionsT]):
+class Estimator(Plugin[OptionsT_co]):
     """Learns a sampler from simulations."""
 
     def match(self, spec: Spec) -> Spec:

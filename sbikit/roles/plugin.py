@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any, ClassVar, Generic, TypeGuard, get_args
+from typing import Any, ClassVar, Generic, get_args
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeIs, TypeVar
 
 from sbikit.problem.options import Options as BaseOptions
 
-OptionsT = TypeVar("OptionsT", bound=BaseOptions, default=BaseOptions)
+OptionsT_co = TypeVar("OptionsT_co", bound=BaseOptions, default=BaseOptions, covariant=True)
 CapabilityT = TypeVar("CapabilityT")
 
 
-class Plugin(ABC, Generic[OptionsT]):
+class Plugin(ABC, Generic[OptionsT_co]):
     """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets if it has none.
 
     Attributes:
@@ -22,7 +22,7 @@ class Plugin(ABC, Generic[OptionsT]):
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
-    options: OptionsT
+    options: OptionsT_co
 
     def __init_subclass__(cls, **words: Any) -> None:
         super().__init_subclass__(**words)
@@ -31,11 +31,11 @@ class Plugin(ABC, Generic[OptionsT]):
                 if isinstance(argument, type) and issubclass(argument, BaseOptions):
                     cls.Options = argument
 
-    def __init__(self, options: OptionsT | None = None) -> None:
+    def __init__(self, options: OptionsT_co | None = None) -> None:
         self.options = self.Options() if options is None else options  # type: ignore[assignment]
 
 
-def supports(plugin: object, capability: type[CapabilityT]) -> TypeGuard[CapabilityT]:
+def supports(plugin: object, capability: type[CapabilityT]) -> TypeIs[CapabilityT]:
     """Whether a plug-in has a capability, such as `sbikit.SupportsFloor`.
 
     A capability is had by class: a method that one instance has and another of its class has not is none.
@@ -43,4 +43,4 @@ def supports(plugin: object, capability: type[CapabilityT]) -> TypeGuard[Capabil
     return issubclass(type(plugin), capability)
 
 
-__all__ = ["OptionsT", "Plugin", "supports"]
+__all__ = ["OptionsT_co", "Plugin", "supports"]

@@ -14,7 +14,7 @@ from sbikit.problem.errors import PluginError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
-from sbikit.roles.plugin import OptionsT, Plugin
+from sbikit.roles.plugin import OptionsT_co, Plugin
 from sbikit.roles.simulator import Simulator
 from sbikit.roles.trust import Trust
 
@@ -93,7 +93,7 @@ class Sampler(ABC):
         """
 
 
-class ExactSampler(Plugin[OptionsT]):
+class ExactSampler(Plugin[OptionsT_co]):
     """Draws from a simulator's exact posterior without training; hook `sbikit_samplers`."""
 
     @abstractmethod

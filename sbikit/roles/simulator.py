@@ -20,10 +20,10 @@ from sbikit.problem.errors import SpecError
 from sbikit.problem.prior import Prior
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Values, Variable
-from sbikit.roles.plugin import OptionsT, Plugin
+from sbikit.roles.plugin import OptionsT_co, Plugin
 
 
-class Simulator(Plugin[OptionsT]):
+class Simulator(Plugin[OptionsT_co]):
     """Makes joint draws of parameters, fields and data.
 
     A subclass sets its attributes in the class or in `__init__`.

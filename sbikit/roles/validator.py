@@ -15,7 +15,7 @@ from sbikit.problem.variables import Values
 
 if TYPE_CHECKING:
     pass
-from sbikit.roles.plugin import OptionsT, Plugin
+from sbikit.roles.plugin import OptionsT_co, Plugin
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Report:
     references: tuple[str, ...] = field(default=())
 
 
-class Validator(Plugin[OptionsT]):
+class Validator(Plugin[OptionsT_co]):
     """Judges draws against truths.
 
     Attributes:

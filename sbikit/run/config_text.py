@@ -15,7 +15,7 @@ from sbikit.problem.option_errors import expectation
 from sbikit.run.config import Choice, RunConfig, Sampling, Written
 from sbikit.run.draft import SECTIONS
 
-_WIDTH = 34
+_WIDTH = 34  # letters before a comment: most options fit, and comments stay on a screen
 
 
 def render(config: RunConfig) -> str:

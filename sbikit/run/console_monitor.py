@@ -23,8 +23,8 @@ from rich.text import Text
 
 from sbikit.storage.training_log import TrainingLog
 
-_EVERY = 10.0  # seconds between plain lines, at first
-_GROWTH = 0.05  # and never less than this share of the time gone by
+_EVERY = 10.0  # seconds between plain lines, at first: a reader of a log sees that it is alive
+_GROWTH = 0.05  # and never less than this share of the time gone by: at most 20 lines a factor e
 
 
 class ConsoleMonitor:

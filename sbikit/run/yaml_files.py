@@ -15,7 +15,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from sbikit.problem.errors import OptionError
 from sbikit.problem.option_errors import Path as Keys
 
-_DEEPEST = 20
+_DEEPEST = 20  # levels: far more than any option has, far fewer than Python's recursion allows
 
 
 @dataclass

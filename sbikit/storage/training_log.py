@@ -34,4 +34,4 @@ class TrainingLog:
 
     def _keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         records, _ = read_json_lines(self._path)
-        write_json_lines(self._path, filter(wanted, records))
+        write_json_lines(self._path, [record for record in records if wanted(record)])

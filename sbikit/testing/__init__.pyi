@@ -1,3 +1,4 @@
+from .estimators import QuietMonitor as QuietMonitor
 from .estimators import check_estimator as check_estimator
 from .evidence import gather_evidence as gather_evidence
 from .field import ExactField as ExactField
@@ -10,4 +11,3 @@ from .spoiled import Spoiled as Spoiled
 from .validators import check_validator as check_validator
 from .vector import ExactVector as ExactVector
 from .vector import GaussianVector as GaussianVector
-from .estimators import QuietMonitor as QuietMonitor

@@ -14,7 +14,7 @@ from sbikit.problem.errors import SbikitError
 from sbikit.problem.spec import check_values
 from sbikit.problem.variables import Values, Variable
 
-ROUNDING = 1e-4  # of a variable's standard deviation
+ROUNDING = 1e-4  # of a variable's sd: a thousand times float32's, and far below what a simulator means
 
 
 class ContractError(SbikitError):

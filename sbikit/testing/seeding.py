@@ -14,7 +14,7 @@ from sbikit.testing.promises import (
     same,
 )
 
-BATCH = 4
+BATCH = 4  # simulations: enough that one has neighbours on either side
 
 
 def check_seeding(
