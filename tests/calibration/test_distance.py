@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sbikit import Evidence, Field, Spec, SpecError, Vector
-from sbikit.problem.seeds import generator
+from sbikit import Evidence, Field, Spec, SpecError, Vector, generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, gather_evidence
-from sbikit_calibration.centres import data_centres, prior_centres
-from sbikit_calibration.contraction import contraction
-from sbikit_calibration.distance import check_evidence, excess, excesses, ranks, scale
+from sbikit_calibration.coverage.centres import data_centres, prior_centres
+from sbikit_calibration.coverage.contraction import contraction
+from sbikit_calibration.coverage.distance import check_evidence, excess, excesses, ranks, scale
 
 
 @pytest.fixture(scope="module")

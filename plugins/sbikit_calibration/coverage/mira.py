@@ -20,11 +20,9 @@ from __future__ import annotations
 from pydantic import Field as Option
 from torch import Tensor
 
-from sbikit import Evidence, Metric, Options, Report, Validator
-from sbikit.problem.seeds import derive_seed
-from sbikit_calibration.centres import data_centres, prior_centres
-from sbikit_calibration.contraction import contraction
-from sbikit_calibration.distance import Centres, check_evidence, excesses, ranks
+from sbikit import Evidence, Metric, Options, Report, Validator, mean_and_error
+from sbikit_calibration.coverage.contraction import contraction
+from sbikit_calibration.coverage.ranked import Ranked, ranked
 
 IDEAL = 2.0 / 3.0
 
@@ -35,32 +33,28 @@ def score(closer: Tensor, draws: int) -> Tensor:
     return 0.5 + m * (draws - m) / (draws * (draws - 1))
 
 
-def mean_and_error(scores: Tensor) -> tuple[float, float]:
+def mean_score(scores: Tensor) -> tuple[float, float]:
     """The mean of scores (B, K) and its standard error.
 
     The K centres of one observation share truth and draws, so the observations' means are the
     independent units; their spread is what a bootstrap over observations would give.
     """
-    means = scores.mean(1)
-    return float(means.mean()), float(means.std()) / len(means) ** 0.5
+    return mean_and_error(scores.mean(1).numpy())
 
 
 class MiraOptions(Options):
     """Options of `Mira`."""
 
+    # Of 200 observations of a map with 16^2 pixels the error is .0058 with 1 centre, .0037 with 8 and .0035
+    # with 64: what is left is what the centres of one observation share.
     centres: int = Option(default=8, ge=1, le=1000, description="centres an observation, of each kind")
     threshold: float = Option(
         default=3.0, gt=0, description="standard errors from 2/3 beyond which the verdict is fail"
     )
 
 
-class Mira(Validator):
+class Mira(Validator[MiraOptions]):
     """MIRA of every latent and of their block-weighted joint."""
-
-    Options = MiraOptions
-
-    def __init__(self, options: MiraOptions | None = None) -> None:
-        self.options: MiraOptions = options or MiraOptions()
 
     def validate(self, evidence: Evidence, *, seed: int) -> Report:
         """MIRA with prior centres (`mira`) and data centres (`mira_data_centres`), and the contraction.
@@ -68,32 +62,18 @@ class Mira(Validator):
         Raises:
             SpecError: the evidence is too small or of the wrong shape.
         """
-        check_evidence(evidence)
-        count = self.options.centres
-        far = prior_centres(evidence, count, derive_seed(seed, "prior"))
-        near = data_centres(evidence, count, derive_seed(seed, "data"))
-        metrics = [
-            *self._metrics("mira", evidence, far, derive_seed(seed, "ties", "prior")),
-            *self._metrics("mira_data_centres", evidence, near, derive_seed(seed, "ties", "data")),
-            *contraction(evidence),
-        ]
-        return Report("mira", tuple(metrics), references=("arXiv:2605.02014",))
+        scores = [self._metric(found) for found in ranked("mira", evidence, self.options.centres, seed)]
+        return Report("mira", (*scores, *contraction(evidence)), references=("arXiv:2605.02014",))
 
-    def _metrics(self, name: str, evidence: Evidence, centres: Centres, seed: int) -> list[Metric]:
-        metrics = []
-        for block, excess in excesses(evidence, centres).items():
-            closer = ranks(excess, derive_seed(seed, block))[..., 0]
-            value, error = mean_and_error(score(closer, excess.shape[-1] - 1))
-            wrong = abs(value - IDEAL) > self.options.threshold * error
-            metrics.append(
-                Metric(
-                    name,
-                    block,
-                    value,
-                    error,
-                    IDEAL,
-                    "fail" if wrong else "pass",
-                    "mean predictive probability of random balls; 2/3 where calibrated, more is not better",
-                )
-            )
-        return metrics
+    def _metric(self, found: Ranked) -> Metric:
+        value, error = mean_score(score(found.closer, found.draws))
+        wrong = abs(value - IDEAL) > self.options.threshold * error
+        return Metric(
+            found.name,
+            found.block,
+            value,
+            error,
+            IDEAL,
+            "fail" if wrong else "pass",
+            "mean predictive probability of random balls; 2/3 where calibrated, more is not better",
+        )

@@ -28,9 +28,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from sbikit_calibration.agreement_figures import Floats, Trio
+from sbikit_calibration.agreement.trio import Floats, Trio
 
-TINY = 1e-300
+TINY = 1e-300  # in the place of zero in a logarithm or divisor, near the smallest number in double precision
+_DEGENERATE = 1e-12  # of the largest eigenvalue of a correlation matrix, below which one is rounding
+_ABOVE_ROUNDING = 1 + 1e-12  # on a radius, so that the neighbour that fixed it lies inside
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def whitened(trio: Trio[Floats]) -> Trio[Floats]:
     exact = np.concatenate([trio.first, trio.second])
     mean, sd = exact.mean(0), pooled_sd(trio)
     eigenvalues, basis = np.linalg.eigh(np.atleast_2d(np.cov((exact - mean) / sd, rowvar=False)))
-    rotate = basis / np.sqrt(np.maximum(eigenvalues, 1e-12 * eigenvalues.max() + TINY))
+    rotate = basis / np.sqrt(np.maximum(eigenvalues, _DEGENERATE * eigenvalues.max() + TINY))
     return trio.map(lambda draws: (draws - mean) / sd @ rotate)
 
 
@@ -91,7 +93,7 @@ def divergence(first: Floats, second: Floats) -> Floats:
 
 def _one_way(x: cKDTree, y: cKDTree) -> float:
     """Estimate of KL(x || y)."""
-    radius = np.maximum(x.query(x.data, [2])[0], y.query(x.data, [1])[0])[:, 0] * (1 + 1e-12)
+    radius = np.maximum(x.query(x.data, [2])[0], y.query(x.data, [1])[0])[:, 0] * _ABOVE_ROUNDING
     among = x.query_ball_point(x.data, radius, return_length=True) - 1
     others = y.query_ball_point(x.data, radius, return_length=True)
     return float(np.mean(digamma(among) - digamma(others)) + np.log(y.n / (x.n - 1)))

@@ -1,97 +1,29 @@
 """How two sets of maps of one channel differ, for one observation, and what each map is summarised by.
 
-Power. Modes are those of the discrete Fourier transform, |k| in radians a unit of extent. Three bands, low,
-mid and high, divide |k| between the smallest wave number and the smallest Nyquist wave number into equal
-parts of log |k|; modes beyond (the corners) belong to the last. For the curve there are rings of equal
-width up to that Nyquist wave number. Power is the mean of |F|^2 over the modes of a band; only ratios are
-used.
-
-Summaries of a map: the logarithm of its variance over the pixels, the logarithm of its power in every band,
-its minimum, its maximum, and its peaks: pixels above all neighbours (8 in two dimensions) and above a
-threshold that is one for all maps of the observation, mean + 1 sd of the exact draws' pixels. The grid is
-taken to be periodic.
+Summaries of a map: the logarithm of its variance over the pixels, the logarithm of its power in every band
+(`power`), its minimum, its maximum, and its peaks: pixels above all neighbours (8 in two dimensions) and
+above a threshold that is one for all maps of the observation, mean + 1 sd of the exact draws' pixels. The
+grid is taken to be periodic.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 
-from sbikit import Field
-from sbikit_calibration.agreement_figures import Floats, Trio
-from sbikit_calibration.agreement_parameters import TINY
+from sbikit_calibration.agreement.parameters import TINY
+from sbikit_calibration.agreement.power import PowerBins
+from sbikit_calibration.agreement.trio import Floats, Maps, Trio
 
-Maps: TypeAlias = NDArray[np.floating]
-
-BANDS = ("low", "mid", "high")
-LEVELS = (0.68, 0.95)
-_MOST_RINGS = 16
-_TAILS = (0.001, 0.999)
+LEVELS = (0.68, 0.95)  # of the intervals of 1 and 2 standard deviations of a normal posterior
+_TAILS = (0.001, 0.999)  # 3.1 sd of a normal map: one pixel of 32^2 lies beyond either
 
 
-class Modes:
-    """The rings and bands of one field's grid.
-
-    Attributes:
-        k: mean |k| of each ring, (K,).
-        bands: names of the bands that hold a mode.
-    """
-
-    def __init__(self, field: Field) -> None:
-        grid = field.grid
-        steps = [size / n for size, n in zip(field.extent, grid, strict=True)]
-        axes = [2 * np.pi * np.fft.fftfreq(n, step) for n, step in zip(grid[:-1], steps[:-1], strict=True)]
-        axes.append(2 * np.pi * np.fft.rfftfreq(grid[-1], steps[-1]))
-        size = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True))).ravel()
-        weight = np.full((*grid[:-1], grid[-1] // 2 + 1), 2.0)  # a mode of the half space and its conjugate
-        weight[..., 0] = 1.0
-        if grid[-1] % 2 == 0:
-            weight[..., -1] = 1.0
-        rings, bands = self._members(size, steps, grid)
-        self.bands = tuple(BANDS[i] for i in np.unique(bands[bands >= 0]))
-        self._axes = tuple(range(1, len(grid) + 1))
-        self._rings, self._bands = (self._means(label, weight.ravel()) for label in (rings, bands))
-        self.k = size @ self._rings
-
-    @staticmethod
-    def _members(
-        size: Floats, steps: list[float], grid: tuple[int, ...]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Ring and band of every mode, -1 for none."""
-        waves = size[size > 0]
-        if not len(waves):
-            return (np.full(len(size), -1),) * 2
-        smallest = float(waves.min())
-        nyquist = min(np.pi / step for step, n in zip(steps, grid, strict=True) if n > 1)
-        edges = smallest * (nyquist / smallest) ** np.array([1 / 3, 2 / 3])
-        bands = np.where(size > 0, np.searchsorted(edges * (1 - 1e-6), size, side="right"), -1)
-        count = min(_MOST_RINGS, max(1, round(nyquist / smallest)))
-        borders = np.linspace(0.5 * smallest, nyquist + 0.5 * smallest, count + 1)
-        rings = np.searchsorted(borders, size, side="right") - 1
-        return np.where(rings < count, rings, -1), bands
-
-    @staticmethod
-    def _means(label: NDArray[np.intp], weight: Floats) -> Floats:
-        """Matrix (modes, bins): its product with the power of every mode is the mean of every filled bin."""
-        filled = np.unique(label[label >= 0])
-        inside = (label[:, None] == filled) * weight[:, None]
-        return np.asarray(inside / inside.sum(0))
-
-    def power(self, maps: Maps) -> tuple[Floats, Floats]:
-        """Power of every map (n, *grid) in the rings (n, K) and in the bands (n, len(bands))."""
-        transform = scipy.fft.rfftn(maps, axes=self._axes).reshape(len(maps), -1)
-        power = transform.real.astype(np.float64) ** 2 + transform.imag.astype(np.float64) ** 2
-        return power @ self._rings, power @ self._bands
-
-
-def summary_names(modes: Modes) -> tuple[str, ...]:
+def summary_names(bins: PowerBins) -> tuple[str, ...]:
     """The S summaries of a map, in the order of `Described.summaries`."""
-    return ("log_variance", *(f"power_{band}" for band in modes.bands), "minimum", "maximum", "peaks")
+    return ("log_variance", *(f"power_{band}" for band in bins.bands), "minimum", "maximum", "peaks")
 
 
 @dataclass(frozen=True)
@@ -127,10 +59,10 @@ class _Pixels:
     sd: float
 
 
-def describe(trio: Trio[Maps], modes: Modes) -> tuple[Trio[Described], float]:
+def describe(trio: Trio[Maps], bins: PowerBins) -> tuple[Trio[Described], float]:
     """Each set of maps (n, *grid) described, and the one-point standard deviation of the exact ones."""
     pixels = _pixels(trio)
-    return trio.map(lambda maps: _described(maps, modes, pixels.mean + pixels.sd)), pixels.sd or 1.0
+    return trio.map(lambda maps: _described(maps, bins, pixels.mean + pixels.sd)), pixels.sd or 1.0
 
 
 def _pixels(trio: Trio[Maps]) -> _Pixels:
@@ -139,9 +71,9 @@ def _pixels(trio: Trio[Maps]) -> _Pixels:
     return _Pixels(float(np.mean(means)), float(np.sqrt(np.mean(variances) + np.var(means))))
 
 
-def _described(maps: Maps, modes: Modes, threshold: float) -> Described:
+def _described(maps: Maps, bins: PowerBins, threshold: float) -> Described:
     flat = maps.reshape(len(maps), -1)
-    rings, bands = modes.power(maps)
+    rings, bands = bins.power(maps)
     return Described(
         maps=flat,
         mean=flat.mean(0, dtype=np.float64),
@@ -194,7 +126,7 @@ def peaks(maps: Maps, threshold: float) -> Floats:
     return ((maps > highest) & (maps > threshold)).reshape(len(maps), -1).sum(1).astype(np.float64)
 
 
-def map_numbers(trio: Trio[Described], sd: float, modes: Modes) -> dict[str, Floats]:
+def map_numbers(trio: Trio[Described], sd: float, bins: PowerBins) -> dict[str, Floats]:
     """Numbers of one channel and their floors, each (2,).
 
     `mean_map_error` is a square, ratios are logarithms. `sd` is the unit of the tails.
@@ -208,7 +140,7 @@ def map_numbers(trio: Trio[Described], sd: float, modes: Modes) -> dict[str, Flo
         ),
     }
     bands = trio.compare(lambda a, b: np.log(np.maximum(a.bands, TINY) / np.maximum(b.bands, TINY)))
-    found.update({f"band_power_ratio_{name}": bands[:, i] for i, name in enumerate(modes.bands)})
+    found.update({f"band_power_ratio_{name}": bands[:, i] for i, name in enumerate(bins.bands)})
     inside = trio.compare(lambda a, b: coverage(a.intervals, b.maps))
     found.update({f"coverage_{100 * level:.0f}": inside[:, i] for i, level in enumerate(LEVELS)})
     tails = trio.compare(lambda a, b: (a.tails - b.tails) / sd)

@@ -11,11 +11,10 @@ from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor
 
-from sbikit import Evidence, Report, Simulations
-from sbikit.problem.seeds import generator
+from sbikit import Evidence, Report, Simulations, generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
-from sbikit_calibration.distance import ranks
-from sbikit_calibration.tarp import (
+from sbikit_calibration.coverage.distance import ranks
+from sbikit_calibration.coverage.tarp import (
     Tarp,
     TarpOptions,
     bootstrap_curves,

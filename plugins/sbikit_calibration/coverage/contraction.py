@@ -5,11 +5,13 @@ It belongs beside every test of calibration: the prior itself is calibrated, wit
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from sbikit import Evidence, Metric, Vector
-from sbikit_calibration.distance import JOINT
+from sbikit import Evidence, Metric, Vector, mean_and_error
+from sbikit_calibration.coverage.distance import JOINT, TINY
 
 
 def contraction(evidence: Evidence) -> list[Metric]:
@@ -42,10 +44,11 @@ def _variances(evidence: Evidence, name: str) -> tuple[Tensor, Tensor]:
 
 def _ratio(posterior: Tensor, prior: Tensor) -> tuple[float, float]:
     """Ratio of the means of (B,) and (M,), and its standard error."""
-    top, bottom = float(posterior.mean()), max(float(prior.mean()), 1e-300)
-    spread = [float(x.std()) / len(x) ** 0.5 for x in (posterior, prior)]
+    top, top_error = mean_and_error(posterior.numpy())
+    bottom, bottom_error = mean_and_error(prior.numpy())
+    bottom = max(bottom, TINY)
     ratio = top / bottom
-    return ratio, ((spread[0] / bottom) ** 2 + (ratio * spread[1] / bottom) ** 2) ** 0.5
+    return ratio, math.hypot(top_error, ratio * bottom_error) / bottom
 
 
 def _mean(values: list[float], errors: list[float]) -> tuple[float, float]:

@@ -12,11 +12,14 @@ from scipy.stats import norm, t, wasserstein_distance
 from sklearn.linear_model import LinearRegression
 
 from sbikit import Field
-from sbikit.fields.spectra import power_spectrum
-from sbikit_calibration.agreement_coherence import coherence_curve, correlations
-from sbikit_calibration.agreement_figures import Figure, Floats, Trio
-from sbikit_calibration.agreement_maps import Modes, describe, peaks, summary_names
-from sbikit_calibration.agreement_parameters import divergence, marginal_numbers, whitened
+from sbikit.fields import power_spectrum
+from sbikit_calibration.agreement.coherence import correlations
+from sbikit_calibration.agreement.curves import coherence_curve
+from sbikit_calibration.agreement.maps import describe, peaks, summary_names
+from sbikit_calibration.agreement.parameters import divergence, marginal_numbers, whitened
+from sbikit_calibration.agreement.power import PowerBins
+from sbikit_calibration.agreement.trio import Floats, Trio
+from sbikit_calibration.agreement.verdict import Figure
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -199,32 +202,32 @@ def test_rings_of_power_are_those_of_the_power_spectrum(
     grid: tuple[int, ...], extent: tuple[float, ...]
 ) -> None:
     """Up to a constant, on grids with no more rings than are shown."""
-    modes = Modes(Field("f", grid, extent=extent))
+    bins = PowerBins(Field("f", grid, extent=extent))
     maps = rng(4).normal(size=(6, *grid))
     expected = power_spectrum(maps, extent)
-    found = modes.power(maps)[0]
-    assert modes.k == pytest.approx(expected.k)
+    found = bins.power(maps)[0]
+    assert bins.k == pytest.approx(expected.k)
     ratio = found / expected.power
     assert ratio == pytest.approx(np.full_like(ratio, ratio[0, 0]))
 
 
 def test_a_wave_has_its_power_in_its_band() -> None:
-    modes = Modes(Field("f", (16, 16), extent=(4.0, 4.0)))
-    assert modes.bands == ("low", "mid", "high")
+    bins = PowerBins(Field("f", (16, 16), extent=(4.0, 4.0)))
+    assert bins.bands == ("low", "mid", "high")
     x = np.arange(16)
     for waves, band in ((1, 0), (2, 1), (3, 1), (4, 2), (8, 2)):
         maps = np.cos(2 * np.pi * waves * x / 16)[None, :, None] * np.ones((1, 16, 16))
-        power = modes.power(maps)[1][0]
+        power = bins.power(maps)[1][0]
         assert power[band] > 1e10 * np.delete(power, band).max(), waves
     corner = np.cos(np.pi * (x[:, None] + x[None, :]))[None]
-    assert modes.power(corner)[1][0].argmax() == 2
+    assert bins.power(corner)[1][0].argmax() == 2
 
 
 def test_summaries_are_what_their_names_say() -> None:
-    modes = Modes(Field("f", (8, 8)))
+    bins = PowerBins(Field("f", (8, 8)))
     maps = rng(5).normal(size=(90, 8, 8))
-    trio, sd = describe(Trio(maps[:30], maps[30:60], maps[60:]), modes)
-    found = dict(zip(summary_names(modes), trio.draws.summaries.T, strict=True))
+    trio, sd = describe(Trio(maps[:30], maps[30:60], maps[60:]), bins)
+    found = dict(zip(summary_names(bins), trio.draws.summaries.T, strict=True))
     assert sd == pytest.approx(maps[30:].std(), rel=1e-6)
     assert found["minimum"] == pytest.approx(maps[:30].min((1, 2)))
     assert found["maximum"] == pytest.approx(maps[:30].max((1, 2)))
@@ -238,10 +241,10 @@ def test_summaries_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("n", [8, 15, 60])
 def test_intervals_cover_exact_draws_as_they_should_for_every_number_of_draws(n: int) -> None:
     source = rng(n)
-    modes = Modes(Field("f", (64, 64)))
+    bins = PowerBins(Field("f", (64, 64)))
     shares = []
     for _ in range(6):
-        trio, _ = describe(Trio(*source.random(size=(3, n, 64, 64))), modes)
+        trio, _ = describe(Trio(*source.random(size=(3, n, 64, 64))), bins)
         for one, other in itertools.permutations((trio.draws, trio.first, trio.second), 2):
             low, high = one.intervals[0]
             shares.append(np.mean((other.maps >= low) & (other.maps <= high)))

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbikit_calibration.agreement_figures import Floats
+from sbikit_calibration.agreement.trio import Floats
 
-FEWEST_FOR_C2ST = 200
+FEWEST_FOR_C2ST = 200  # see above
+_SEEDS = 2**32  # NumPy's legacy generator, which scikit-learn uses, takes seeds below
 
 
 def load_c2st() -> Callable[..., Any] | None:
@@ -38,9 +39,13 @@ def load_c2st() -> Callable[..., Any] | None:
 
 
 def accuracy(c2st: Callable[..., Any], judged: Floats, reference: Floats, seed: int) -> Floats:
-    """The accuracy, shape (), for draws (n, D) each; on one thread."""
+    """The accuracy, shape (), for draws (n, D) each.
+
+    The guard is not `sbikit.one_thread`, which sets torch's threads: scikit-learn multiplies by the BLAS of
+    NumPy and SciPy, whose sums would depend on the number of threads that it takes for itself.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # what sbi needs brings it
 
     with threadpool_limits(limits=1):
         X, Y = torch.from_numpy(reference), torch.from_numpy(judged)
-        return np.asarray(float(c2st(X, Y, seed=seed % 2**32, classifier="mlp")))
+        return np.asarray(float(c2st(X, Y, seed=seed % _SEEDS, classifier="mlp")))

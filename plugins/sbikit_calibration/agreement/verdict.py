@@ -28,53 +28,20 @@ differ in their floor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from sbikit import Metric
+from sbikit import Metric, mean_and_error
+from sbikit_calibration.agreement.trio import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 Kind = Literal["rms", "ratio", "signed", "distance", "similarity"]
 
+# With 8 observations Student's t asks for 4.5 standard errors in the place of 3; with 2 for 236, so that
+# hardly any difference would be refused.
 FEWEST_TO_JUDGE = 8
-_SCATTER = 1.5
-_S = TypeVar("_S")
-_T = TypeVar("_T")
-_U = TypeVar("_U")
-
-
-@dataclass(frozen=True)
-class Trio(Generic[_T]):
-    """The judged draws of one observation and the two halves of its exact ones, or what was made of each."""
-
-    draws: _T
-    first: _T
-    second: _T
-
-    def map(self, make: Callable[[_T], _S]) -> Trio[_S]:
-        """`make` of each."""
-        return Trio(make(self.draws), make(self.first), make(self.second))
-
-    def join(self, other: Trio[_S], make: Callable[[_T, _S], _U]) -> Trio[_U]:
-        """`make` of each and its partner."""
-        return Trio(
-            make(self.draws, other.draws), make(self.first, other.first), make(self.second, other.second)
-        )
-
-    def compare(self, measure: Callable[[_T, _T], Floats]) -> Floats:
-        """`measure(judged, reference)` -> (*F): the figure and its floor, (2, *F)."""
-        against_halves = measure(self.draws, self.first) + measure(self.draws, self.second)
-        return np.stack([0.5 * against_halves, measure(self.first, self.second)])
-
-
-def mean_and_error(x: Floats) -> tuple[float, float]:
-    """Mean and standard error over independent entries (R,)."""
-    return float(x.mean()), float(x.std(ddof=1)) / math.sqrt(len(x))
+_SCATTER = 1.5  # of an rms, derived above: sd(q - f) / mean f = 3 v / (2 v)
 
 
 def _students(threshold: float, count: int) -> float:

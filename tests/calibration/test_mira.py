@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit import Evidence, Metric, Simulations
-from sbikit.problem.seeds import generator
+from sbikit import Draws, Evidence, Metric, Simulations, draw_seeds, generator
 from sbikit.testing import GaussianField, GaussianFieldOptions, Spoiled, gather_evidence
-from sbikit_calibration.distance import excess, ranks
-from sbikit_calibration.mira import Mira, mean_and_error, score
+from sbikit_calibration.coverage.distance import excess, ranks
+from sbikit_calibration.coverage.mira import Mira, mean_score, score
 
 
 @pytest.mark.parametrize("S", [2, 3, 4, 10, 64, 500])
@@ -54,7 +53,7 @@ def _closer(truth: Tensor, draws: Tensor, centres: Tensor) -> Tensor:
 def test_exact_draws_score_two_thirds_within_the_null_error(S: int) -> None:
     source, B = generator(S), 3000
     truth, draws, centres = (torch.randn(B, k, 3, generator=source) for k in (1, S, 1))
-    value, error = mean_and_error(score(_closer(truth[:, 0], draws, centres), S))
+    value, error = mean_score(score(_closer(truth[:, 0], draws, centres), S))
     null = math.sqrt(float(score(torch.arange(S + 1), S).var(correction=0)) / B)
     assert abs(value - 2 / 3) < 4 * null
     assert error == pytest.approx(null, rel=0.1)
@@ -66,7 +65,7 @@ def test_gaussian_in_one_dimension_scores_its_closed_form(r: float) -> None:
     source, B, S = generator(7), 6000, 8
     truth = r * torch.randn(B, 1, generator=source)
     draws = torch.randn(B, S, 1, generator=source)
-    value, error = mean_and_error(score(_closer(truth, draws, torch.full((B, 1, 1), 1e4)), S))
+    value, error = mean_score(score(_closer(truth, draws, torch.full((B, 1, 1), 1e4)), S))
     assert abs(value - (0.75 - math.asin(r**2 / (1 + r**2)) / (2 * math.pi))) < 4 * error
     assert error < 0.003
 
@@ -97,7 +96,7 @@ def test_errors_are_the_scatter_of_repetitions_though_centres_are_correlated() -
         truth, draws = (torch.randn(B, k, 1, generator=source) for k in (1, S))
         centres = 3.0 + torch.randn(B, K, 1, generator=source)  # on one side: nearly one and the same
         scores = score(_closer(truth[:, 0], draws, centres), S)
-        value, error = mean_and_error(scores)
+        value, error = mean_score(scores)
         values.append(value)
         errors.append(error)
         naive.append(float(scores.std()) / (B * K) ** 0.5)
@@ -122,11 +121,12 @@ def spoiled(evidence: Evidence, shift: float, scale: float, variables: tuple[str
     """The evidence with its draws spoiled as `Spoiled` does it."""
 
     class Stored(type(TOY.exact_sampler())):  # type: ignore[misc]
-        def sample(self, observation: object, n: int, *, seed: int) -> dict[str, Tensor]:
-            return dict(evidence.draws)
+        def sample(self, observation: object, n: int, *, seeds: object) -> Draws:
+            return Draws.unjudged(evidence.draws)
 
     wrong = Spoiled(Stored(TOY), shift, scale, variables)
-    return replace(evidence, draws=wrong.sample(evidence.observation, 48, seed=0))
+    draws = wrong.sample(evidence.observation, 48, seeds=draw_seeds(0, "draws", 0, 200)).values
+    return replace(evidence, draws=draws)
 
 
 def verdicts(evidence: Evidence, block: str) -> dict[str, Metric]:
@@ -184,7 +184,7 @@ def test_scaling_by_truths_would_break_the_null_where_scaling_by_training_keeps_
             (draws / scale[:, :, None]).flatten(0, 1),
             (centres / scale[:, :, None]).flatten(0, 1),
         )
-        return mean_and_error(score(closer, S).reshape(B, -1))
+        return mean_score(score(closer, S).reshape(B, -1))
 
     spread = truth.amax(1, keepdim=True) - truth.amin(1, keepdim=True)
     wrong, wrong_error = value(spread)

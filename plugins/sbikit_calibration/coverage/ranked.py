@@ -1,0 +1,57 @@
+"""What MIRA and TARP judge: closeness ranks of truth and draws, for both kinds of centres and every block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sbikit import Evidence, derive_seed
+from sbikit_calibration.coverage.centres import data_centres, prior_centres
+from sbikit_calibration.coverage.distance import check_evidence, excesses, ranks
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The ranks of one block.
+
+    Args:
+        name: the metric's name, which says the kind of centres.
+        block: a latent's name, or "joint".
+        ranks: closeness ranks of truth (entry 0) and draws, (B, K, n + 1).
+    """
+
+    name: str
+    block: str
+    ranks: Tensor
+
+    @property
+    def closer(self) -> Tensor:
+        """Draws closer to the centre than the truth, (B, K)."""
+        return self.ranks[..., 0]
+
+    @property
+    def draws(self) -> int:
+        """n."""
+        return self.ranks.shape[-1] - 1
+
+
+def ranked(name: str, evidence: Evidence, centres: int, seed: int) -> Iterator[Ranked]:
+    """Ranks for prior centres under `name`, for data centres under `name`_data_centres.
+
+    Args:
+        name: the metric's name.
+        evidence: what is judged.
+        centres: how many an observation, of each kind.
+        seed: fixes the centres, and how ties fall.
+
+    Raises:
+        SpecError: the evidence is too small or of the wrong shape.
+    """
+    check_evidence(evidence)
+    far = prior_centres(evidence, centres, derive_seed(seed, "prior"))
+    near = data_centres(evidence, centres, derive_seed(seed, "data"))
+    for kind, places in ((name, far), (f"{name}_data_centres", near)):
+        for block, excess in excesses(evidence, places).items():
+            yield Ranked(kind, block, ranks(excess, derive_seed(seed, "ties", kind, block)))
