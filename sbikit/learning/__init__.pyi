@@ -1,0 +1,17 @@
+from .averages import Average as Average
+from .averages import Best as Best
+from .averages import FinalWeights as FinalWeights
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import damaged as damaged
+from .checkpoint import read_checkpoint as read_checkpoint
+from .checkpoint import write_checkpoint as write_checkpoint
+from .coordinates import Coordinates as Coordinates
+from .identity import describe_problem as describe_problem
+from .identity import fingerprint as fingerprint
+from .muon import Muon as Muon
+from .rates import cosine as cosine
+from .seen import seen_by_networks as seen_by_networks
+from .standardise import Standardise as Standardise
+from .trainer import Plan as Plan
+from .trainer import Trainer as Trainer
+from .trainer import unfinished as unfinished
