@@ -1,8 +1,7 @@
 """The embedding net: observed fields, their summaries and observed vectors to one context vector.
 
-Fields on one grid are channels of one image, standardised by one mean and one deviation a channel (a
-constant a pixel would carry the training maps' shapes into the data). A convolutional net with circular
-padding halves the grid until 4 pixels are left; the spatial means of all its scales are the features.
+Fields on one grid are channels of one image, standardised. A convolutional net with circular padding halves
+the grid until 4 pixels are left; the spatial means of all its scales are the features.
 """
 
 from __future__ import annotations
@@ -14,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sbikit import Simulator, Spec, SupportsSummaries, UnsupportedError, Values
+from sbikit import Simulator, Spec, UnsupportedError, Values
+from sbikit.learning import Standardise, seen_by_networks
 
+# Pixels a side where halving ends: a layer of 3 pixels with circular padding still sees all of it. More
+# would leave out the largest scales, fewer add a layer that sees what the last one saw.
 _SMALLEST_GRID = 4
 _CONVOLUTIONS: tuple[type[nn.Conv1d | nn.Conv2d | nn.Conv3d], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
@@ -43,18 +45,14 @@ class Reader:
 
     def inputs(self, observation: Values) -> tuple[Input, ...]:
         """What there is to see in observations (B, *shape)."""
-        return tuple(Input(name, tuple(value.shape[1:])) for name, value in self._all(observation).items())
+        return tuple(Input(name, tuple(value.shape[1:])) for name, value in self._seen(observation).items())
 
     def rows(self, observation: Values) -> Tensor:
         """Observations (B, *shape) as rows (B, P)."""
-        return torch.cat([value.flatten(1) for value in self._all(observation).values()], 1)
+        return torch.cat([value.flatten(1) for value in self._seen(observation).values()], 1)
 
-    def _all(self, observation: Values) -> dict[str, Tensor]:
-        seen = {v.name: observation[v.name].float() for v in self._spec.observables}
-        if isinstance(self._simulator, SupportsSummaries):
-            summaries = self._simulator.summaries(seen)
-            seen |= {f"summary {name}": value.float() for name, value in summaries.items()}
-        return seen
+    def _seen(self, observation: Values) -> dict[str, Tensor]:
+        return seen_by_networks(self._simulator, self._spec, observation)
 
 
 class Embedding(nn.Module):
@@ -93,11 +91,11 @@ class Embedding(nn.Module):
         return self.head(self.features(self._pool(rows)))
 
     @torch.no_grad()
-    def calibrate(self, rows: Tensor) -> None:
+    def fit_scales(self, rows: Tensor) -> None:
         """Set all scales from training rows (M, P)."""
         for scale, value in zip(self.scales, self._split(rows), strict=True):
-            scale.calibrate(value)  # type: ignore[operator]
-        self.features.calibrate(self._pool(rows))
+            scale.fit(value)  # type: ignore[operator]
+        self.features.fit(self._pool(rows))
 
     def _split(self, rows: Tensor) -> list[Tensor]:
         """One tensor (B, C, *grid) a grid, then the vectors (B, D) if there are any."""
@@ -110,29 +108,6 @@ class Embedding(nn.Module):
         scaled = [scale(value) for scale, value in zip(self.scales, self._split(rows), strict=True)]
         pooled = [image(value) for image, value in zip(self.images, scaled, strict=False)]
         return torch.cat([*pooled, *scaled[len(pooled) :]], 1)
-
-
-class Standardise(nn.Module):
-    """(x - mean) / sd with one constant a channel, frozen after `calibrate`: (B, C, *grid) to the same."""
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("sd", torch.ones(channels))
-
-    def calibrate(self, x: Tensor) -> None:
-        by_channel = x.transpose(0, 1).flatten(1)
-        self.mean.copy_(by_channel.mean(1))
-        sd = by_channel.std(1)
-        # A channel that never varies carries nothing; dividing by its rounding error would blow it up.
-        self.sd.copy_(torch.where(sd > 1e-6 * by_channel.abs().amax(1), sd, 1.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (-1, *(1,) * (x.ndim - 2))
-        return (x - self.mean.view(shape)) / self.sd.view(shape)
 
 
 class PooledConvolutions(nn.Module):

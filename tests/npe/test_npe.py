@@ -21,25 +21,30 @@ from sbikit import (
     ObservationError,
     PluginError,
     Prior,
+    QuietMonitor,
+    Sampler,
+    Simulations,
     Simulator,
     Spec,
     Uniform,
     UnsupportedError,
     Values,
     Vector,
+    Workspace,
+    draw_seeds,
 )
-from sbikit.simulations.stream import Simulations
+from sbikit.learning import read_checkpoint, write_checkpoint
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,
     GaussianVector,
-    QuietMonitor,
     Spoiled,
     check_estimator,
 )
-from sbikit_npe.coordinates import Coordinates
 from sbikit_npe.embedding import Embedding, Input
-from sbikit_npe.estimator import NPE, NPEOptions, NPESampler
+from sbikit_npe.estimator import NPE
+from sbikit_npe.options import NPEOptions
+from sbikit_npe.sampler import NPESampler
 
 SMALL = NPEOptions(simulations=300, epochs=3, batch=50, transforms=2, hidden=16, channels=4, context=8)
 
@@ -47,8 +52,7 @@ SMALL = NPEOptions(simulations=300, epochs=3, batch=50, transforms=2, hidden=16,
 class Recorder(QuietMonitor):
     """Remembers what it was told; raises KeyboardInterrupt after `limit` epochs."""
 
-    def __init__(self, folder: Path | None = None, limit: int = 10**9) -> None:
-        super().__init__(folder)
+    def __init__(self, limit: int = 10**9) -> None:
         self.limit = limit
         self.records: list[dict[str, float | int | str]] = []
         self.lines: list[str] = []
@@ -74,13 +78,33 @@ def observe(simulator: Simulator, count: int, seed: int = 1) -> dict[str, Tensor
     return {name: draws[name] for name in simulator.observed}
 
 
+def sample(sampler: Sampler, observation: Values, n: int, seed: int) -> Tensor:
+    count = len(next(iter(observation.values())))
+    return sampler.sample(observation, n, seeds=draw_seeds(seed, "test", 0, count)).values["theta"]
+
+
 def draw(sampler: NPESampler, seed: int = 0) -> Tensor:
-    return sampler.sample(observe(GaussianVector(), 4), 50, seed=seed)["theta"]
+    return sample(sampler, observe(GaussianVector(), 4), 50, seed)
+
+
+def fit(
+    simulator: Simulator,
+    options: NPEOptions = SMALL,
+    *,
+    stream: int = 0,
+    seed: int = 0,
+    folder: Path | None = None,
+    monitor: QuietMonitor | None = None,
+) -> NPESampler:
+    simulations = Simulations(simulator, stream)
+    return NPE(options).fit(
+        simulations, seed=seed, workspace=Workspace(folder), monitor=monitor or QuietMonitor()
+    )
 
 
 @pytest.fixture(scope="module")
 def small() -> NPESampler:
-    return NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor())
+    return fit(GaussianVector())
 
 
 # --- exact posteriors -------------------------------------------------------------------------
@@ -101,9 +125,9 @@ def test_the_check_below_refuses_a_wrong_posterior(shift: float, scale: float) -
     simulator = GaussianVector()
     observation = observe(simulator, 100)
     exact = simulator.exact_sampler()
-    truth = exact.sample(observation, 1000, seed=2)["theta"]
-    spoiled = Spoiled(exact, shift, scale).sample(observation, 1000, seed=1)["theta"]
-    check_agreement(exact.sample(observation, 1000, seed=1)["theta"], truth, 0.1)
+    truth = sample(exact, observation, 1000, 2)
+    spoiled = sample(Spoiled(exact, shift, scale), observation, 1000, 1)
+    check_agreement(sample(exact, observation, 1000, 1), truth, 0.1)
     with pytest.raises(AssertionError):
         check_agreement(spoiled, truth, 0.25)
 
@@ -111,10 +135,10 @@ def test_the_check_below_refuses_a_wrong_posterior(shift: float, scale: float) -
 def test_vector_posterior_is_learned() -> None:
     simulator = GaussianVector()
     options = NPEOptions(simulations=4000, epochs=8)
-    sampler = NPE(options).fit(Simulations(simulator, 1), seed=0, monitor=QuietMonitor())
+    sampler = fit(simulator, options, stream=1)
     observation = observe(simulator, 100)
-    found = sampler.sample(observation, 1000, seed=1)["theta"]
-    exact = simulator.exact_sampler().sample(observation, 1000, seed=2)["theta"]
+    found = sample(sampler, observation, 1000, 1)
+    exact = sample(simulator.exact_sampler(), observation, 1000, 2)
     check_agreement(found, exact, 0.2)
     correlation = torch.corrcoef(found[:, 0].T)[0, 1]
     covariance = simulator.exact_sampler().covariance
@@ -125,12 +149,12 @@ def test_field_parameters_are_learned_with_the_field_marginalised_out() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
     monitor = Recorder()
     options = NPEOptions(simulations=4000, epochs=10, context=32)
-    sampler = NPE(options).fit(Simulations(simulator, 1), seed=0, monitor=monitor)
+    sampler = fit(simulator, options, stream=1, monitor=monitor)
     assert sampler.spec == simulator.spec.select("theta")
     assert monitor.lines == ["npe: marginalised over field; only vectors are inferred"]
     observation = observe(simulator, 100)
-    found = sampler.sample(observation, 500, seed=1)["theta"]
-    exact = simulator.exact_sampler().sample(observation, 1000, seed=2)["theta"]
+    found = sample(sampler, observation, 500, 1)
+    exact = sample(simulator.exact_sampler(), observation, 1000, 2)
     check_agreement(found, exact, 0.25)
 
 
@@ -139,10 +163,10 @@ def test_a_classifier_cannot_tell_the_vector_posterior_from_the_exact_one() -> N
     from sbi.utils.metrics import c2st
 
     simulator = GaussianVector()
-    sampler = NPE().fit(Simulations(simulator, 1), seed=0, monitor=QuietMonitor())
+    sampler = fit(simulator, NPEOptions(), stream=1)
     observation = observe(simulator, 3)
-    found = sampler.sample(observation, 2000, seed=1)["theta"]
-    exact = simulator.exact_sampler().sample(observation, 2000, seed=2)["theta"]
+    found = sample(sampler, observation, 2000, 1)
+    exact = sample(simulator.exact_sampler(), observation, 2000, 2)
     for b in range(3):
         assert float(c2st(found[:, b], exact[:, b], classifier="mlp")) < 0.55
 
@@ -179,33 +203,15 @@ class Assorted(Simulator):
 
 def test_every_kind_of_variable_goes_in_and_stays_in_its_support() -> None:
     simulator = Assorted()
-    sampler = NPE(SMALL).fit(Simulations(simulator, 0), seed=0, monitor=QuietMonitor())
+    sampler = fit(simulator)
     assert Input("summary gradient", (2, 5, 8)) in sampler.inputs
-    draws = sampler.sample(observe(simulator, 2), 200, seed=0)
+    draws = sampler.sample(observe(simulator, 2), 200, seeds=draw_seeds(0, "test", 0, 2)).values
     assert {name: tuple(value.shape) for name, value in draws.items()} == {
         "theta": (200, 2, 2),
         "hidden": (200, 2, 2),
     }
     assert (draws["hidden"] > 0).all()
     assert ((draws["theta"][..., 0] >= 1) & (draws["theta"][..., 0] <= 2)).all()
-
-
-def test_coordinates_round_trip_and_standardise() -> None:
-    simulator = Assorted()
-    draws = Simulations(simulator, 0).training(0, 500)
-    coordinates = Coordinates(simulator.prior, simulator.spec)
-    coordinates.fit(draws)
-    white = coordinates.encode(draws)
-    assert torch.allclose(white[:, 2:].mean(0), torch.zeros(2), atol=1e-5)
-    assert torch.allclose(white[:, 2:].std(0), torch.ones(2), atol=1e-5)
-    for name, value in coordinates.decode(white).items():
-        assert torch.allclose(value, draws[name], rtol=1e-4)
-
-
-def test_the_edge_of_the_support_has_finite_coordinates() -> None:
-    prior = Prior({"a": Uniform(0.0, 1.0)})
-    coordinates = Coordinates(prior, Spec((prior.variable,), (Vector("x", ("x",)),)))
-    assert torch.isfinite(coordinates.encode({"theta": torch.tensor([[0.0], [1.0]])})).all()
 
 
 def test_the_embedding_does_not_see_where_things_are() -> None:
@@ -224,17 +230,19 @@ def test_units_do_not_matter() -> None:
         def simulate(self, parameters: Values, *, seeds: np.ndarray) -> dict[str, Tensor]:
             return {"x": super().simulate(parameters, seeds=seeds)["x"] * 1e-9}
 
-    tiny = NPE(SMALL).fit(Simulations(Tiny(), 0), seed=0, monitor=QuietMonitor())
-    plain = NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor())
-    found = tiny.sample({"x": observe(GaussianVector(), 4)["x"] * 1e-9}, 50, seed=0)["theta"]
+    tiny = fit(Tiny())
+    plain = fit(GaussianVector())
+    found = sample(tiny, {"x": observe(GaussianVector(), 4)["x"] * 1e-9}, 50, 0)
     assert torch.allclose(found, draw(plain), atol=1e-2)
 
 
-def test_draws_depend_on_seed_and_place_alone(small: NPESampler) -> None:
+def test_draws_depend_on_seed_and_observation_alone(small: NPESampler) -> None:
+    """Not on row, batch or number of draws."""
     observation = observe(GaussianVector(), 4)
-    both = small.sample(observation, 50, seed=0)["theta"]
-    alone = small.sample({"x": observation["x"][:1]}, 50, seed=0)["theta"]
-    assert torch.equal(both[:, :1], alone)
+    seeds = draw_seeds(0, "test", 0, 4)
+    both = small.sample(observation, 50, seeds=seeds).values["theta"]
+    alone = small.sample({"x": observation["x"][2:3]}, 20, seeds=seeds[2:3]).values["theta"]
+    assert torch.allclose(both[:20, 2:3], alone, atol=1e-5)
     assert not torch.equal(both, draw(small, seed=1))
 
 
@@ -246,42 +254,42 @@ def test_keeps_the_contract() -> None:
 
 
 def test_an_interrupted_fit_goes_on_and_ends_where_the_other_does(tmp_path: Path, small: NPESampler) -> None:
-    simulations = Simulations(GaussianVector(), 0)
-    first = Recorder(tmp_path, limit=2)
+    batches = 6  # of the 270 draws that train, 50 a step
+    first = Recorder(limit=2)
     with pytest.raises(KeyboardInterrupt):
-        NPE(SMALL).fit(simulations, seed=0, monitor=first)
-    assert [record["step"] for record in first.records] == [1, 2]
-    second = Recorder(tmp_path)
-    resumed = NPE(SMALL).fit(simulations, seed=0, monitor=second)
-    assert [record["step"] for record in second.records] == [3]
-    assert "npe: going on after epoch 2" in second.lines
+        fit(GaussianVector(), folder=tmp_path, monitor=first)
+    assert [record["step"] for record in first.records] == [batches, 2 * batches]
+    second = Recorder()
+    resumed = fit(GaussianVector(), folder=tmp_path, monitor=second)
+    assert [record["step"] for record in second.records] == [3 * batches]
+    assert "training goes on at step 12 of 18" in second.lines
     assert torch.equal(draw(resumed), draw(small))
-    third = Recorder(tmp_path)
-    assert torch.equal(draw(NPE(SMALL).fit(simulations, seed=0, monitor=third)), draw(small))
+    third = Recorder()
+    assert torch.equal(draw(fit(GaussianVector(), folder=tmp_path, monitor=third)), draw(small))
     assert third.records == []
 
 
 @pytest.mark.parametrize("change", ["options", "seed", "stream"])
 def test_the_checkpoint_of_another_fit_is_not_gone_on_with(tmp_path: Path, change: str) -> None:
-    NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor(tmp_path))
+    fit(GaussianVector(), folder=tmp_path)
     options = SMALL.model_copy(update={"learning_rate": 0.1}) if change == "options" else SMALL
-    simulations = Simulations(GaussianVector(), int(change == "stream"))
+    seed, stream = int(change == "seed"), int(change == "stream")
     with pytest.raises(CheckpointError, match="other options, another seed or another problem"):
-        NPE(options).fit(simulations, seed=int(change == "seed"), monitor=QuietMonitor(tmp_path))
+        fit(GaussianVector(), options, stream=stream, seed=seed, folder=tmp_path)
 
 
 def test_a_damaged_checkpoint_is_not_gone_on_with(tmp_path: Path) -> None:
-    NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor(tmp_path))
+    fit(GaussianVector(), folder=tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(CheckpointError, match="cannot be read"):
-        NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor(tmp_path))
+        fit(GaussianVector(), folder=tmp_path)
 
 
 def test_training_stops_early_and_keeps_the_best_weights() -> None:
     options = SMALL.model_copy(update={"epochs": 60, "patience": 3, "learning_rate": 0.02})
     monitor = Recorder()
-    sampler = NPE(options).fit(Simulations(GaussianVector(), 0), seed=0, monitor=monitor)
+    sampler = fit(GaussianVector(), options, monitor=monitor)
     losses = [float(record["validation_loss"]) for record in monitor.records]
     assert len(losses) < 60
     assert np.argmin(losses) == len(losses) - 4
@@ -308,22 +316,13 @@ def load(folder: Path, simulator: Simulator | None = None) -> NPESampler:
 
 
 def test_a_saved_sampler_draws_the_same(small: NPESampler, saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == ["npe.json", "npe.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == ["npe.safetensors"]
     assert torch.equal(draw(load(saved)), draw(small))
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("npe.json", "missing"),
-        ("npe.json", "truncated"),
-        ("npe.safetensors", "missing"),
-        ("npe.safetensors", "truncated"),
-        ("npe.safetensors", "one bit changed"),
-    ],
-)
-def test_a_damaged_folder_is_refused(saved: Path, name: str, damage: str) -> None:
-    path = saved / name
+@pytest.mark.parametrize("damage", ["missing", "truncated", "one bit changed", "options changed"])
+def test_a_damaged_folder_is_refused(saved: Path, damage: str) -> None:
+    path = saved / "npe.safetensors"
     data = bytearray(path.read_bytes())
     path.unlink()
     if damage == "truncated":
@@ -331,23 +330,28 @@ def test_a_damaged_folder_is_refused(saved: Path, name: str, damage: str) -> Non
     if damage == "one bit changed":
         data[-20] ^= 1
         path.write_bytes(data)
-    with pytest.raises(CheckpointError) as caught:
+    if damage == "options changed":
+        assert rb"\"hidden\": 16" in data
+        path.write_bytes(data.replace(rb"\"hidden\": 16", rb"\"hidden\": 17"))
+    with pytest.raises(CheckpointError, match=r"cannot be read|no weights") as caught:
         load(saved)
-    assert name in caught.value.where
+    assert path.name in caught.value.where
 
 
-def test_weights_of_another_fit_are_refused(saved: Path, tmp_path: Path) -> None:
-    other = NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=1, monitor=QuietMonitor())
-    NPE(SMALL).save(other, tmp_path / "other")
-    shutil.copy(tmp_path / "other" / "npe.safetensors", saved)
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        load(saved)
-
-
-def test_options_that_do_not_fit_the_weights_are_refused(saved: Path) -> None:
-    path = saved / "npe.json"
-    path.write_text(path.read_text().replace('"hidden": 16', '"hidden": 17'))
-    with pytest.raises(CheckpointError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 17}, "other options"),
+        ({"hidden": "os.system"}, "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_options_that_do_not_fit_the_weights_are_refused(saved: Path, options: object, message: str) -> None:
+    path = saved / "npe.safetensors"
+    kept = read_checkpoint(path, "npe 2")
+    changed = {**kept.header["options"], **options} if isinstance(options, dict) else options
+    write_checkpoint(path, "npe 2", kept.parts, {**kept.header, "options": changed})
+    with pytest.raises(CheckpointError, match=message):
         load(saved)
 
 
@@ -372,15 +376,8 @@ def test_a_problem_without_vectors_is_refused() -> None:
 def test_missing_sbi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sbi.neural_nets", None)
     with pytest.raises(PluginError, match="needs sbi") as caught:
-        NPE(SMALL).fit(Simulations(GaussianVector(), 0), seed=0, monitor=QuietMonitor())
+        fit(GaussianVector())
     assert caught.value.fix == "pip install 'sbikit[npe]'"
-
-
-def test_a_support_without_a_bijection_is_refused() -> None:
-    prior = Prior({"a": Normal(0.0, 1.0)})
-    counted = Vector("n", ("n",), support=constraints.nonnegative_integer)
-    with pytest.raises(UnsupportedError, match="support of 'n'"):
-        Coordinates(prior, Spec((prior.variable, counted), (Vector("x", ("x",)),)))
 
 
 def test_fields_of_four_dimensions_are_refused() -> None:
@@ -400,4 +397,6 @@ def test_an_observation_that_does_not_fit_is_refused(
     small: NPESampler, observation: Values, message: str
 ) -> None:
     with pytest.raises(ObservationError, match=message):
-        small.sample(observation, 10, seed=0)
+        small.sample(
+            observation, 10, seeds=draw_seeds(0, "test", 0, max(map(len, observation.values()), default=1))
+        )

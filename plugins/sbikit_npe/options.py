@@ -1,0 +1,31 @@
+"""Options of the estimator `npe`."""
+
+from __future__ import annotations
+
+from pydantic import Field as Option
+
+from sbikit import Options
+
+
+class NPEOptions(Options):
+    """Options of `NPE`."""
+
+    simulations: int = Option(
+        default=20_000, ge=100, le=10_000_000, description="draws of the training stream, held in memory"
+    )
+    validation_fraction: float = Option(
+        default=0.1, ge=0.01, le=0.5, description="part of the draws that decides when to stop"
+    )
+    epochs: int = Option(default=20, ge=1, le=10_000, description="most passes over the draws")
+    patience: int = Option(
+        default=10, ge=1, le=10_000, description="stop after so many passes without a better validation loss"
+    )
+    batch: int = Option(default=128, ge=1, le=65_536, description="draws a step")
+    learning_rate: float = Option(default=1e-3, gt=0, le=1, description="of AdamW, falling to zero")
+    weight_decay: float = Option(default=1e-3, ge=0, le=1, description="of AdamW")
+    transforms: int = Option(default=4, ge=1, le=64, description="spline transforms of the flow")
+    bins: int = Option(default=8, ge=2, le=64, description="bins of each spline")
+    hidden: int = Option(default=64, ge=1, le=4096, description="width of the flow's nets")
+    layers: int = Option(default=2, ge=1, le=16, description="depth of the flow's nets")
+    channels: int = Option(default=16, ge=1, le=1024, description="channels of the convolutions")
+    context: int = Option(default=64, ge=1, le=4096, description="numbers the data are compressed to")
