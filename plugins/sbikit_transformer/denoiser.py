@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from sbikit import Field, Simulator, Spec, SupportsSummaries, UnsupportedError, Values, Vector
+from sbikit import Field, Simulator, Spec, UnsupportedError, Values
+from sbikit.learning import Coordinates
+from sbikit_transformer.conditions import Condition, DataMap
 from sbikit_transformer.diffusion import State
-from sbikit_transformer.fourier import Rings
 from sbikit_transformer.guide import Guess, Guide
 from sbikit_transformer.network import Transformer
-from sbikit_transformer.transforms import FieldMap, ScalarMap
+from sbikit_transformer.transforms import FieldMap
 
+# Least unit of a scalar's correction, in standard deviations of its noise: the guide may be surer than it
+# is right. A larger value makes the network's task coarse where the guide is good, a smaller one lets
+# scalars whose guide is too sure rule the loss.
 _SCALAR_ERROR = 0.3
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What the network is told of B observations.
-
-    Args:
-        maps: (B, K, *grid) observed fields and summaries, standardised.
-        modes: (B, C, modes) Fourier modes of the data field of each latent channel.
-        vectors: (B, V) observed vectors, standardised.
-        statistics: (B, S) spectra and moments of the maps, standardised.
-    """
-
-    maps: Tensor
-    modes: Tensor
-    vectors: Tensor
-    statistics: Tensor
-
-    def repeat(self, n: int) -> Condition:
-        """Each observation n times in a row: (B n, ...)."""
-        parts = (self.maps, self.modes, self.vectors, self.statistics)
-        return Condition(*(part.repeat_interleave(n, 0) for part in parts))
-
-    def rows(self, part: slice) -> Condition:
-        """Some of the observations."""
-        return Condition(self.maps[part], self.modes[part], self.vectors[part], self.statistics[part])
+# Least unit of a field's correction, in the field's own spread, where the guide expects no error at all.
+_FIELD_ERROR = 1e-4
+# Least variance of the guide's mean field whose logarithm the network is told.
+_LEAST_VARIANCE = 1e-12
+# The guide's mean field is told to be no more skewed than that: nearly flat fields have any skewness.
+_MOST_SKEWED = 6.0
 
 
 def common_grid(spec: Spec) -> tuple[int, ...]:
@@ -70,9 +52,12 @@ class Denoiser(nn.Module):
 
     Args:
         simulator: declares the problem.
+        spec: the problem.
         patch, width, depth, heads: of the transformer.
         nodes: of the guide.
     """
+
+    data_channel: Tensor
 
     def __init__(
         self, simulator: Simulator, spec: Spec, *, patch: int, width: int, depth: int, heads: int, nodes: int
@@ -80,98 +65,42 @@ class Denoiser(nn.Module):
         super().__init__()
         self.simulator, self.spec = simulator, spec
         self.grid = common_grid(spec)
-        self.scalar_map = ScalarMap(simulator, spec.vectors)
-        scalars = self.scalar_map.size
+        self.coordinates = Coordinates(simulator.prior, spec.vectors)
+        scalars = self.coordinates.size
         self.field_map = FieldMap(simulator, spec.fields, scalars)
-        maps, vectors = self._raw(simulator_probe(simulator, spec))
-        self.rings = Rings(self.grid) if self.grid else None
-        statistics = self._statistics(maps).shape[1]
-        for name, shape in {
-            "map_mean": maps.shape[1],
-            "map_sd": maps.shape[1],
-            "vector_mean": vectors.shape[1],
-            "vector_sd": vectors.shape[1],
-            "statistic_mean": statistics,
-            "statistic_sd": statistics,
-        }.items():
-            self.register_buffer(name, torch.ones(shape) if name.endswith("sd") else torch.zeros(shape))
         channels = self.field_map.channels
+        self.data_map = DataMap(simulator, spec, self.grid)
+        maps, vectors, statistics = (
+            len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
+        )
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
-        self.guide = Guide(scalars, channels, self.grid, vectors.shape[1], nodes)
+        self.guide = Guide(scalars, channels, self.grid, vectors, nodes)
         pairs = scalars * (scalars - 1) // 2
         self.network = Transformer(
             grid=self.grid,
             patch=patch_size(self.grid, patch),
-            channels_in=2 * channels + maps.shape[1],
+            channels_in=2 * channels + maps,
             channels_out=channels,
             scalars=scalars,
             scalar_features=3,
-            summary=2 * scalars + pairs + statistics + vectors.shape[1] + 4 * channels,
+            summary=2 * scalars + pairs + statistics + vectors + 4 * channels,
             width=width,
             depth=depth,
             heads=heads,
         )
 
-    map_mean: Tensor
-    map_sd: Tensor
-    vector_mean: Tensor
-    vector_sd: Tensor
-    statistic_mean: Tensor
-    statistic_sd: Tensor
-    data_channel: Tensor
-
-    def _raw(self, observation: Values) -> tuple[Tensor, Tensor]:
-        """Maps (B, K, *grid) on the common grid and everything else flattened, (B, V)."""
-        values = {v.name: observation[v.name] for v in self.spec.observables}
-        if isinstance(self.simulator, SupportsSummaries):
-            values |= self.simulator.summaries(values)
-        maps: list[Tensor] = []
-        vectors: list[Tensor] = []
-        for value in values.values():
-            on_grid = self.grid and value.ndim == 2 + len(self.grid) and tuple(value.shape[2:]) == self.grid
-            (maps if on_grid else vectors).append(value if on_grid else value.flatten(1))
-        batch = len(next(iter(values.values())))
-        device = next(iter(values.values())).device
-        none_map = torch.zeros(batch, 0, *self.grid, device=device)
-        none_vector = torch.zeros(batch, 0, device=device)
-        return torch.cat([none_map, *maps], 1).float(), torch.cat([none_vector, *vectors], 1).float()
-
-    def _statistics(self, maps: Tensor) -> Tensor:
-        """Log power a ring, and moments, of each map: (B, S)."""
-        if self.rings is None:
-            return maps.new_zeros(len(maps), 0)
-        modes = self.rings.transform(maps)
-        power = self.rings.power(modes, modes) / self.rings.count
-        centred = (maps - maps.flatten(2).mean(-1)[(..., *[None] * len(self.grid))]).flatten(2)
-        variance = centred.square().mean(-1).clamp_min(1e-30)
-        third = centred.pow(3).mean(-1) / variance.pow(1.5)
-        log_power = torch.log(power + 1e-6 * power.mean(-1, keepdim=True) + 1e-30)
-        return torch.cat([log_power.flatten(1), variance.log(), third], 1)
-
     def fit_maps(self, values: Values) -> None:
         """Fit all constants and the guide to M simulations of all variables."""
-        self.scalar_map.fit(values)
-        u = self.scalar_map.encode(values)
-        maps, vectors = self._raw(values)
-        for name, table in {
-            "map": _pixels(maps).transpose(0, 1).flatten(1),
-            "vector": vectors.T,
-            "statistic": self._statistics(maps).T,
-        }.items():
-            if len(table):
-                self.get_buffer(f"{name}_mean").copy_(table.mean(1))
-                self.get_buffer(f"{name}_sd").copy_(table.std(1).clamp_min(1e-12))
+        self.coordinates.fit(values)
+        self.data_map.fit(values)
+        u = self.coordinates.encode(values)
+        maps, vectors, _ = self.data_map(values)
         y = torch.zeros(len(u), 0, *self.grid)
         if self.field_map.channels:
             self.field_map.fit(values, u)
             y = self.field_map.encode(values, u)
-            self.data_channel.copy_(_most_correlated(y, self._standard(maps)))
-        condition = self.condition(values)
-        self.guide.fit(u, y, self._data(condition.maps), condition.vectors)
-
-    def _standard(self, maps: Tensor) -> Tensor:
-        spread = (..., *[None] * len(self.grid))
-        return (maps - self.map_mean[spread]) / self.map_sd[spread]
+            self.data_channel.copy_(_most_correlated(y, maps))
+        self.guide.fit(u, y, self._data(maps), vectors)
 
     def _data(self, maps: Tensor) -> Tensor:
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""
@@ -181,7 +110,7 @@ class Denoiser(nn.Module):
 
     def encode(self, values: Values) -> State:
         """Latents `(B, shape)` in working coordinates."""
-        u = self.scalar_map.encode(values)
+        u = self.coordinates.encode(values)
         if not self.field_map.channels:
             return u.new_zeros(len(u), 0, *self.grid), u
         return self.field_map.encode(values, u), u
@@ -189,23 +118,17 @@ class Denoiser(nn.Module):
     def decode(self, state: State) -> dict[str, Tensor]:
         """Working coordinates to latents."""
         field, u = state
-        vectors = self.scalar_map.decode(u)
+        vectors = self.coordinates.decode(u)
         if not self.field_map.channels:
             return vectors
         return vectors | self.field_map.decode(field, vectors, u)
 
     def condition(self, observation: Values) -> Condition:
         """What the network is told of observations `(B, shape)`."""
-        maps, vectors = self._raw(observation)
-        standard = self._standard(maps)
-        data = self._data(standard)
+        maps, vectors, statistics = self.data_map(observation)
+        data = self._data(maps)
         modes = self.guide.rings.transform(data) if self.guide.rings is not None else data.flatten(1)
-        return Condition(
-            standard,
-            modes,
-            (vectors - self.vector_mean) / self.vector_sd,
-            ((self._statistics(maps) - self.statistic_mean) / self.statistic_sd).clamp(-6.0, 6.0),
-        )
+        return Condition(maps, modes, vectors, statistics)
 
     def forward(self, state: State, log_sigma: Tensor, condition: Condition) -> tuple[State, State]:
         """The clean state, and the scale on which the network corrects the guide.
@@ -223,19 +146,20 @@ class Denoiser(nn.Module):
         spread = (slice(None), None, *[None] * len(self.grid))
         floor = _SCALAR_ERROR * sigma * shrink
         scale_u = (guess.sd.square() + floor.square()[:, None]).sqrt()
-        scale_y = guess.error.clamp_min(1e-4)[(..., *[None] * len(self.grid))]
+        scale_y = guess.error.clamp_min(_FIELD_ERROR)[(..., *[None] * len(self.grid))]
         inputs = torch.cat([field * shrink[spread], guess.field, condition.maps], 1)
         scalars = torch.stack([u * shrink[:, None], guess.mean, guess.sd.log()], -1)
         out_y, out_u = self.network(inputs, scalars, self._summary(guess, condition), log_sigma)
         return (guess.field + scale_y * out_y, guess.mean + scale_u * out_u), (scale_y, scale_u)
 
     def _summary(self, guess: Guess, condition: Condition) -> Tensor:
-        flat = _pixels(guess.field)
+        flat = guess.field.flatten(2) if self.grid else guess.field[..., None]
         centred = flat - flat.mean(-1, keepdim=True)
-        variance = centred.square().mean(-1).clamp_min(1e-12)
-        moments = [variance.log(), (centred.pow(3).mean(-1) / variance.pow(1.5)).clamp(-6, 6), flat.mean(-1)]
+        variance = centred.square().mean(-1).clamp_min(_LEAST_VARIANCE)
+        skewness = (centred.pow(3).mean(-1) / variance.pow(1.5)).clamp(-_MOST_SKEWED, _MOST_SKEWED)
+        moments = [variance.log(), skewness, flat.mean(-1)]
         parts = [guess.mean, guess.sd.log(), guess.correlation, condition.statistics, condition.vectors]
-        return torch.cat([*parts, *moments, guess.error.clamp_min(1e-4).log()], 1)
+        return torch.cat([*parts, *moments, guess.error.clamp_min(_FIELD_ERROR).log()], 1)
 
 
 def _most_correlated(y: Tensor, maps: Tensor) -> Tensor:
@@ -245,13 +169,3 @@ def _most_correlated(y: Tensor, maps: Tensor) -> Tensor:
     a = y.transpose(0, 1).flatten(1)
     b = maps.transpose(0, 1).flatten(1)
     return (a @ b.T).abs().argmax(1)
-
-
-def _pixels(field: Tensor) -> Tensor:
-    """(B, C, *grid) -> (B, C, pixels), also where there is no grid."""
-    return field.flatten(2) if field.ndim > 2 else field[..., None]
-
-
-def simulator_probe(simulator: Simulator, spec: Spec) -> Values:
-    """Zeros in the shape of one observation: tells which summaries there are without simulating."""
-    return {v.name: torch.zeros(1, *v.shape) for v in spec.observables if isinstance(v, Vector | Field)}

@@ -17,9 +17,14 @@ from torch import Tensor
 State: TypeAlias = tuple[Tensor, Tensor]
 """Field (B, C, *grid) and scalars (B, P)."""
 
+# Of ln sigma: mean and standard deviation of the levels where the draw is decided, then two ranges that
+# reach to the largest (e^5 = 150) and the smallest level (e^-3 = 0.05) that sampling visits. Shares of the
+# batch: more for one leaves less for the others.
 _BODY = (0.8, 0.8)
 _WIDE = (-0.5, 5.0)
 _LOW = (-3.0, 0.5)
+_LOW_SHARE = 0.25
+_WIDE_SHARE = 0.75 * 0.35
 
 
 def draw_log_sigma(count: int, generator: torch.Generator) -> Tensor:
@@ -32,7 +37,7 @@ def draw_log_sigma(count: int, generator: torch.Generator) -> Tensor:
     bulk = _BODY[0] + _BODY[1] * torch.randn(count, generator=generator)
     wide = _WIDE[0] + (_WIDE[1] - _WIDE[0]) * level
     low = _LOW[0] + (_LOW[1] - _LOW[0]) * level
-    return torch.where(kind < 0.25, low, torch.where(kind < 0.25 + 0.75 * 0.35, wide, bulk))
+    return torch.where(kind < _LOW_SHARE, low, torch.where(kind < _LOW_SHARE + _WIDE_SHARE, wide, bulk))
 
 
 def noise_levels(sigma_max: float, sigma_min: float, steps: int) -> list[float]:

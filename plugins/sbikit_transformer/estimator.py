@@ -4,50 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
+import numpy as np
 import torch
-from pydantic import Field as Option
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit import (
-    CheckpointError,
+    Draws,
     Estimator,
+    JointDraws,
     Monitor,
-    Options,
     Sampler,
-    Simulations,
     Simulator,
     Spec,
     Values,
+    Workspace,
     check_observation,
+    draw_seeds,
+    normals,
 )
-from sbikit.problem.seeds import derive_seed, draw_seeds, normals
-from sbikit_transformer import checkpoint
-from sbikit_transformer.denoiser import Condition, Denoiser, common_grid
+from sbikit.learning import describe_problem, fingerprint, read_checkpoint, write_checkpoint
+from sbikit_transformer.conditions import Condition
+from sbikit_transformer.denoiser import Denoiser, common_grid
 from sbikit_transformer.diffusion import State, noise_levels, solve
-from sbikit_transformer.training import Schedule, Training
+from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.training import train
 
-_FORMAT = 1
+_FORMAT = "diffusion-transformer 2"
+# Of all draws that are solved together: more need more memory, fewer more calls. No draw depends on it but
+# by rounding.
 _TOKENS_AT_ONCE = 16384
-
-
-class TransformerOptions(Options):
-    """Options of `diffusion-transformer`; the defaults are the quick preset's."""
-
-    steps: int = Option(4000, ge=1, description="training steps")
-    batch: int = Option(32, ge=1, description="fresh simulations a training step")
-    width: int = Option(64, ge=8, multiple_of=8, description="width of a token")
-    depth: int = Option(4, ge=1, description="transformer blocks")
-    heads: int = Option(4, ge=1, description="attention heads; must divide the width")
-    patch: int = Option(4, ge=1, description="pixels a side of a field's patch, at most")
-    rate: float = Option(1e-3, gt=0, le=1, description="learning rate of AdamW; Muon's is ten times it")
-    ema: float = Option(0.998, ge=0, lt=1, description="decay of the averaged weights")
-    guide_simulations: int = Option(8192, ge=64, description="simulations that fit the Gaussian guide")
-    guide_nodes: int = Option(64, ge=16, description="parameter nodes of the Gaussian guide, a power of two")
-    evaluations: int = Option(16, ge=2, description="network evaluations a draw")
-    sigma_max: float = Option(150.0, gt=1, description="first noise level, in prior standard deviations")
-    sigma_min: float = Option(0.05, gt=0, lt=1, description="last noise level")
 
 
 class TransformerSampler(Sampler):
@@ -60,32 +47,34 @@ class TransformerSampler(Sampler):
         self.levels = noise_levels(options.sigma_max, options.sigma_min, options.evaluations)
 
     @torch.no_grad()
-    def sample(self, observation: Values, n: int, *, seed: int) -> Values:
-        """See `sbikit.Sampler.sample`; draw i of observation b depends on (seed, b, i) alone.
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
+        """See `sbikit.Sampler.sample`; draw i of observation b depends on it and on (seeds[b], i) alone.
 
         Raises:
-            ObservationError: the observation does not fit the simulator.
+            ObservationError: the observation does not fit the simulator, or there is not one seed for each.
         """
-        batch = check_observation(observation, self.spec)
+        check_observation(observation, self.spec, seeds)
         observation = {v.name: observation[v.name].to(self.device) for v in self.spec.observables}
         condition = self.denoiser.condition(observation)
+        rows = [
+            self._draw(condition.rows(slice(b, b + 1)), draw_seeds(int(seed), "draws", 0, n))
+            for b, seed in enumerate(seeds)
+        ]
+        return Draws.unjudged({name: torch.stack([row[name] for row in rows], 1) for name in rows[0]})
+
+    def _draw(self, told: Condition, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
+        """One draw a seed for one observation, latents (n, *shape)."""
         at_once = max(1, _TOKENS_AT_ONCE // self.denoiser.network.position.shape[0])
         shape = (self.denoiser.field_map.channels, *self.denoiser.grid)
-        scalars = self.denoiser.scalar_map.size
         pixels = int(torch.Size(shape).numel())
-        rows: dict[str, list[Tensor]] = {v.name: [] for v in self.spec.latents}
-        for b in range(batch):
-            told = condition.rows(slice(b, b + 1))
-            seeds = draw_seeds(derive_seed(seed, b), "draws", 0, n)
-            for first in range(0, n, at_once):
-                noise = normals(seeds[first : first + at_once], (pixels + scalars,), self.device)
-                start = noise[:, :pixels].unflatten(1, shape), noise[:, pixels:]
-                clean = solve(self._denoise_given(told.repeat(len(noise))), start, self.levels)
-                for name, value in self.denoiser.decode(clean).items():
-                    rows[name].append(value.float().cpu())
-        return {
-            name: torch.cat(parts).unflatten(0, (batch, n)).transpose(0, 1) for name, parts in rows.items()
-        }
+        parts = []
+        for first in range(0, len(seeds), at_once):
+            some = seeds[first : first + at_once]
+            noise = normals(some, (pixels + self.denoiser.coordinates.size,), self.device)
+            start = noise[:, :pixels].unflatten(1, shape), noise[:, pixels:]
+            clean = solve(self._denoise_given(told.repeat(len(some))), start, self.levels)
+            parts.append(self.denoiser.decode(clean))
+        return {v.name: torch.cat([part[v.name] for part in parts]).float().cpu() for v in self.spec.latents}
 
     def _denoise_given(self, condition: Condition) -> Callable[[State, float], State]:
         def denoise(state: State, sigma: float) -> State:
@@ -96,11 +85,8 @@ class TransformerSampler(Sampler):
         return denoise
 
 
-class DiffusionTransformer(Estimator):
+class DiffusionTransformer(Estimator[TransformerOptions]):
     """One transformer diffusion model over field patches and parameters as tokens of one sequence."""
-
-    Options: ClassVar[type[Options]] = TransformerOptions
-    options: TransformerOptions
 
     def match(self, spec: Spec) -> Spec:
         """Everything, if all fields share a grid.
@@ -111,13 +97,26 @@ class DiffusionTransformer(Estimator):
         common_grid(spec)
         return spec
 
-    def fit(self, simulations: Simulations, *, seed: int, monitor: Monitor) -> TransformerSampler:
-        """Fit the guide, then train on the endless stream; see `sbikit.Estimator.fit`."""
-        o = self.options
+    def fit(
+        self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor
+    ) -> TransformerSampler:
+        """Fit the guide, then train on the endless stream; see `sbikit.Estimator.fit`.
+
+        Raises:
+            CheckpointError: the checkpoint of an unfinished fit is damaged, or of another fit.
+        """
         denoiser = self._denoiser(simulations.simulator)
-        schedule = Schedule(o.steps, o.batch, o.guide_simulations, o.rate, o.ema)
-        Training(denoiser, schedule, seed, monitor.device).run(simulations, monitor)
-        return TransformerSampler(denoiser, o, monitor.device)
+        problem = describe_problem(simulations.simulator, denoiser.spec)
+        train(
+            denoiser,
+            simulations,
+            self.options,
+            seed=seed,
+            identity=fingerprint(self.options.model_dump(), problem, simulations.seed, seed),
+            workspace=workspace,
+            monitor=monitor,
+        )
+        return TransformerSampler(denoiser, self.options, workspace.device)
 
     def _denoiser(self, simulator: Simulator) -> Denoiser:
         o, spec = self.options, self.match(simulator.spec)
@@ -136,7 +135,9 @@ class DiffusionTransformer(Estimator):
         """Write `weights.safetensors`."""
         if not isinstance(sampler, TransformerSampler):
             raise TypeError(f"expected a TransformerSampler, got {type(sampler).__name__}")
-        checkpoint.write(folder / "weights.safetensors", sampler.denoiser.state_dict(), {"format": _FORMAT})
+        denoiser = sampler.denoiser
+        header = {"problem": describe_problem(denoiser.simulator, denoiser.spec)}
+        write_checkpoint(folder / "weights.safetensors", _FORMAT, {"denoiser": denoiser.state_dict()}, header)
 
     def load(self, folder: Path, simulator: Simulator, *, device: torch.device) -> TransformerSampler:
         """Read what `save` wrote.
@@ -144,16 +145,8 @@ class DiffusionTransformer(Estimator):
         Raises:
             CheckpointError: the folder is damaged or belongs to another problem.
         """
-        path = folder / "weights.safetensors"
-        tensors, header = checkpoint.read(path)
-        if header.get("format") != _FORMAT:
-            raise CheckpointError(
-                "The weights have a format that this version does not know.",
-                where=str(path),
-                expected=str(_FORMAT),
-                got=str(header.get("format")),
-                fix="use the version of sbikit that wrote them",
-            )
+        kept = read_checkpoint(folder / "weights.safetensors", _FORMAT)
+        kept.check_problem(describe_problem(simulator, self.match(simulator.spec)))
         denoiser = self._denoiser(simulator)
-        checkpoint.restore(denoiser, tensors, path)
+        kept.restore("denoiser", denoiser)
         return TransformerSampler(denoiser, self.options, device)

@@ -28,18 +28,34 @@ from scipy.stats import qmc
 from torch import Tensor
 from torch.special import ndtri
 
-from sbikit.problem.seeds import derive_seed, generator
-from sbikit_transformer.fourier import Rings
-from sbikit_transformer.polynomials import fit_gamma, fit_least_squares, quadratic
+from sbikit import derive_seed, generator
+from sbikit.fields import Rings
+from sbikit_transformer.linear_model import LinearModel, fit_model
+from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
+# Share of the likelihood in each round of nodes. The first rounds see part of it, so that their few nodes
+# near the data do not take all the weight; the last must be 1. A further round costs as much as each of
+# these.
 _ROUNDS = (0.5, 0.75, 1.0)
+# Tempers tried, at noise levels over which draws are decided: finer grids cost more of the fit, and tempers
+# between levels are interpolated.
 _TEMPERS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 _LOG_SIGMAS = (-3.0, -1.5, -0.5, 0.5, 1.5, 3.0)
+# Simulations that choose the tempers: all tempers see the same ones, so few tell them apart.
 _JUDGES = 512
+# Nodes are drawn from a normal this much wider than the weighted nodes, and never narrower than this share
+# of what found them: wider ones waste nodes, narrower ones miss tails, and one node of all the weight would
+# make a point of them.
 _WIDEN = 1.2
 _KEEP = 0.2
+# Prior standard deviations within which the quadratics are trusted; one prior draw in 16,000 lies beyond. A
+# larger value extrapolates them, a smaller one flattens what simulations still tell.
 _REACH = 4.0
-_FLOOR = 1e-6
+# Least variances of a scalar in units of its prior's: before the data speak, where vectors tell all of it,
+# and after, where all weight is on one node. Both are far below what a network of float32 resolves.
+_LEAST_PRIOR = 1e-8
+_LEAST_POSTERIOR = 1e-10
+_EDGE = 1e-9  # keeps a node of the Sobol sequence that is exactly 0 or 1 finite
 
 
 @dataclass(frozen=True)
@@ -62,8 +78,8 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Normal:
-    """Normal distributions of the scalars: mean (B, P), root (B, P, P) of the covariance."""
+class Proposal:
+    """What nodes are drawn from: normals with mean (B, P) and root (B, P, P) of the covariance."""
 
     mean: Tensor
     root: Tensor
@@ -74,19 +90,10 @@ class Normal:
         return -0.5 * white.square().sum(1)
 
     @staticmethod
-    def widened(mean: Tensor, covariance: Tensor, before: Normal) -> Normal:
+    def widened(mean: Tensor, covariance: Tensor, before: Proposal) -> Proposal:
         """A proposal around weighted nodes, never much narrower than the nodes that found it."""
         wide = _WIDEN**2 * covariance + _KEEP**2 * before.root @ before.root.mT
-        return Normal(mean, torch.linalg.cholesky(wide))
-
-
-@dataclass(frozen=True)
-class Model:
-    """Spectra at the nodes, each (B, Q, C, rings): power, noise and slope of the model above."""
-
-    power: Tensor
-    noise: Tensor
-    slope: Tensor
+        return Proposal(mean, torch.linalg.cholesky(wide))
 
 
 class Guide(torch.nn.Module):
@@ -103,7 +110,7 @@ class Guide(torch.nn.Module):
     def __init__(self, scalars: int, channels: int, grid: tuple[int, ...], observed: int, nodes: int) -> None:
         super().__init__()
         self.scalars, self.channels, self.observed = scalars, channels, observed
-        self.rings = Rings(grid) if channels else None
+        self.rings = Rings.shells(grid) if channels else None
         rings = len(self.rings) if self.rings is not None else 0
         features = 1 + scalars + scalars * (scalars + 1) // 2
         shapes = {
@@ -117,7 +124,7 @@ class Guide(torch.nn.Module):
             self.register_buffer(name, torch.zeros(shape))
         self.register_buffer("temper", torch.ones(len(_LOG_SIGMAS)))
         sobol = qmc.Sobol(scalars, scramble=True, rng=0).random(nodes)
-        self.register_buffer("nodes", ndtri(torch.from_numpy(sobol).clamp(1e-9, 1 - 1e-9)).float())
+        self.register_buffer("nodes", ndtri(torch.from_numpy(sobol).clamp(_EDGE, 1 - _EDGE)).float())
 
     log_power: Tensor
     log_noise: Tensor
@@ -143,25 +150,11 @@ class Guide(torch.nn.Module):
         self.covariance.copy_(torch.atleast_2d(torch.cov(residual.T)))
         if self.rings is None:
             return
-        features = quadratic(u).double()
+        y, d = self.rings.transform(field), self.rings.transform(data)
         for channel in range(self.channels):
-            y = self.rings.transform(field[:, channel])
-            d = self.rings.transform(data[:, channel])
-            p_y = self.rings.power(y, y).double() / self.rings.count
-            p_c = self.rings.power(y, d).double() / self.rings.count
-            floor = _FLOOR * self.rings.power(d, d).sum(-1).mean() / self.rings.count.sum() + 1e-12
-            log_power = fit_gamma(features, p_y + _FLOOR * p_y.mean())
-            weighted = p_y.sqrt().mean(0)
-            slope = _fit_slope(features, p_y / weighted**2, p_c / weighted**2)
-            b = features @ slope
-            b_modes = b[:, self.rings.index].to(y.dtype)
-            left = d - b_modes * y
-            p_n = self.rings.power(left, left).double() / self.rings.count
-            self.log_power[channel] = log_power
-            self.slope[channel] = slope
-            self.log_noise[channel] = fit_gamma(features, p_n + floor)
-
-        self._fit_temper(*(part[:_JUDGES] for part in (u, field, self.rings.transform(data), vectors)))
+            fitted = fit_model(u, y[:, channel], d[:, channel], self.rings)
+            self.log_power[channel], self.log_noise[channel], self.slope[channel] = fitted
+        self._fit_temper(u[:_JUDGES], field[:_JUDGES], d[:_JUDGES], vectors[:_JUDGES])
 
     def _fit_temper(self, u: Tensor, field: Tensor, data_modes: Tensor, vectors: Tensor) -> None:
         """At each noise level the temper whose mean is nearest to the true scalars.
@@ -214,7 +207,7 @@ class Guide(torch.nn.Module):
             at = proposal.mean[:, None, :] + torch.einsum("qp,bip->bqi", self.nodes, proposal.root)
             model = self._model(at)
             weight = torch.softmax(
-                share * temper * _log_likelihood(model, sums, noise, rings.count)
+                share * temper * model.log_likelihood(sums, noise, rings.count)
                 + prior.log_density(at)
                 + 0.5 * self.nodes.square().sum(-1),
                 dim=1,
@@ -222,26 +215,26 @@ class Guide(torch.nn.Module):
             mean = torch.einsum("bq,bqp->bp", weight, at)
             offset = at - mean[:, None]
             covariance = torch.einsum("bq,bqi,bqj->bij", weight, offset, offset)
-            proposal = Normal.widened(mean, covariance, proposal)
-        sd = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(1e-10).sqrt()
-        w, error = _wiener(model, weight, (y, data_modes), noise, rings)
+            proposal = Proposal.widened(mean, covariance, proposal)
+        sd = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(_LEAST_POSTERIOR).sqrt()
+        w, error = model.wiener(weight, (y, data_modes), noise, rings)
         return Guess(mean, sd, _correlation(covariance, sd), w, error)
 
-    def _model(self, at: Tensor) -> Model:
+    def _model(self, at: Tensor) -> LinearModel:
         """Spectra at nodes (B, Q, P)."""
         coefficients = torch.stack([self.log_power, self.log_noise, self.slope]).permute(2, 0, 1, 3)
         values = quadratic(at.clamp(-_REACH, _REACH)) @ coefficients.flatten(1)
         power, noise, slope = values.unflatten(-1, coefficients.shape[1:]).unbind(2)
-        return Model(torch.exp(power), torch.exp(noise), slope)
+        return LinearModel(torch.exp(power), torch.exp(noise), slope)
 
-    def _given_noisy(self, u: Tensor, prior: Tensor, sigma: Tensor) -> Normal:
+    def _given_noisy(self, u: Tensor, prior: Tensor, sigma: Tensor) -> Proposal:
         """p(u | u + sigma e, v)."""
         values, basis = torch.linalg.eigh(self.covariance)
-        values = values.clamp_min(1e-8)
+        values = values.clamp_min(_LEAST_PRIOR)
         noise = sigma.square()[:, None]
         gain = values / (values + noise)
         mean = prior + ((u - prior) @ basis * gain) @ basis.T
-        return Normal(mean, basis * (gain * noise).sqrt()[:, None, :])
+        return Proposal(mean, basis * (gain * noise).sqrt()[:, None, :])
 
 
 def interpolate(log_sigma: Tensor, values: Tensor) -> Tensor:
@@ -250,57 +243,6 @@ def interpolate(log_sigma: Tensor, values: Tensor) -> Tensor:
     right = torch.searchsorted(knots, log_sigma).clamp(1, len(knots) - 1)
     share = (log_sigma - knots[right - 1]) / (knots[right] - knots[right - 1])
     return torch.lerp(values[right - 1], values[right], share.clamp(0.0, 1.0))
-
-
-def _log_likelihood(
-    model: Model, sums: tuple[Tensor, Tensor, Tensor], noise: Tensor, count: Tensor
-) -> Tensor:
-    """Log likelihood of noisy field and data at each node, (B, Q).
-
-    Args:
-        model: spectra at the nodes.
-        sums: powers of noisy field, cross, data summed over rings, each (B, 1, C, rings).
-        noise: variance of the noise on the field, (B, 1, 1, 1).
-        count: modes a ring.
-    """
-    p_y, p_n, b = model.power, model.noise, model.slope
-    s_yy, s_yd, s_dd = sums
-    v_y = p_y + noise
-    v_d = b.square() * p_y + p_n
-    determinant = v_y * p_n + b.square() * p_y * noise
-    quadratic_form = (v_d * s_yy - 2.0 * b * p_y * s_yd + v_y * s_dd) / determinant
-    return -0.5 * (count * torch.log(determinant) + quadratic_form).sum((-1, -2))
-
-
-def _wiener(
-    model: Model, weight: Tensor, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings
-) -> tuple[Tensor, Tensor]:
-    """Mean (B, C, *grid) of the clean field over the nodes, and its rms error (B, C).
-
-    Args:
-        model: spectra at the nodes.
-        weight: (B, Q) of the nodes.
-        modes: of noisy field and data, each (B, C, modes).
-        noise: variance of the noise on the field, (B, 1, 1, 1).
-        rings: of the grid.
-    """
-    p_y, p_n, b = model.power, model.noise, model.slope
-    share = weight[:, :, None, None] / ((p_y + noise) * p_n + b.square() * p_y * noise)
-    gain_y = (share * p_y * p_n).sum(1)
-    gain_d = (share * b * p_y * noise).sum(1)
-    mean = gain_y[..., rings.index] * modes[0] + gain_d[..., rings.index] * modes[1]
-    variance = gain_y * noise[:, 0]
-    return rings.inverse(mean), ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
-
-
-def _fit_slope(features: Tensor, p_y: Tensor, p_c: Tensor) -> Tensor:
-    """b(u) of d = b y + n, quadratic in u, from ring powers: minimises sum p_y (b - p_c / p_y)^2."""
-    columns = []
-    for ring in range(p_y.shape[1]):
-        weighted = features * p_y[:, ring : ring + 1].clamp_min(0.0)
-        ridge = 1e-4 * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
-        columns.append(torch.linalg.solve(features.T @ weighted + ridge, features.T @ p_c[:, ring]))
-    return torch.stack(columns, dim=1)
 
 
 def _correlation(covariance: Tensor, sd: Tensor) -> Tensor:

@@ -14,6 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Width of SwiGLU's hidden layer in widths of a token: 2/3 of 4 has as many weights as a plain layer of 4
+# (arXiv:2002.05202). Rounded down to a multiple of 8, which processors' vectors hold.
+_HIDDEN = 8 / 3
+# Logarithms of the frequencies in ln sigma, which runs over 8: the slowest wave is 28 long, the fastest
+# 0.5. Slower ones would be straight lines, faster ones tell noise levels apart that need no other
+# treatment.
+_FREQUENCIES = (-1.5, 2.5)
+# Standard deviation of the positions at the start, as in vision transformers (arXiv:2010.11929): small
+# beside what patches say.
+_POSITION = 0.02
+
 
 def patchify(field: Tensor, patch: Sequence[int]) -> Tensor:
     """(B, C, *grid) -> (B, patches, C * pixels of a patch)."""
@@ -44,7 +55,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        hidden = 8 * width // 3 // 8 * 8
+        hidden = int(_HIDDEN * width) // 8 * 8
         self.norm_attention = nn.RMSNorm(width, elementwise_affine=False)
         self.norm_mlp = nn.RMSNorm(width, elementwise_affine=False)
         self.norm_query = nn.RMSNorm(width // heads)
@@ -116,7 +127,7 @@ class Transformer(nn.Module):
         self.modulation = _zero(nn.Linear(width, 2 * width))
         self.out_scalar = _zero(nn.Linear(width, 1))
         self.register_buffer(
-            "frequencies", torch.exp(torch.linspace(-1.5, 2.5, width // 2)), persistent=False
+            "frequencies", torch.exp(torch.linspace(*_FREQUENCIES, width // 2)), persistent=False
         )
 
     frequencies: Tensor
@@ -129,7 +140,7 @@ class Transformer(nn.Module):
                 module.weight.data.normal_(0.0, fan_in**-0.5, generator=generator)
                 if module.bias is not None:
                     module.bias.data.zero_()
-        self.position.data.normal_(0.0, 0.02, generator=generator)
+        self.position.data.normal_(0.0, _POSITION, generator=generator)
 
     def forward(
         self, field: Tensor, scalars: Tensor, summary: Tensor, log_sigma: Tensor

@@ -5,6 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Of the features' own squares: keeps the solution finite where two features are the same, and moves it by a
+# millionth of itself where they are not.
+_RIDGE = 1e-6
+# Bounds on a Gamma regression's steps, in the logarithm: a mean e^6 = 400 times the average, or an
+# observation e^4 times its mean, would let a first guess that is far off run away. Nearer bounds would take
+# more steps.
+_FARTHEST = 6.0
+_LARGEST = 4.0
+
 
 def quadratic(u: Tensor) -> Tensor:
     """1, u_i and u_i u_j (i <= j): (..., P) -> (..., 1 + P + P (P + 1) / 2)."""
@@ -15,7 +24,7 @@ def quadratic(u: Tensor) -> Tensor:
 
 def fit_least_squares(features: Tensor, target: Tensor) -> Tensor:
     """Coefficients (F, R) of `features @ coefficients` nearest to `target`; (M, F), (M, R), float64."""
-    ridge = 1e-6 * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
+    ridge = _RIDGE * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
     return torch.linalg.solve(features.T @ features + ridge, features.T @ target)
 
 
@@ -33,8 +42,8 @@ def fit_gamma(features: Tensor, target: Tensor, iterations: int = 12) -> Tensor:
     scale = target.mean(0)
     coefficients = torch.zeros(features.shape[1], target.shape[1], dtype=target.dtype)
     for _ in range(iterations):
-        linear = (features @ coefficients).clamp(-6.0, 6.0)
-        working = linear + (target / scale * torch.exp(-linear) - 1.0).clamp(max=4.0)
+        linear = (features @ coefficients).clamp(-_FARTHEST, _FARTHEST)
+        working = linear + (target / scale * torch.exp(-linear) - 1.0).clamp(max=_LARGEST)
         coefficients = fit_least_squares(features, working)
     coefficients[0] += torch.log(scale)
     return coefficients

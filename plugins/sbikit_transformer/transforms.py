@@ -1,8 +1,6 @@
-r"""Maps between the variables of a problem and the coordinates in which the network works.
+r"""The map between latent fields and the coordinates in which the network works.
 
-Scalars: parameters go to white coordinates of the prior; other latent vectors through their
-support's bijection, standardised. Fields: y = (t - m(u)) / s, where t softens a lower bound `low`
-that may depend on the parameters,
+It is y = (t - m(u)) / s, where t softens a lower bound `low` that may depend on the parameters,
 
     x = low + c softplus((t - low) / c),    c = softness (mean of x - low):
 
@@ -18,19 +16,30 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.distributions import biject_to
 
-from sbikit import Field, Simulator, SupportsFloor, Values, Vector
+from sbikit import Field, Simulator, SupportsFloor, Values, supports
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
+# Skewness from which a field without a declared bound is given one. A smaller value bends fields that are
+# skewed by chance, a larger one leaves more to the network that the Gaussian guide could do.
 _SKEWED = 0.3
+# How far below the least value simulated that bound lies, in units of the median's distance from it. A
+# larger value straightens less, a smaller one leaves draws less room below what was simulated.
 _SPARE = 0.05
+# The first, logarithmic up to half the mean, is for a bound that the simulator declares. Powers of two up
+# to a field that is logarithmic throughout: finer steps would leave less skewness and take as many passes
+# more.
 _SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# Least height above the bound, in units of c: a float32 on it would go to minus infinity. It is softened to
+# -14 c, which a larger value would bring nearer.
+_LEAST_HEIGHT = 1e-6
+# Keeps a field that never varies finite when it is divided by its spread.
+_LEAST_SPREAD = 1e-12
 
 
 def soften(x: Tensor, low: Tensor, c: Tensor) -> Tensor:
     """t of a field x that lies above `low`, logarithmic within `c` of it; all broadcast."""
-    z = ((x - low) / c).clamp_min(1e-6)
+    z = ((x - low) / c).clamp_min(_LEAST_HEIGHT)
     # log(expm1(z)) without overflow.
     return low + c * (z + torch.log(-torch.expm1(-z)))
 
@@ -44,58 +53,6 @@ def _skewness(x: Tensor) -> float:
     """Skewness over all values."""
     centred = x - x.mean()
     return float(centred.pow(3).mean() / centred.pow(2).mean().pow(1.5))
-
-
-class ScalarMap(torch.nn.Module):
-    """All latent vectors of a problem as one vector u of P white scalars."""
-
-    def __init__(self, simulator: Simulator, vectors: tuple[Vector, ...]) -> None:
-        super().__init__()
-        self.prior = simulator.prior
-        self.vectors = vectors
-        self.size = sum(v.shape[0] for v in vectors)
-        self.register_buffer("mean", torch.zeros(self.size))
-        self.register_buffer("sd", torch.ones(self.size))
-
-    mean: Tensor
-    sd: Tensor
-
-    def _real(self, values: Values) -> Tensor:
-        parts = []
-        for vector in self.vectors:
-            value = values[vector.name]
-            if vector.name == self.prior.name:
-                parts.append(self.prior.to_white(value).clamp(-7.0, 7.0))
-            else:
-                parts.append(biject_to(vector.support).inv(value))
-        return torch.cat(parts, dim=-1)
-
-    def fit(self, values: Values) -> None:
-        """Standardise what the prior does not whiten; values each (M, D)."""
-        real = self._real(values)
-        first = 0
-        for vector in self.vectors:
-            part = slice(first, first := first + vector.shape[0])
-            if vector.name != self.prior.name:
-                self.mean[part] = real[:, part].mean(0)
-                self.sd[part] = real[:, part].std(0).clamp_min(1e-12)
-
-    def encode(self, values: Values) -> Tensor:
-        """(*, D) each -> (*, P)."""
-        return (self._real(values) - self.mean) / self.sd
-
-    def decode(self, u: Tensor) -> dict[str, Tensor]:
-        """(*, P) -> (*, D) each."""
-        real = u * self.sd + self.mean
-        values = {}
-        first = 0
-        for vector in self.vectors:
-            part = real[..., first : (first := first + vector.shape[0])]
-            if vector.name == self.prior.name:
-                values[vector.name] = self.prior.from_white(part)
-            else:
-                values[vector.name] = biject_to(vector.support)(part)
-        return values
 
 
 class FieldMap(torch.nn.Module):
@@ -138,10 +95,14 @@ class FieldMap(torch.nn.Module):
         for field in self.fields:
             yield field, slice(first, first := first + field.channels)
 
+    def _declared(self, vectors: Values) -> Values:
+        """The bounds that the simulator declares, (*, C) each."""
+        return self.simulator.floor(vectors) if supports(self.simulator, SupportsFloor) else {}
+
     def _bound(self, vectors: Values, u: Tensor) -> tuple[Tensor, Tensor]:
         """Bound of each channel and width c of its softening, (*, C, 1, ...); void where there is none."""
         low = (self.centre - self.depth).expand(*u.shape[:-1], -1).clone()
-        declared = self.simulator.floor(vectors) if isinstance(self.simulator, SupportsFloor) else {}
+        declared = self._declared(vectors)
         for field, part in self._parts():
             if field.name in declared:
                 low[..., part] = declared[field.name].to(low)
@@ -151,7 +112,7 @@ class FieldMap(torch.nn.Module):
         """Fit bounds, mean and scale to M simulations; u is (M, P)."""
         x = self._stack(values).transpose(0, 1).flatten(2)
         self.centre.copy_(x.flatten(1).mean(1))
-        declared = self.simulator.floor(values) if isinstance(self.simulator, SupportsFloor) else {}
+        declared = self._declared(values)
         for field, part in self._parts():
             for channel in range(part.start, part.stop):
                 if field.name in declared:
@@ -162,7 +123,7 @@ class FieldMap(torch.nn.Module):
         features = quadratic(u)
         self.mean.copy_(fit_least_squares(features.double(), t.flatten(2).mean(-1).double()))
         left = t - self._spread(features @ self.mean)
-        self.sd.copy_(left.transpose(0, 1).flatten(1).std(1).clamp_min(1e-12))
+        self.sd.copy_(left.transpose(0, 1).flatten(1).std(1).clamp_min(_LEAST_SPREAD))
 
     def _fit_depth(self, channel: int, field: Field, x: Tensor) -> None:
         """Bound and softness of a channel from its support, or from its minimum; x is (M, pixels)."""

@@ -12,15 +12,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit import CheckpointError, Field, Normal, Prior, Simulations, Simulator, UnsupportedError, Values
-from sbikit.problem.seeds import draw_seeds, generator, normals
-from sbikit.testing import GaussianField, GaussianVector, QuietMonitor, check_sampler
-from sbikit_transformer import training
+from sbikit import (
+    CheckpointError,
+    Field,
+    Normal,
+    Prior,
+    QuietMonitor,
+    Sampler,
+    Simulations,
+    Simulator,
+    UnsupportedError,
+    Values,
+    Workspace,
+    draw_seeds,
+    generator,
+    normals,
+)
+from sbikit.fields import Rings
+from sbikit.testing import GaussianField, GaussianVector, check_sampler
+from sbikit_transformer import estimator, training
 from sbikit_transformer.denoiser import Denoiser, patch_size
 from sbikit_transformer.diffusion import draw_log_sigma, noise_levels, solve
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
-from sbikit_transformer.fourier import Rings
+from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.network import patchify, unpatchify
+from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.transforms import harden, soften
 
 SMALL = TransformerOptions(
@@ -35,8 +50,7 @@ class Interrupted(Exception):
 class CuttingMonitor(QuietMonitor):
     """Cuts the work after so many steps, and keeps the log."""
 
-    def __init__(self, folder: Path, cut: int | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, cut: int | None = None) -> None:
         self.cut = cut
         self.records: list[dict[str, float | int | str]] = []
 
@@ -61,6 +75,11 @@ class CuttingMonitor(QuietMonitor):
         self.records.append(record)
 
 
+def draw(sampler: Sampler, observation: Values, n: int, seed: int) -> dict[str, Tensor]:
+    count = len(next(iter(observation.values())))
+    return dict(sampler.sample(observation, n, seeds=draw_seeds(seed, "test", 0, count)).values)
+
+
 # --- parts ----------------------------------------------------------------------------------
 
 
@@ -78,8 +97,8 @@ def test_a_patch_divides_the_grid() -> None:
 
 
 @pytest.mark.parametrize("grid", [(16,), (16, 16), (9, 12)])
-def test_rings_hold_all_modes_and_all_power(grid: tuple[int, ...]) -> None:
-    rings = Rings(grid)
+def test_shells_hold_all_modes_and_all_power(grid: tuple[int, ...]) -> None:
+    rings = Rings.shells(grid)
     field = torch.randn(5, *grid, generator=generator(1))
     modes = rings.transform(field)
     torch.testing.assert_close(rings.inverse(modes), field)
@@ -184,7 +203,7 @@ def test_the_guide_is_the_exact_posterior_of_a_gaussian_field(
 ) -> None:
     simulator, values, denoiser = toy
     n = 512
-    exact = simulator.exact_sampler().sample({"data": values["data"]}, n, seed=5)
+    exact = draw(simulator.exact_sampler(), {"data": values["data"]}, n, 5)
     flat = {name: value.flatten(0, 1) for name, value in exact.items()}
     y, u = (part.unflatten(0, (n, -1)) for part in denoiser.encode(flat))
     mean, sd, field = _guess(denoiser, values)
@@ -207,10 +226,11 @@ Judged = tuple[Simulator, dict[str, Tensor], dict[str, Tensor]]
 def _judge(simulator: GaussianVector | GaussianField) -> Judged:
     """The simulator, 256 draws for 16 held-out observations, and four times as many exact ones."""
     simulations = Simulations(simulator, 0)
-    sampler = DiffusionTransformer(SMALL).fit(simulations, seed=1, monitor=QuietMonitor())
+    sampler = DiffusionTransformer(SMALL).fit(
+        simulations, seed=1, workspace=Workspace(), monitor=QuietMonitor()
+    )
     held_out = simulations.held_out(0, 16)
-    exact = simulator.exact_sampler().sample(held_out, 1024, seed=3)
-    return simulator, dict(sampler.sample(held_out, 256, seed=2)), dict(exact)
+    return simulator, draw(sampler, held_out, 256, 2), draw(simulator.exact_sampler(), held_out, 1024, 3)
 
 
 @pytest.fixture(scope="module")
@@ -256,41 +276,47 @@ def test_parameters_and_field_of_one_draw_belong_together(judged_field: Judged) 
 def test_an_interrupted_training_ends_where_it_would_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "_KEEP_SECONDS", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY", 10)
     options = SMALL.model_copy(update={"steps": 40, "guide_simulations": 256})
     simulations = Simulations(GaussianField(), 0)
     observation = simulations.held_out(0, 2)
-    whole = DiffusionTransformer(options).fit(simulations, seed=3, monitor=CuttingMonitor(tmp_path / "whole"))
-    cut = CuttingMonitor(tmp_path / "cut", cut=25)
+    transformer = DiffusionTransformer(options)
+    folder = Workspace(tmp_path / "cut")
+    whole = transformer.fit(simulations, seed=3, workspace=Workspace(), monitor=QuietMonitor())
     with pytest.raises(Interrupted):
-        DiffusionTransformer(options).fit(simulations, seed=3, monitor=cut)
-    again = CuttingMonitor(tmp_path / "cut")
-    resumed = DiffusionTransformer(options).fit(simulations, seed=3, monitor=again)
+        transformer.fit(simulations, seed=3, workspace=folder, monitor=CuttingMonitor(cut=25))
+    again = CuttingMonitor()
+    resumed = transformer.fit(simulations, seed=3, workspace=folder, monitor=again)
     assert [r["step"] for r in again.records] == [30, 40]
-    first, second = (s.sample(observation, 3, seed=4) for s in (whole, resumed))
+    assert [r["simulations"] for r in again.records] == [256 + 32 * 30, 256 + 32 * 40]
+    first, second = (draw(s, observation, 3, 4) for s in (whole, resumed))
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+    with pytest.raises(CheckpointError, match="other options, another seed or another problem"):
+        transformer.fit(simulations, seed=4, workspace=folder, monitor=QuietMonitor())
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[DiffusionTransformer, Path]:
     """A barely trained estimator and the folder it was saved to."""
-    estimator = DiffusionTransformer(SMALL.model_copy(update={"steps": 3, "guide_simulations": 256}))
-    sampler = estimator.fit(Simulations(GaussianField(), 0), seed=0, monitor=QuietMonitor())
+    transformer = DiffusionTransformer(SMALL.model_copy(update={"steps": 3, "guide_simulations": 256}))
+    sampler = transformer.fit(
+        Simulations(GaussianField(), 0), seed=0, workspace=Workspace(), monitor=QuietMonitor()
+    )
     folder = tmp_path_factory.mktemp("saved")
-    estimator.save(sampler, folder)
-    return estimator, folder
+    transformer.save(sampler, folder)
+    return transformer, folder
 
 
 def test_what_is_saved_draws_the_same(fitted: tuple[DiffusionTransformer, Path]) -> None:
-    estimator, folder = fitted
+    transformer, folder = fitted
     simulator = GaussianField()
-    sampler = estimator.load(folder, simulator, device=torch.device("cpu"))
+    sampler = transformer.load(folder, simulator, device=torch.device("cpu"))
     observation = Simulations(simulator, 0).held_out(0, 3)
     check_sampler(sampler, {"data": observation["data"]})
-    fresh = estimator.fit(Simulations(simulator, 0), seed=0, monitor=QuietMonitor())
-    a, b = (s.sample(observation, 4, seed=1) for s in (sampler, fresh))
+    fresh = transformer.fit(Simulations(simulator, 0), seed=0, workspace=Workspace(), monitor=QuietMonitor())
+    a, b = (draw(s, observation, 4, 1) for s in (sampler, fresh))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
 
@@ -299,19 +325,19 @@ def test_what_is_saved_draws_the_same(fitted: tuple[DiffusionTransformer, Path])
 def test_damaged_weights_are_refused(
     fitted: tuple[DiffusionTransformer, Path], tmp_path: Path, spoil: str
 ) -> None:
-    estimator, folder = fitted
+    transformer, folder = fitted
     whole = (folder / "weights.safetensors").read_bytes()
     if spoil != "remove":
         broken = whole[: len(whole) // 2] if spoil == "truncate" else b"\x00" * 64
         (tmp_path / "weights.safetensors").write_bytes(broken)
     with pytest.raises(CheckpointError, match=r"weights"):
-        estimator.load(tmp_path, GaussianField(), device=torch.device("cpu"))
+        transformer.load(tmp_path, GaussianField(), device=torch.device("cpu"))
 
 
 def test_weights_of_another_problem_are_refused(fitted: tuple[DiffusionTransformer, Path]) -> None:
-    estimator, folder = fitted
+    transformer, folder = fitted
     with pytest.raises(CheckpointError, match="another problem"):
-        estimator.load(folder, GaussianVector(), device=torch.device("cpu"))
+        transformer.load(folder, GaussianVector(), device=torch.device("cpu"))
 
 
 class TwoGrids(Simulator):
@@ -331,13 +357,33 @@ def test_fields_on_different_grids_are_refused_before_any_work() -> None:
         DiffusionTransformer(SMALL).match(TwoGrids().spec)
 
 
-def test_a_draw_depends_on_seed_and_observation_alone(fitted: tuple[DiffusionTransformer, Path]) -> None:
-    estimator, folder = fitted
+class Wider(GaussianField):
+    """The same variables with another prior."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior = Prior(dict(self.prior.laws) | {"slope": Normal(3.0, 0.9)})
+
+
+def test_weights_of_another_prior_are_refused(fitted: tuple[DiffusionTransformer, Path]) -> None:
+    transformer, folder = fitted
+    with pytest.raises(CheckpointError, match="another problem: its prior differ"):
+        transformer.load(folder, Wider(), device=torch.device("cpu"))
+
+
+def test_a_draw_depends_on_seed_and_observation_alone(
+    fitted: tuple[DiffusionTransformer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on row, batch, number of draws, or how many are solved at once."""
+    transformer, folder = fitted
     simulator = GaussianField()
-    sampler = estimator.load(folder, simulator, device=torch.device("cpu"))
+    sampler = transformer.load(folder, simulator, device=torch.device("cpu"))
     data = Simulations(simulator, 0).held_out(0, 3)["data"]
-    many = sampler.sample({"data": data}, 5, seed=7)
-    few = sampler.sample({"data": data[:1]}, 2, seed=7)
+    seeds = draw_seeds(7, "x", 0, 3)
+    many = sampler.sample({"data": data}, 5, seeds=seeds).values
+    few = sampler.sample({"data": data[1:2]}, 2, seeds=seeds[1:2]).values
+    monkeypatch.setattr(estimator, "_TOKENS_AT_ONCE", 1)
+    alone = sampler.sample({"data": data}, 5, seeds=seeds).values
     for name in many:
-        torch.testing.assert_close(many[name][:2, :1], few[name], rtol=1e-4, atol=1e-4)
-    assert len(set(draw_seeds(7, "x", 0, 1000).tolist())) == 1000
+        torch.testing.assert_close(many[name][:2, 1:2], few[name], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(many[name], alone[name], rtol=1e-4, atol=1e-4)

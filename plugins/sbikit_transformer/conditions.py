@@ -1,0 +1,103 @@
+"""What the network is told of an observation: standardised maps, vectors and statistics of the maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sbikit import Simulator, Spec, Values
+from sbikit.fields import Rings
+from sbikit.learning import Standardise, seen_by_networks
+
+# Standard deviations. Observations unlike all training simulations are told as no further than that: a
+# larger value lets them drive the network where it was never trained, a smaller one hides what real maps
+# tell.
+_FARTHEST = 6.0
+# Of a map's mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep
+# spectra.
+_LEAST_POWER = 1e-6
+_TINY = 1e-30  # keeps logarithm and quotient of a map that is zero everywhere finite
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the network is told of B observations.
+
+    Args:
+        maps: (B, K, *grid) observed fields and summaries, standardised.
+        modes: (B, C, modes) Fourier modes of the data field of each latent channel.
+        vectors: (B, V) observed vectors, standardised.
+        statistics: (B, S) spectra and moments of the maps, standardised.
+    """
+
+    maps: Tensor
+    modes: Tensor
+    vectors: Tensor
+    statistics: Tensor
+
+    def repeat(self, n: int) -> Condition:
+        """Each observation n times in a row: (B n, ...)."""
+        parts = (self.maps, self.modes, self.vectors, self.statistics)
+        return Condition(*(part.repeat_interleave(n, 0) for part in parts))
+
+    def rows(self, part: slice) -> Condition:
+        """Some of the observations."""
+        return Condition(self.maps[part], self.modes[part], self.vectors[part], self.statistics[part])
+
+
+class DataMap(nn.Module):
+    """Observations to standardised maps (B, K, *grid), vectors (B, V) and statistics (B, S).
+
+    Args:
+        simulator: may know summaries.
+        spec: names the observed variables.
+        grid: that of all fields, empty where there is none.
+    """
+
+    def __init__(self, simulator: Simulator, spec: Spec, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        self.simulator, self.spec, self.grid = simulator, spec, grid
+        self.rings = Rings.shells(grid) if grid else None
+        # Zeros in the shape of one observation tell what there is to see without simulating.
+        maps, vectors = self._read({v.name: torch.zeros(1, *v.shape) for v in spec.observables})
+        self.maps = Standardise(maps.shape[1])
+        self.vectors = Standardise(vectors.shape[1])
+        self.statistics = Standardise(self._statistics(maps).shape[1])
+
+    def fit(self, values: Values) -> None:
+        """Set all scales from M simulations."""
+        maps, vectors = self._read(values)
+        self.maps.fit(maps)
+        self.vectors.fit(vectors)
+        self.statistics.fit(self._statistics(maps))
+
+    def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps, vectors and statistics of observations (B, *shape)."""
+        maps, vectors = self._read(observation)
+        statistics = self.statistics(self._statistics(maps)).clamp(-_FARTHEST, _FARTHEST)
+        return self.maps(maps), self.vectors(vectors), statistics
+
+    def _read(self, observation: Values) -> tuple[Tensor, Tensor]:
+        """Maps (B, K, *grid) on the common grid and everything else flattened, (B, V)."""
+        seen = list(seen_by_networks(self.simulator, self.spec, observation).values())
+        maps = [value for value in seen if self._on_grid(value)]
+        vectors = [value.flatten(1) for value in seen if not self._on_grid(value)]
+        no_map, no_vector = seen[0].new_zeros(len(seen[0]), 0, *self.grid), seen[0].new_zeros(len(seen[0]), 0)
+        return torch.cat([no_map, *maps], 1), torch.cat([no_vector, *vectors], 1)
+
+    def _on_grid(self, value: Tensor) -> bool:
+        return bool(self.grid) and tuple(value.shape[2:]) == self.grid
+
+    def _statistics(self, maps: Tensor) -> Tensor:
+        """Log power a ring, log variance and skewness of each map: (B, S)."""
+        if self.rings is None:
+            return maps.new_zeros(len(maps), 0)
+        modes = self.rings.transform(maps)
+        power = self.rings.power(modes, modes) / self.rings.count
+        centred = (maps - maps.flatten(2).mean(-1)[(..., *[None] * len(self.grid))]).flatten(2)
+        variance = centred.square().mean(-1).clamp_min(_TINY)
+        skewness = centred.pow(3).mean(-1) / variance.pow(1.5)
+        log_power = torch.log(power + _LEAST_POWER * power.mean(-1, keepdim=True) + _TINY)
+        return torch.cat([log_power.flatten(1), variance.log(), skewness], 1)
