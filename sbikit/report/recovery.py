@@ -1,4 +1,4 @@
-r"""How well posterior draws find the truth: one observation's marginals, and many held-out truths.
+r"""How well posterior draws find held-out truths.
 
 For truth t and n posterior draws with mean m and standard deviation s, write z = (m - t) / s. Under an
 exact posterior
@@ -20,38 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sbikit.roles.validator import mean_and_error
+
 Floats = NDArray[np.floating]
 
-FEWEST_DRAWS = 8
-FEWEST_OBSERVATIONS = 4
-
-
-@dataclass(frozen=True)
-class Marginal:
-    """One parameter's posterior: mean, standard deviation, 16 % and 84 % quantiles, number of draws."""
-
-    mean: float
-    sd: float
-    low: float
-    high: float
-    draws: int
-
-    @property
-    def mean_error(self) -> float:
-        """Monte-Carlo standard error of the mean for independent draws."""
-        return self.sd / math.sqrt(self.draws)
-
-    @property
-    def sd_error(self) -> float:
-        """Monte-Carlo standard error of the standard deviation, for a Gaussian."""
-        return self.sd / math.sqrt(2 * max(self.draws - 1, 1))
-
-
-def marginal(draws: Floats) -> Marginal:
-    """Summary of draws (n,), n at least 2."""
-    low, high = np.quantile(draws, [0.16, 0.84])
-    wide = draws.astype(np.float64)
-    return Marginal(float(wide.mean()), float(wide.std(ddof=1)), float(low), float(high), len(draws))
+# With fewer draws the ideal scatter's (n - 3) and a width from half of them mean little; with fewer
+# observations their scatter does, on which every standard error rests.
+FEWEST_DRAWS, FEWEST_OBSERVATIONS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -97,20 +72,15 @@ def recovery(truth: Floats, draws: Floats) -> Recovery:
     n = len(draws)
     mean, sd = draws.mean(0, dtype=np.float64), draws.std(0, ddof=1, dtype=np.float64)
     z = (mean - truth) / np.maximum(sd, np.finfo(np.float32).tiny)
-    square, square_error = _mean_and_error((z**2).mean(1))
+    square, square_error = mean_and_error((z**2).mean(1))
     scatter = math.sqrt(square)
     ideal_scatter = math.sqrt((1 + 1 / n) * (n - 1) / (n - 3))
     return Recovery(
-        bias=Estimate(*_mean_and_error(z.mean(1)), 0.0),
+        bias=Estimate(*mean_and_error(z.mean(1)), 0.0),
         scatter=Estimate(scatter, square_error / (2 * scatter) if scatter else 0.0, ideal_scatter),
         coverage=_coverage(truth, draws),
         width=_width(truth, sd),
     )
-
-
-def _mean_and_error(x: Floats) -> tuple[float, float]:
-    """Mean and its standard error over independent entries (B,)."""
-    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
 
 
 def _coverage(truth: Floats, draws: Floats) -> Estimate:
@@ -119,7 +89,7 @@ def _coverage(truth: Floats, draws: Floats) -> Estimate:
     edge = round(0.16 * (n + 1))
     share = ((rank >= edge) & (rank <= n - edge)).mean(1)
     ideal = (n + 1 - 2 * edge) / (n + 1)
-    value, error = _mean_and_error(share)
+    value, error = mean_and_error(share)
     if truth.shape[1] == 1:
         error = math.sqrt(ideal * (1 - ideal) / observations)
     return Estimate(value, error, ideal)
@@ -130,7 +100,7 @@ def _width(truth: Floats, sd: Floats) -> Estimate:
     spread = float(truth.std(dtype=np.float64))
     if spread == 0:
         return Estimate(0.0, 0.0, None)
-    value, error = _mean_and_error(each)
+    value, error = mean_and_error(each)
     relative = math.hypot(error / value if value else 0.0, 1 / math.sqrt(2 * (len(truth) - 1)))
     return Estimate(value / spread, value / spread * relative, None)
 
@@ -173,16 +143,3 @@ def _one_bin(square: Floats, variance: Floats, inside: NDArray[np.bool_]) -> tup
     spread = math.sqrt(float(((total - mean * count) ** 2).sum()) * used / (used - 1)) / float(count.sum())
     actual = math.sqrt(mean)
     return math.sqrt(float(variance[inside].mean())), actual, spread / (2 * actual) if actual else 0.0
-
-
-__all__ = [
-    "FEWEST_DRAWS",
-    "FEWEST_OBSERVATIONS",
-    "ErrorByWidth",
-    "Estimate",
-    "Marginal",
-    "Recovery",
-    "error_by_width",
-    "marginal",
-    "recovery",
-]

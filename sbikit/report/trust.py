@@ -2,56 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from sbikit.report.parts import number
-from sbikit.roles.trust import in_words
+from sbikit.report.numbers import number
+from sbikit.roles.trust import Reading, Trust, in_words, trusted, worst
+
+_MOST_COMPLAINTS = 4  # that are listed; of more, the readings are summed up
 
 
 @dataclass(frozen=True)
-class Worst:
-    """One figure of the reference's convergence: the worst where it is to be trusted, and of all."""
+class WorstReading:
+    """One of the reference's readings: the worst where it is to be trusted, and of all."""
 
     name: str
     trusted: str
     everywhere: str
-    ideal: str
+    wanted: str
 
 
-_FIGURES: dict[str, tuple[str, Callable[[list[float]], float], str]] = {
-    "r_hat": ("largest R-hat", max, "1; below 1.01 is usual"),
-    "ess": ("smallest effective sample size", min, "400 or more"),
-    "ess_bulk": ("smallest bulk ESS", min, "400 or more"),
-    "ess_tail": ("smallest tail ESS", min, "400 or more"),
-    "e_bfmi": ("smallest E-BFMI", min, "about 1"),
-    "divergences": ("most divergent transitions", max, "0"),
-}
-
-
-def convergence(records: Sequence[Mapping[str, Any]]) -> list[Worst]:
-    """The figures that are known of a Markov chain, the worst over observations; [] if none is given."""
-    good = [one for one in records if one["trustworthy"]]
+def worst_readings(trust: Sequence[Trust]) -> list[WorstReading]:
+    """The readings, the worst over observations; [] if the sampler gives none."""
+    good = trusted(trust)
+    known = {reading.name: _text(reading) for reading in worst(trust[b] for b in good)}
     rows = [
-        Worst(name, _worst(good, key), _worst(records, key), ideal)
-        for key, (name, _, ideal) in _FIGURES.items()
-        if _worst(records, key)
+        WorstReading(reading.name, known.get(reading.name, ""), _text(reading), reading.wanted)
+        for reading in worst(trust)
     ]
-    return [Worst("observations", str(len(good)), str(len(records)), "all"), *rows] if rows else []
+    return [WorstReading("observations", str(len(good)), str(len(trust)), "all"), *rows] if rows else []
 
 
-def reasons(records: Sequence[Mapping[str, Any]]) -> str:
-    """Why records are not to be trusted: their worst figures, or whatever they say."""
-    words = [f"{name} {_worst(records, key)}" for key, (name, *_) in _FIGURES.items() if _worst(records, key)]
-    return ", ".join(words) or in_words(records)
+def _text(reading: Reading) -> str:
+    return "not finite" if reading.value is None else number(reading.value)
 
 
-def _worst(records: Sequence[Mapping[str, Any]], key: str) -> str:
-    """The worst number of all records; what is not finite is worse than any."""
-    values = [one[key] for one in records if one.get(key) is not None]
-    leaves = [leaf for value in values for leaf in (value if isinstance(value, list) else [value])]
-    if None in leaves:
-        return "not finite"
-    worst = _FIGURES[key][1]
-    return number(worst([float(leaf) for leaf in leaves])) if leaves else ""
+def reasons(trust: Sequence[Trust]) -> str:
+    """Why draws are not to be trusted: the complaints, or the readings where those are too many to list."""
+    complaints = dict.fromkeys(text.rstrip(".") for one in trust for text in one.complaints)
+    listed, readings = "; ".join(complaints), in_words([_judged(one) for one in trust])
+    return readings or listed if len(complaints) > _MOST_COMPLAINTS else listed or readings
+
+
+def _judged(trust: Trust) -> Trust:
+    """The same with those readings alone of which something is wanted."""
+    return replace(trust, readings=tuple(one for one in trust.readings if one.wanted))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sbikit.report.recovery import error_by_width, marginal, recovery
+from sbikit.report.marginal import marginal
+from sbikit.report.recovery import error_by_width, recovery
 
 
 def calibrated(observations=400, pixels=1, draws=40, seed=0):

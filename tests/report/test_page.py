@@ -15,10 +15,11 @@ from sbikit.problem.errors import PluginError, RunFolderError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Vector
 from sbikit.report import page_content, read_run, render, write_report
-from sbikit.report.figures import math_label
-from sbikit.report.judged import calibration
+from sbikit.report.figures.labels import math_label
+from sbikit.report.names import curve_title, metric_variable, title
 from sbikit.report.notation import latex_to_html
-from sbikit.report.parts import curve_title, metric_variable, plus_minus, title
+from sbikit.report.numbers import plus_minus
+from sbikit.report.sections.calibration import calibration
 from sbikit.roles.validator import Curve, Metric, Report
 from sbikit.storage.metrics import (
     read_compared,
@@ -128,7 +129,7 @@ def test_figures_are_saved_and_embedded(full):
     names = {path.stem for path in folder.iterdir()}
     assert names == {
         "observation_shear",
-        "summary_kappa_ks",
+        "summary_kappa_raw",
         "corner",
         "field_kappa",
         "statistics_kappa",
@@ -193,8 +194,8 @@ def test_every_figure_stands_beside_its_floor(full):
         )
     for words in (
         "hmc drew the exact posterior of 16 held-out observations. Its draws can be trusted for 14 of them.",
-        "Observations 5, 11 are left out, because the draws there cannot be called exact "
-        "(largest R-hat not finite, smallest bulk ESS 180",
+        "Observations 5, 11 are left out, because the draws there cannot be "
+        "called exact: bulk ESS down to 180 (wanted at least 400); 0.30% of the transitions diverged.",
         "22 of 28 figures are within tolerance.",
         "Ω m 3 of 6 within tolerance",
         "κ 6 of 7 within tolerance",

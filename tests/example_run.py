@@ -13,7 +13,10 @@ import torch
 
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Vector
+from sbikit.roles.sampler import Draws
+from sbikit.roles.trust import Reading, Trust
 from sbikit.roles.validator import Curve, Metric, Report
+from sbikit.storage.draws import write_draws
 from sbikit.storage.metrics import write_metrics
 from sbikit.storage.write import write_posterior
 
@@ -32,6 +35,25 @@ def problem(grid=(32, 32), channels=1, extent=(10.0, 10.0), vectors=True, fields
     shear = Field("shear", grid, 2 * channels, extent[: len(grid)], extent_unit="deg", latex=r"\gamma")
     latents = (*((THETA,) if vectors else ()), *((kappa,) if fields else ()))
     return Spec(latents, (shear,))
+
+
+def summarised(spec):
+    """The summary map of the data, which estimates kappa where that is inferred."""
+    kappa = next(iter(spec.fields), None)
+    (shear,) = spec.observables
+    channels = shear.channels // 2
+    latex = r"\kappa^{\rm raw}"
+    return (
+        Field(
+            "kappa_raw",
+            shear.grid,
+            channels,
+            shear.extent,
+            extent_unit="deg",
+            latex=latex,
+            estimates=kappa.name if kappa else "",
+        ),
+    )
 
 
 def _filter(grid, extent):
@@ -79,7 +101,7 @@ def gaussian_problem(rng, spec, observations, draws, noise=0.02):
         {"theta": theta, "kappa": kappa},
         {"shear": shear},
         {"theta": theta_draws, "kappa": maps},
-        {"kappa_ks": data},
+        {"kappa_raw": data},
     )
 
 
@@ -184,20 +206,27 @@ def _curve(name, variable, x_label, y_label):
     return Curve(name, variable, *columns, x_label, y_label)
 
 
-def diagnostics(untrusted=(), observations=16):
-    """What chains say of themselves, an entry an observation."""
-    return [
-        {
-            "labels": list(THETA.labels),
-            "r_hat": [1.043, None, 1.002] if b in untrusted else [1.001, 1.0 + b / 4000, 1.002],
-            "ess_bulk": [180.0, 220.0, 900.0] if b in untrusted else [1200.0, 980.0 + b, 1500.0],
-            "divergences": 12 if b in untrusted else 0,
-            "e_bfmi": 0.91,
-            "seconds": 3.2,
-            "trustworthy": b not in untrusted,
-        }
-        for b in range(observations)
-    ]
+def exact_trust(untrusted=(), observations=16):
+    """What an exact sampler says of its draws, one an observation."""
+    return tuple(_doubted() if b in untrusted else _trusted(b) for b in range(observations))
+
+
+def _trusted(b):
+    return Trust(readings=_readings(1.002 + b / 4000, 980.0 + b, 0.91))
+
+
+def _doubted():
+    complaints = ("bulk ESS down to 180 (wanted at least 400)", "0.30% of the transitions diverged")
+    return Trust(False, _readings(None, 180.0, 0.35), complaints)
+
+
+def _readings(r_hat, ess, e_bfmi):
+    return (
+        Reading("R-hat", r_hat, "at most 1.01", "higher"),
+        Reading("bulk ESS", ess, "at least 400", "lower"),
+        Reading("E-BFMI", e_bfmi, "", "lower"),
+        Reading("gradients", 1234567),
+    )
 
 
 def spoil(all_reports):
@@ -220,6 +249,7 @@ def write_example_run(
     truth=True,
     calibration=True,
     training=True,
+    summaries=True,
     judged=None,
     compared=None,
     untrusted=(5, 11),
@@ -241,7 +271,8 @@ def write_example_run(
         spec=spec,
         posterior=_tensors(shown[2], np.s_[:, 0]),
         observed=_tensors(shown[1], 0),
-        summaries=_tensors(shown[3], 0),
+        summaries=_tensors(shown[3], 0) if summaries else None,
+        summarised=summarised(spec) if summaries else (),
         truth=_tensors(shown[0], 0) if truth else None,
         reference=_tensors(exact) if reference and 0 not in untrusted else None,
         calibration_draws=_tensors(held_out[2]) if calibration else None,
@@ -281,12 +312,14 @@ def write_example_run(
         "command": "sbikit run --sim lognormal --estimator diffusion-transformer --seed 3 --out runs/a",
         "started": "2026-03-04T10:21:07+00:00",
         "git": None,
-        "reference": diagnostics(untrusted) if reference else None,
         "timings": {"fit": 132.4, "sample": 21.7, "validate": 3.2},
         "simulations": 128000,
         "peak_memory_mb": 1204.5,
     }
     (folder / "provenance.json").write_text(json.dumps(provenance))
+    if reference:
+        values = {"theta": torch.zeros(2, 16, 3)}
+        write_draws(folder / "reference.safetensors", Draws(values, exact_trust(untrusted)))
     if training:
         (folder / "training.jsonl").write_text(_training(rng))
     return folder

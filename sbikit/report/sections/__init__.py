@@ -1,0 +1,1 @@
+"""The sections of the page, a file each: what a run folder holds becomes texts, rows and pictures."""

@@ -1,0 +1,92 @@
+"""What was asked: the problem and how it was solved, in words and as a table of options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from sbikit.problem.variables import Variable, Vector
+from sbikit.report.names import name_html
+from sbikit.report.numbers import plural
+from sbikit.report.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The problem and how it was solved."""
+
+    simulator: str
+    estimator: str
+    reference: str
+    validators: str
+    inferred: Markup
+    observed: Markup
+    simulations: str
+    shown_draws: str
+    held_out: str
+    options: list[tuple[str, str]]
+
+
+def asked(files: RunFiles) -> Asked:
+    """The configuration in words and as a table."""
+    run, posterior, count = files.run, files.posterior, files.provenance.get("simulations")
+    held_out = ""
+    if posterior.held_out is not None:
+        first = next(iter(posterior.held_out.draws.values()))
+        held_out = (
+            f"{plural(first.shape[0], 'draw')} for each of {plural(first.shape[1], 'held-out simulation')}"
+        )
+    return Asked(
+        simulator=str(run["simulator"]["name"]),
+        estimator=str(run["estimator"]["name"]),
+        reference=str(run["reference"]["name"]) if run.get("reference") else "",
+        validators=", ".join(str(one["name"]) for one in run.get("validators") or ()),
+        inferred=_listed(posterior.spec.latents),
+        observed=_listed(posterior.spec.observables),
+        simulations=plural(int(count), "simulation") if count is not None else "simulations",
+        shown_draws=plural(len(next(iter(posterior.posterior.values()))), "draw"),
+        held_out=held_out,
+        options=list(_flat(run)),
+    )
+
+
+def _listed(variables: Iterable[Variable]) -> Markup:
+    """Variables with their sizes: `the field κ (32 × 32 pixels, 10 × 10 deg)`."""
+    return Markup(" and ").join(_described(variable) for variable in variables)
+
+
+def _described(variable: Variable) -> Markup:
+    if isinstance(variable, Vector):
+        count = len(variable.labels)
+        noun = "the parameter" if count == 1 else f"the {count} parameters"
+        return Markup("{} {}").format(noun, name_html(variable))
+    pixels, extent = (" × ".join(f"{n:g}" for n in sizes) for sizes in (variable.grid, variable.extent))
+    channels = f"{variable.channels} channels, " if variable.channels > 1 else ""
+    size = f"{channels}{pixels} pixels"
+    if variable.extent_unit != "pixel":
+        size += f", {extent} {variable.extent_unit}"
+    return Markup("the field {} ({})").format(name_html(variable), size)
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, str]]:
+    """Every leaf of the configuration with its dotted path."""
+    for key, value in tree.items():
+        here = f"{path}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{here}.")
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            for one in value:
+                yield from _flat(one, f"{here}.{one.get('name', '')}.")
+        else:
+            yield here, _leaf(value)
+
+
+def _leaf(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_leaf(one) for one in value) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,53 @@
+"""Calibration: what each validator found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sbikit.problem.spec import Spec
+from sbikit.report.figures.calibration import calibration_curves
+from sbikit.report.names import curve_title, title
+from sbikit.report.pictures import Picture, make_picture
+from sbikit.report.sections.verdict import MetricRow, metric_row
+from sbikit.roles.validator import Metric, Report
+
+
+@dataclass(frozen=True)
+class ValidatorFindings:
+    """One validator's checks, its figures without a verdict that no validator before it gave, its curves."""
+
+    name: str
+    rows: list[MetricRow]
+    unjudged: list[MetricRow]
+    curves: Picture | None
+
+
+def calibration(reports: Iterable[Report], spec: Spec) -> list[ValidatorFindings]:
+    """What each validator found; a figure that several give alike is told once."""
+    told: set[Metric] = set()
+    findings = []
+    for report in reports:
+        fresh = [metric for metric in report.metrics if metric not in told]
+        told.update(fresh)
+        findings.append(
+            ValidatorFindings(
+                title(report.validator),
+                [metric_row(metric, spec) for metric in report.metrics if metric.verdict != "none"],
+                [metric_row(metric, spec) for metric in fresh if metric.verdict == "none"],
+                _curves_picture(report, spec) if report.curves else None,
+            )
+        )
+    return findings
+
+
+def _curves_picture(report: Report, spec: Spec) -> Picture:
+    titles = [curve_title(curve, spec) for curve in report.curves]
+    return make_picture(
+        f"calibration_{report.validator}",
+        f"Calibration curves of {report.validator}",
+        f"Curves of {title(report.validator)} with their error bands (blue) and the ideal (dashed).",
+        "a dashed line that stays inside the band. A curve that crosses it in the middle means draws "
+        "that are too wide or too narrow; one that stays on one side means a bias.",
+        lambda layout: calibration_curves(report.curves, titles, layout),
+    )
