@@ -16,8 +16,8 @@ from sbikit import Field
 from sbikit.fields import Rings, wave_range
 from sbikit_calibration.agreement.trio import Floats, Maps
 
-BANDS = ("low", "mid", "high")
-_MOST_RINGS = 16  # points of the curve: more have fewer modes and larger errors each, fewer less detail
+BANDS = ("low", "mid", "high")  # more would have fewer modes and larger errors each
+_MOST_RINGS = 16  # points of the curve, for the same reason
 _EDGE = 1e-6  # relative, by which a band's edge lies below a mode that is on it: more than rounding
 
 

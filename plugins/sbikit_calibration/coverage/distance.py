@@ -60,12 +60,6 @@ def check_evidence(evidence: Evidence) -> None:
     check_values(evidence.training, everything, (M,), "evidence.training")
 
 
-def blocks(evidence: Evidence) -> tuple[str, ...]:
-    """What is judged: every latent, and their joint where there is more than one."""
-    names = tuple(variable.name for variable in evidence.spec.latents)
-    return (*names, JOINT) if len(names) > 1 else names
-
-
 def scale(variable: Variable, training: Tensor) -> Tensor:
     """Standard deviation of training simulations (M, *shape), broadcastable to the variable's shape."""
     pooled = (0,) if isinstance(variable, Vector) else (0, *range(2, training.ndim))

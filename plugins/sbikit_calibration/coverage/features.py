@@ -47,6 +47,7 @@ def kernels(evidence: Evidence, training: Values) -> list[Kernel]:
     """Candidates: values of the data, spectra of its fields, and both."""
     observables = evidence.spec.observables
     values = _total([_value_kernel(v, training, evidence.observation) for v in observables])
+    # Two pixels an axis have at most one mode along it beside the mean: no spectrum beyond the values.
     fields = [v for v in observables if isinstance(v, Field) and max(v.grid) > 2]
     if not fields:
         return [values]

@@ -48,6 +48,7 @@ class MiraOptions(Options):
     # Of 200 observations of a map with 16^2 pixels the error is .0058 with 1 centre, .0037 with 8 and .0035
     # with 64: what is left is what the centres of one observation share.
     centres: int = Option(default=8, ge=1, le=1000, description="centres an observation, of each kind")
+    # Of normal errors 1 in 370 is beyond 3: more rings fewer false alarms, and misses more.
     threshold: float = Option(
         default=3.0, gt=0, description="standard errors from 2/3 beyond which the verdict is fail"
     )
