@@ -1,4 +1,14 @@
-"""Log-normal weak lensing maps of a wCDM universe on a flat sky."""
+"""Log-normal weak lensing maps of a wCDM universe on a flat sky.
+
+`simulator` is the face; behind it are rooms, each of which says what it holds. Imports go one way, down:
+
+    simulator
+    posterior                   densities of parameters and maps given data    | build: makes the tables
+    chain                       from options to data, put together             |
+    spectra | field | survey    power spectra; random maps; what a survey sees
+    cosmology                   parameters and their priors, expansion, growth
+    options | chebyshev         what a user may set; polynomials
+"""
 
 from __future__ import annotations
 

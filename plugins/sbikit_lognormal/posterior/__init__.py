@@ -1,1 +1,30 @@
-"""What the simulator knows of its posterior: the joint density, and of Gaussian maps the marginal one."""
+"""What the simulator knows of its posterior: densities of parameters and maps given data.
+
+`density` is the joint one, in coordinates that are `white` or `conditioned` on the data, and `gradient` its
+derivative, written out, with what `factors` fits; `marginal` is that of parameters, where Gaussian maps can
+be integrated out (`gaussian`). `densities` says which there is.
+"""
+
+from sbikit_lognormal.posterior.conditioned import ConditionedDensity
+from sbikit_lognormal.posterior.conditioning import Conditioning
+from sbikit_lognormal.posterior.densities import Densities
+from sbikit_lognormal.posterior.density import JointDensity
+from sbikit_lognormal.posterior.factors import FittedFactors, fitted_factors
+from sbikit_lognormal.posterior.gaussian import GaussianMaps
+from sbikit_lognormal.posterior.gradient import QuickGradient
+from sbikit_lognormal.posterior.layout import on_numbers, on_quadrant
+from sbikit_lognormal.posterior.white import WhiteDensity
+
+__all__ = [
+    "ConditionedDensity",
+    "Conditioning",
+    "Densities",
+    "FittedFactors",
+    "GaussianMaps",
+    "JointDensity",
+    "QuickGradient",
+    "WhiteDensity",
+    "fitted_factors",
+    "on_numbers",
+    "on_quadrant",
+]

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from sbikit import MarginalDensity, UnsupportedError, Values, one_thread
-from sbikit_lognormal.lensing import KaiserSquires
 from sbikit_lognormal.options import LogNormalOptions
 from sbikit_lognormal.posterior.gaussian import GaussianMaps
+from sbikit_lognormal.survey import KaiserSquires
 
 
 def refuse_without_marginal(options: LogNormalOptions) -> None:

@@ -1,0 +1,25 @@
+"""What a universe is: its parameters and their priors, its expansion and the growth of its matter.
+
+`background` and `growth` hold the equations, `parameters` what a parameter vector says, `prior` how options
+become one, and `coverage` which universes the emulator of the matter power knows.
+"""
+
+from sbikit_lognormal.cosmology.background import HUBBLE_DISTANCE, PARAMETERS, Cosmology, expansion
+from sbikit_lognormal.cosmology.coverage import COVERED, LEAST_OMEGA_C, RADIUS
+from sbikit_lognormal.cosmology.growth import growth
+from sbikit_lognormal.cosmology.parameters import FIXED, Parameters
+from sbikit_lognormal.cosmology.prior import make_parameters
+
+__all__ = [
+    "COVERED",
+    "FIXED",
+    "HUBBLE_DISTANCE",
+    "LEAST_OMEGA_C",
+    "PARAMETERS",
+    "RADIUS",
+    "Cosmology",
+    "Parameters",
+    "expansion",
+    "growth",
+    "make_parameters",
+]

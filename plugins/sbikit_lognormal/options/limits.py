@@ -1,0 +1,15 @@
+"""What the tables and grids of this plug-in are made for; options beyond are refused."""
+
+from __future__ import annotations
+
+Z_MAX = 5.0
+"""The largest redshift of a source. Of the default distribution 0.1 % of the galaxies lie beyond."""
+
+MAX_PHOTO_Z_SHIFT = 0.1
+"""The largest shift of a bin's redshifts, to either side."""
+
+LOG_T_AGN = (7.3, 8.4)
+"""Temperatures of the feedback that the emulator covers, log10 of kelvin."""
+
+SMALLEST_PIXEL = 1.1
+"""The smallest side of a pixel in arcmin: aliases of its modes reach the last multipoles of the spectra."""

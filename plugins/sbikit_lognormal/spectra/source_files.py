@@ -1,0 +1,95 @@
+"""Redshift distributions as they stand in a file, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbikit import OptionError
+from sbikit_lognormal.options import Z_MAX
+
+Array = NDArray[np.float64]
+
+
+def read_distributions(path: Path) -> tuple[Array, Array]:
+    """z (n_z,) and n_z (bins, n_z) as they stand in the file.
+
+    Raises:
+        OptionError: the file cannot be read, or does not hold distributions.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                z, n_z = file["z"], file["n_z"]
+        else:
+            columns = np.loadtxt(path, ndmin=2).T
+            z, n_z = columns[0], columns[1:]
+        z, n_z = np.asarray(z, dtype=np.float64), np.atleast_2d(np.asarray(n_z, dtype=np.float64))
+    except (OSError, ValueError, KeyError) as error:
+        raise OptionError(
+            "The redshift distributions cannot be read.",
+            where=str(path),
+            expected=".npz with arrays `z` and `n_z`, or text of numbers with z in the first column",
+            got=f"{type(error).__name__}: {error}",
+            fix="check the path and the file's format",
+        ) from error
+    _check(path, z, n_z)
+    return z, n_z
+
+
+def _check(path: Path, z: Array, n_z: Array) -> None:
+    """Refuse what are not distributions over redshift."""
+    for fault in _faults(z, n_z):
+        if fault.found:
+            raise OptionError(
+                "The file does not hold redshift distributions.",
+                where=str(path),
+                expected=fault.expected,
+                got=fault.got,
+                fix=fault.fix,
+            )
+
+
+class _Fault(NamedTuple):
+    """Something that may be wrong, whether it is, and what to say then."""
+
+    found: bool
+    expected: str
+    got: str
+    fix: str
+
+
+def _faults(z: Array, n_z: Array) -> Iterator[_Fault]:
+    """All that may be wrong; each holds sense only where those before it are not found."""
+    shapes = z.ndim == 1 and n_z.ndim == 2 and len(z) >= 2 and n_z.shape[-1:] == z.shape and len(n_z) > 0
+    yield _Fault(
+        not shapes,
+        "z (n_z,) and n_z (bins, n_z)",
+        f"z {z.shape} and n_z {n_z.shape}",
+        "give one value of every bin at each redshift",
+    )
+    yield _Fault(
+        not (np.isfinite(z).all() and np.isfinite(n_z).all()),
+        "finite numbers",
+        "NaN or infinity",
+        "take out the values that are not finite",
+    )
+    yield _Fault(
+        not (np.diff(z) > 0).all() or z[0] < 0 or z[-1] > Z_MAX,
+        f"redshifts ascending, between 0 and {Z_MAX:g}",
+        f"{z.min():g} to {z.max():g}",
+        f"sort the rows by redshift and cut them at {Z_MAX:g}",
+    )
+    yield _Fault(
+        bool((n_z < 0).any()),
+        "no negative numbers of galaxies",
+        f"{n_z.min():g}",
+        "set negative values to zero",
+    )
+
+
+__all__ = ["read_distributions"]
