@@ -17,8 +17,8 @@ from sbikit.testing import (
     check_simulator,
     check_validator,
 )
-from sbikit_calibration.mira import Mira
-from sbikit_calibration.tarp import Tarp
+from sbikit_calibration.coverage.mira import Mira
+from sbikit_calibration.coverage.tarp import Tarp
 from sbikit_exact.hmc_sampler import HMC, HMCOptions
 from sbikit_exact.nuts_sampler import NUTS, NUTSOptions
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
