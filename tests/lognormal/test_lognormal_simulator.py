@@ -15,26 +15,28 @@ import pytest
 import torch
 from torch import Tensor
 
-import sbikit_lognormal.simulator as simulator_module
+import sbikit_lognormal.spectra.choice as choice_module
 from sbikit import (
     ObservationError,
     OptionError,
     SimulationError,
     SupportsFloor,
     SupportsLogDensity,
+    SupportsMarginalDensity,
     SupportsObserve,
     SupportsSummaries,
+    UnsupportedError,
+    draw_seeds,
+    normals,
+    supports,
 )
-from sbikit.problem.seeds import draw_seeds, normals
-from sbikit.run.config import load_config
+from sbikit.run import load_config
 from sbikit.testing import check_simulator
+from sbikit_lognormal.cosmology import Parameters
 from sbikit_lognormal.field import Pixels, power_matrix
-from sbikit_lognormal.lensing import KaiserSquires
-from sbikit_lognormal.limber import ELL
-from sbikit_lognormal.parameters import Parameters
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
-from sbikit_lognormal.sources import sources
-from sbikit_lognormal.theory import DirectSpectra, PolynomialSpectra, Spectra, fastest
+from sbikit_lognormal.spectra import ELL, DirectSpectra, PolynomialSpectra, Spectra, fastest, make_sources
+from sbikit_lognormal.survey import KaiserSquires
 
 TWO_BINS: dict[str, Any] = {"size": 8, "extent": 5.0, "sources": {"bins": 2}}
 NUISANCES: dict[str, Any] = {
@@ -48,6 +50,13 @@ NUISANCES: dict[str, Any] = {
 }
 GAUSSIAN: dict[str, Any] = {"field": "gaussian"}
 CONVERGENCE: dict[str, Any] = {"observes": "convergence"}
+CAPABILITIES = (
+    SupportsFloor,
+    SupportsLogDensity,
+    SupportsMarginalDensity,
+    SupportsObserve,
+    SupportsSummaries,
+)
 SURVEY: dict[str, Any] = {
     "mask": {"density": 8.0, "radius": 4.0, "edge": 10.0},
     "depth": {"scatter": 0.3, "scale": 60.0},
@@ -57,6 +66,13 @@ SURVEY: dict[str, Any] = {
 def made(**options: Any) -> LogNormal:
     """A simulator of options as a configuration file has them."""
     return LogNormal(LogNormalOptions.model_validate_json(json.dumps(options)))
+
+
+def chosen(preset: str = "quick", file: Path | None = None) -> LogNormalOptions:
+    """The simulator's options in a configuration."""
+    options = load_config(preset, file).simulator.options
+    assert isinstance(options, LogNormalOptions)
+    return options
 
 
 def small() -> LogNormal:
@@ -76,27 +92,29 @@ def white_truth(simulator: LogNormal, theta: Tensor, seeds: np.ndarray) -> Tenso
 
 
 def test_spec_and_capabilities() -> None:
-    simulator = made(sources={"bins": 3})
+    simulator = made(sources={"bins": 3}, wiener=True)
     assert [v.name for v in simulator.spec.latents] == ["theta", "kappa"]
     assert [v.name for v in simulator.spec.observables] == ["shear"]
     assert simulator.spec["kappa"].shape == (3, 32, 32)
     assert simulator.spec["shear"].shape == (6, 32, 32)
-    for capability in (SupportsFloor, SupportsLogDensity, SupportsObserve, SupportsSummaries):
-        assert isinstance(simulator, capability)
+    for capability in CAPABILITIES:
+        assert supports(simulator, capability)
+    assert [(s.name, s.latex, s.shape, s.estimates) for s in simulator.summarised] == [
+        ("kappa_ks", r"\kappa^{\rm KS}", (3, 32, 32), "kappa"),
+        ("kappa_wiener", r"\kappa^{\rm W}", (3, 32, 32), "kappa"),
+    ]
+    assert {s.extent_unit for s in simulator.summarised} == {"deg"}
 
 
-def test_spec_and_capabilities_of_gaussian_maps_and_observed_convergence() -> None:
+def test_gaussian_maps_have_no_floor_and_observed_convergence_no_summaries() -> None:
     gaussian = made(**GAUSSIAN)
-    assert not isinstance(gaussian, SupportsFloor)
-    for capability in (SupportsLogDensity, SupportsObserve, SupportsSummaries):
-        assert isinstance(gaussian, capability)
+    assert gaussian.floor(draws(gaussian, 2)[0]) == {}
+    assert [s.name for s in gaussian.summarised] == ["kappa_ks"]
     convergence = made(**CONVERGENCE, sources={"bins": 3}, padding=2)
     assert [v.name for v in convergence.spec.observables] == ["kappa_obs"]
     assert convergence.spec["kappa_obs"].shape == (3, 32, 32)
-    assert not isinstance(convergence, SupportsSummaries)
-    for capability in (SupportsFloor, SupportsLogDensity, SupportsObserve):
-        assert isinstance(convergence, capability)
-    assert not isinstance(made(**CONVERGENCE, shear_bias={"normal": [0.0, 0.02]}), SupportsObserve)
+    assert convergence.summarised == ()
+    assert convergence.summaries({"kappa_obs": torch.zeros(2, 3, 32, 32)}) == {}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +132,12 @@ def test_contract(options: dict[str, Any]) -> None:
 
 
 def test_noise_alone_cannot_be_drawn_where_the_map_does_not_fix_the_shear() -> None:
-    assert not isinstance(made(padding=2), SupportsObserve)
-    assert not isinstance(made(**NUISANCES), SupportsObserve)
-    assert isinstance(made(shear_bias=0.02), SupportsObserve)
+    simulator = made(padding=2)
+    theta, seeds = draws(simulator, 2)
+    outputs = simulator.simulate(theta, seeds=seeds)
+    with pytest.raises(UnsupportedError, match="does not fix its shear") as caught:
+        simulator.observe({**theta, **outputs}, seeds=seeds)
+    assert caught.value.got == "padding: 2"
 
 
 @pytest.mark.parametrize(
@@ -141,14 +162,21 @@ def test_draw_is_the_same_alone_and_in_any_batch(options: dict[str, Any]) -> Non
     assert not torch.equal(together["kappa"][0], together["kappa"][1])
 
 
-@pytest.mark.parametrize("options", [{}, {"sources": {"bins": 2}, "shear_bias": [0.05, -0.05], **SURVEY}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"sources": {"bins": 2}, "shear_bias": [0.05, -0.05], **SURVEY},
+        {"sources": {"bins": 2}, "shear_bias": [0.05, {"normal": [0.0, 0.3]}]},
+    ],
+)
 def test_noise_alone(options: dict[str, Any]) -> None:
     simulator = made(**options)
     theta, seeds = draws(simulator, 200)
     outputs = simulator.simulate(theta, seeds=seeds)
-    again = simulator.observe({"kappa": outputs["kappa"]}, seeds=seeds)
+    again = simulator.observe({**theta, "kappa": outputs["kappa"]}, seeds=seeds)
     assert torch.equal(again["shear"], outputs["shear"])
-    other = simulator.observe({"kappa": outputs["kappa"]}, seeds=seeds + 1)
+    other = simulator.observe({**theta, "kappa": outputs["kappa"]}, seeds=seeds + 1)
     noise = (outputs["shear"] - other["shear"]).unflatten(1, (simulator.bins, 2)) / math.sqrt(2)
     noise = noise[..., simulator.survey.mask] / simulator.survey.noise[:, None, simulator.survey.mask]
     n = noise.numel()
@@ -163,7 +191,7 @@ def test_noise_of_observed_convergence(options: dict[str, Any]) -> None:
     simulator = made(**options, **CONVERGENCE)
     theta, seeds = draws(simulator, 200)
     outputs = simulator.simulate(theta, seeds=seeds)
-    again = simulator.observe({"kappa": outputs["kappa"]}, seeds=seeds)
+    again = simulator.observe({**theta, "kappa": outputs["kappa"]}, seeds=seeds)
     assert torch.equal(again["kappa_obs"], outputs["kappa_obs"])
     seen, scale = simulator.survey.mask, 1.05 if options else 1.0
     noise = (outputs["kappa_obs"] - scale * outputs["kappa"])[..., seen] / simulator.survey.noise[:, seen]
@@ -225,7 +253,10 @@ def test_noise_of_a_seed_is_not_its_white_field() -> None:
     simulator = made()
     theta, seeds = draws(simulator, 200)
     kappa = simulator.simulate(theta, seeds=seeds)["kappa"]
-    noise = simulator.observe({"kappa": 0 * kappa}, seeds=seeds)["shear"][:, 0] / simulator.survey.noise[0]
+    noise = (
+        simulator.observe({**theta, "kappa": 0 * kappa}, seeds=seeds)["shear"][:, 0]
+        / simulator.survey.noise[0]
+    )
     white = normals(seeds, (32, 32))
     assert abs(float((noise * white).mean())) < 4 / math.sqrt(white.numel())
     assert float(noise.std()) == pytest.approx(1.0, abs=0.01)
@@ -449,7 +480,7 @@ def test_polynomials_are_the_direct_way() -> None:
 
 def test_polynomials_that_do_not_fit_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, _ = direct(made())
-    monkeypatch.setattr("sbikit_lognormal.theory._DEGREE", 2)
+    monkeypatch.setattr("sbikit_lognormal.spectra.polynomials._DEGREE", 2)
     assert fastest(slow) is slow
 
 
@@ -505,7 +536,7 @@ def test_negative_mode_is_refused_with_its_cosmology(monkeypatch: pytest.MonkeyP
         shape = theta.shape[:-1]
         return ring.expand(*shape, 1, -1), torch.full((*shape, 1), 0.01, dtype=torch.float64)
 
-    monkeypatch.setattr(simulator_module, "fastest", lambda direct: rings)
+    monkeypatch.setattr(choice_module, "fastest", lambda direct: rings)
     with pytest.raises(SimulationError, match="negative power") as caught:
         made()
     assert "Omega_m=0.1" in caught.value.where
@@ -517,7 +548,7 @@ def test_gaussian_bins_that_cannot_be_told_apart_are_refused(monkeypatch: pytest
         power = torch.from_numpy(1e-9 * (ELL / 100) ** -1.0)
         return power.expand(*shape, 3, -1), torch.zeros(*shape, 0, dtype=torch.float64)
 
-    monkeypatch.setattr(simulator_module, "fastest", lambda direct: twice)
+    monkeypatch.setattr(choice_module, "fastest", lambda direct: twice)
     with pytest.raises(SimulationError, match="No Gaussian field") as caught:
         made(**TWO_BINS, **GAUSSIAN)
     assert "overlap less" in str(caught.value.fix)
@@ -544,7 +575,7 @@ def test_the_published_case_that_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     grid = [f"{m}, {s}, 0.02" for m in (0.2, 0.4) for s in (0.6, 1.0)]
     (tmp_path / "lognormal_shift.csv").write_text("\n".join(["Omega_m, sigma_8, lambda", *grid]))
     monkeypatch.chdir(tmp_path)
-    simulator = made(**load_config(file=Path("case.yaml")).simulator.options)
+    simulator = LogNormal(chosen(file=Path("case.yaml")))
     assert list(simulator.prior.laws) == ["omega_c", "sigma_8"]
     assert simulator.spec["kappa_obs"].shape == (1, 128, 128)
     galaxies = 30.0 * (300.0 / 128) ** 2
@@ -587,7 +618,7 @@ def test_observation_that_does_not_fit_is_refused() -> None:
     [("quick", 1, 32, 3), ("paper", 5, 128, 6), ("lsst-y1", 5, 64, 14), ("kids-like", 5, 64, 14)],
 )
 def test_presets_simulate(preset: str, bins: int, size: int, free: int) -> None:
-    simulator = made(**load_config(preset).simulator.options)
+    simulator = LogNormal(chosen(preset))
     theta, seeds = draws(simulator, 2)
     outputs = simulator.simulate(theta, seeds=seeds)
     assert theta["theta"].shape == (2, free)
@@ -612,7 +643,7 @@ def test_draw_is_the_same_on_any_number_of_threads(options: dict[str, Any]) -> N
     code = (
         "import sys, json, hashlib, torch; torch.set_num_threads(int(sys.argv[1]));"
         "from sbikit_lognormal.simulator import LogNormal, LogNormalOptions;"
-        "from sbikit.problem.seeds import draw_seeds;"
+        "from sbikit import draw_seeds;"
         "s = LogNormal(LogNormalOptions.model_validate_json(sys.argv[2])); seeds = draw_seeds(0, 'x', 0, 30);"
         "made = s.simulate(s.prior.sample(seeds), seeds=seeds);"
         "assert torch.get_num_threads() == int(sys.argv[1]);"
@@ -634,5 +665,4 @@ def test_draw_is_the_same_on_any_number_of_threads(options: dict[str, Any]) -> N
 
 def test_kids_like_bins_have_nearly_the_published_mean_redshifts() -> None:
     published = [0.257, 0.403, 0.564, 0.792, 0.984]  # as the preset quotes them
-    options = LogNormalOptions.model_validate_json(json.dumps(load_config("kids-like").simulator.options))
-    assert sources(options.sources).mean == pytest.approx(published, abs=0.03)
+    assert make_sources(chosen("kids-like").sources).mean == pytest.approx(published, abs=0.03)

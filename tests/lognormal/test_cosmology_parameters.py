@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from sbikit import Normal, OptionError, TruncatedNormal, Uniform
-from sbikit_lognormal.design import COVERED, RADIUS
+from sbikit_lognormal.cosmology import COVERED, LEAST_OMEGA_C, RADIUS, Parameters, make_parameters
 from sbikit_lognormal.options import LogNormalOptions
-from sbikit_lognormal.parameters import LEAST_OMEGA_C, Parameters, parameters
 from sbikit_lognormal.simulator import LogNormal
-from sbikit_lognormal.theory import DirectSpectra, PolynomialSpectra
+from sbikit_lognormal.spectra import DirectSpectra, PolynomialSpectra
 
 PLANCK: dict[str, Any] = {
     "omega_c": {"normal": [0.3, 0.05]},
@@ -32,7 +31,7 @@ def options(**given: Any) -> LogNormalOptions:
 
 
 def made(**given: Any) -> Parameters:
-    return parameters(options(**given), 1)
+    return make_parameters(options(**given), 1)
 
 
 def test_laws_of_the_benchmarks_are_those_left_out() -> None:
@@ -122,6 +121,6 @@ def test_what_is_accepted_is_covered_but_for_a_thousandth() -> None:
 
 def test_own_laws_are_idle_with_the_prior_s8() -> None:
     with pytest.raises(OptionError, match="the prior is s8") as caught:
-        parameters(options(prior="s8", h=0.7), 1)
+        make_parameters(options(prior="s8", h=0.7), 1)
     assert caught.value.where == "simulator.h"
     assert math.isclose(made(h=0.7).fixed["h"], 0.7)

@@ -8,17 +8,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit import SimulationError
-from sbikit.problem.seeds import draw_seeds, normals
-from sbikit_lognormal.inversion import MaskedKaiserSquires, WienerFilter
-from sbikit_lognormal.lensing import KaiserSquires
-from sbikit_lognormal.survey import StarMask, VaryingDepth, cut, embed, make_survey
+from sbikit import SimulationError, draw_seeds, normals
+from sbikit_lognormal.options import StarMask, VaryingDepth
+from sbikit_lognormal.survey import KaiserSquires, MaskedKaiserSquires, WienerFilter, cut, embed, make_survey
 
 DOUBLE = torch.float64
 AMPLITUDE = torch.tensor([[1.0, 1.1], [1.1, 1.8]], dtype=DOUBLE)
 SHIFT = torch.tensor([0.02, 0.025], dtype=DOUBLE)
 NOISE = (0.02, 0.025)
 PAIRS = torch.tril_indices(2, 2)
+
+
+def wiener_filter(
+    power: Tensor, weight: Tensor, *, dtype: torch.dtype = torch.float32, **more: int
+) -> WienerFilter:
+    """The filter of the box that the power is of."""
+    return WienerFilter(KaiserSquires(power.shape[-2], dtype), power, weight, **more)
+
+
+def filling(mask: Tensor, padding: int = 1, dtype: torch.dtype = torch.float32) -> MaskedKaiserSquires:
+    """Kaiser-Squires in a box so many times as wide as the patch."""
+    return MaskedKaiserSquires(KaiserSquires(padding * mask.shape[-1], dtype), mask)
 
 
 def power_matrix(size: int) -> Tensor:
@@ -126,7 +136,9 @@ def test_wiener_is_the_dense_solution(padding: int) -> None:
     hidden = torch.rand(size, size, generator=generator) < 0.25
     noise[:, hidden] = 0.0
     shear = 0.03 * torch.randn(2, 2, size, size, dtype=DOUBLE, generator=generator)
-    found = WienerFilter(pairs(power), inverse_square(noise), iterations=150, dtype=DOUBLE).convergence(shear)
+    found = wiener_filter(pairs(power), inverse_square(noise), iterations=150, dtype=DOUBLE).convergence(
+        shear
+    )
     expected = dense_wiener(power, noise, shear)
     expected = expected if padding > 1 else centred(expected)
     assert int(hidden.sum()) > 0
@@ -141,7 +153,7 @@ def test_wiener_is_closed_on_a_complete_periodic_patch() -> None:
     kappa = centred(gaussian(power, white))
     numbers = normals(draw_seeds(1, "noise", 0, 300), (2, 2, size, size)).double()
     shear = KaiserSquires(size, DOUBLE).shear(kappa) + sigma[:, None, None, None] * numbers
-    found = WienerFilter(pairs(power), weight, dtype=DOUBLE).convergence(shear)
+    found = wiener_filter(pairs(power), weight, dtype=DOUBLE).convergence(shear)
 
     matrix = power.movedim((0, 1), (-2, -1))
     gain = matrix @ torch.linalg.inv(matrix + torch.diag(sigma**2))
@@ -166,7 +178,7 @@ def test_bins_that_move_as_one_are_no_obstacle() -> None:
     power[1, 1] = 4 * power[0, 0]
     mask, noise = patch(16)
     shear = mask * 0.03 * normals(draw_seeds(1, "x", 0, 1), (2, 2, 16, 16))[0].double()
-    found = WienerFilter(pairs(power), inverse_square(noise), dtype=DOUBLE).convergence(shear)
+    found = wiener_filter(pairs(power), inverse_square(noise), dtype=DOUBLE).convergence(shear)
     assert rms(found) > 0
     torch.testing.assert_close(found[1], 2 * found[0], rtol=1e-6, atol=1e-12)
 
@@ -175,9 +187,9 @@ def test_bins_that_move_as_one_are_no_obstacle() -> None:
 def test_the_shipped_number_of_iterations(padding: int, most: float) -> None:
     _, _, shear, noise = observed(32, padding, 4)
     power, weight = pairs(power_matrix(32 * padding)), inverse_square(noise)
-    converged = WienerFilter(power, weight, iterations=120, dtype=DOUBLE).convergence(shear)
-    shipped = WienerFilter(power, weight, dtype=DOUBLE).convergence(shear)
-    few = WienerFilter(power, weight, iterations=2, dtype=DOUBLE).convergence(shear)
+    converged = wiener_filter(power, weight, iterations=120, dtype=DOUBLE).convergence(shear)
+    shipped = wiener_filter(power, weight, dtype=DOUBLE).convergence(shear)
+    few = wiener_filter(power, weight, iterations=2, dtype=DOUBLE).convergence(shear)
     assert rms(shipped - converged) < most * rms(converged)
     assert rms(few - converged) > 3 * rms(shipped - converged)
 
@@ -188,8 +200,8 @@ def test_errors_of_the_maps_are_in_order(padding: int) -> None:
     kappa, clean, shear, noise = observed(size, padding, 48)
     truth, mask = centred(kappa), noise[0] > 0
     squares = KaiserSquires(size * padding, DOUBLE)
-    filled = MaskedKaiserSquires(mask, padding, DOUBLE)
-    wiener = WienerFilter(pairs(power_matrix(size * padding)), inverse_square(noise), dtype=DOUBLE)
+    filled = filling(mask, padding, DOUBLE)
+    wiener = wiener_filter(pairs(power_matrix(size * padding)), inverse_square(noise), dtype=DOUBLE)
 
     def zero_filled(maps: Tensor) -> Tensor:
         return centred(cut(squares.convergence(embed(maps, size * padding)), size))
@@ -209,7 +221,7 @@ def test_wiener_beats_a_filter_of_the_wrong_power() -> None:
     kappa, _, shear, noise = observed(32, 1, 48)
     power, weight = pairs(power_matrix(32)), inverse_square(noise)
     errors = [
-        rms(WienerFilter(factor * power, weight, dtype=DOUBLE).convergence(shear) - centred(kappa))
+        rms(wiener_filter(factor * power, weight, dtype=DOUBLE).convergence(shear) - centred(kappa))
         for factor in (0.3, 1.0, 3.0)
     ]
     assert errors[1] == min(errors)
@@ -217,14 +229,14 @@ def test_wiener_beats_a_filter_of_the_wrong_power() -> None:
 
 def test_a_complete_periodic_patch_is_inverted_directly() -> None:
     shear = normals(draw_seeds(1, "x", 0, 3), (2, 2, 16, 16)).double()
-    found = MaskedKaiserSquires(torch.ones(16, 16, dtype=torch.bool), dtype=DOUBLE).convergence(shear)
+    found = filling(torch.ones(16, 16, dtype=torch.bool), dtype=DOUBLE).convergence(shear)
     torch.testing.assert_close(found, KaiserSquires(16, DOUBLE).convergence(shear), rtol=0.0, atol=1e-14)
 
 
 def test_filling_is_linear_blind_to_masked_values_and_of_zero_mean() -> None:
     _, _, shear, noise = observed(32, 2, 3)
     mask = noise[0] > 0
-    filled = MaskedKaiserSquires(mask, 2, DOUBLE)
+    filled = filling(mask, 2, DOUBLE)
     found = filled.convergence(shear)
     assert float(found.mean((-2, -1)).abs().max()) < 1e-15
     assert torch.equal(filled.convergence(torch.where(mask, shear, math.nan)), found)
@@ -235,12 +247,12 @@ def test_filling_is_linear_blind_to_masked_values_and_of_zero_mean() -> None:
 def test_the_output_holds_no_b_mode() -> None:
     _, clean, _, noise = observed(32, 1, 3)
     squares = KaiserSquires(32, DOUBLE)
-    found = MaskedKaiserSquires(noise[0] > 0, 1, DOUBLE).convergence(clean)
+    found = filling(noise[0] > 0, 1, DOUBLE).convergence(clean)
     assert rms(squares.b_mode(clean)) > 0.05 * rms(found)
     assert rms(squares.b_mode(squares.shear(found))) < 1e-14
     one, two = squares.shear(lognormal(32, 1)).unbind(-3)
     turned = torch.stack([-two, one], dim=-3)
-    complete = MaskedKaiserSquires(torch.ones(32, 32, dtype=torch.bool), dtype=DOUBLE)
+    complete = filling(torch.ones(32, 32, dtype=torch.bool), dtype=DOUBLE)
     assert rms(complete.convergence(turned)) < 0.1 * rms(found)
 
 
@@ -248,8 +260,8 @@ def test_the_output_holds_no_b_mode() -> None:
 def test_a_map_is_the_same_alone_and_in_any_batch(padding: int) -> None:
     _, _, shear, noise = observed(16, padding, 7)
     shear = shear.float()
-    wiener = WienerFilter(pairs(power_matrix(16 * padding)), inverse_square(noise))
-    filled = MaskedKaiserSquires(noise[0] > 0, padding)
+    wiener = wiener_filter(pairs(power_matrix(16 * padding)), inverse_square(noise))
+    filled = filling(noise[0] > 0, padding)
     for invert in (wiener.convergence, filled.convergence):
         assert torch.equal(invert(shear)[2:4], invert(shear[2:4]))
         assert torch.equal(invert(shear)[5], invert(shear[[5, 5]])[0])
@@ -260,15 +272,15 @@ def test_a_map_is_the_same_alone_and_in_any_batch(padding: int) -> None:
 def test_single_precision_is_near_double() -> None:
     _, _, shear, noise = observed(32, 2, 3)
     power, weight = pairs(power_matrix(64)), inverse_square(noise)
-    double = WienerFilter(power, weight, dtype=DOUBLE).convergence(shear)
-    single = WienerFilter(power, weight).convergence(shear.float())
+    double = wiener_filter(power, weight, dtype=DOUBLE).convergence(shear)
+    single = wiener_filter(power, weight).convergence(shear.float())
     assert single.dtype == torch.float32
     assert rms(single - double) < 1e-4 * rms(double)
 
 
 def test_no_shear_gives_an_empty_map() -> None:
     _, noise = patch(16)
-    wiener = WienerFilter(pairs(power_matrix(16)), inverse_square(noise))
+    wiener = wiener_filter(pairs(power_matrix(16)), inverse_square(noise))
     assert bool((wiener.convergence(torch.zeros(3, 2, 2, 16, 16)) == 0).all())
 
 
@@ -277,5 +289,5 @@ def test_power_spectra_of_no_field_are_refused() -> None:
     power[0, 1] = power[1, 0] = 1.5 * power[1, 1]
     _, noise = patch(16)
     with pytest.raises(SimulationError, match="No field") as caught:
-        WienerFilter(pairs(power), inverse_square(noise))
+        wiener_filter(pairs(power), inverse_square(noise))
     assert all((caught.value.where, caught.value.expected, caught.value.got, caught.value.fix))

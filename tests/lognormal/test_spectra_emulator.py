@@ -1,7 +1,7 @@
 """The emulator against CAMB at cosmologies it was not fitted to, and how its table is kept.
 
 `tests/reference/lognormal_held_out.npz` was made by
-`python -m sbikit_lognormal.emulator held-out tests/reference/lognormal_held_out.npz`.
+`python -m sbikit_lognormal.build held-out tests/reference/lognormal_held_out.npz`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,30 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-import sbikit_lognormal.emulator as emulator_module
+import sbikit_lognormal.build.__main__ as command
+import sbikit_lognormal.build.fitting as fitting_module
+import sbikit_lognormal.spectra.table as table_module
 from sbikit import CheckpointError
-from sbikit_lognormal.design import COVERED, HELD_OUT_RADIUS, LOG_T_AGN, RADIUS, design, held_out
-from sbikit_lognormal.emulator import (
-    PAPER_SOURCES,
+from sbikit_lognormal.build.design import HELD_OUT_RADIUS, design, held_out
+from sbikit_lognormal.build.fitting import fit_table
+from sbikit_lognormal.build.grids import Grids
+from sbikit_lognormal.build.held_out import PAPER_SOURCES
+from sbikit_lognormal.build.matter import matter_power
+from sbikit_lognormal.build.runs import run_all
+from sbikit_lognormal.cosmology import COVERED, LEAST_OMEGA_C, RADIUS
+from sbikit_lognormal.options import LOG_T_AGN
+from sbikit_lognormal.spectra import (
+    BUILD,
+    ELL,
     TABLE,
     Emulator,
-    Grids,
-    Table,
-    fit_table,
+    Limber,
+    MatterTable,
+    Z,
     inputs,
     quadratic,
     shipped_table,
 )
-from sbikit_lognormal.limber import ELL, Limber, Z
-from sbikit_lognormal.matter import matter_power
-from sbikit_lognormal.parameters import LEAST_OMEGA_C
-from sbikit_lognormal.runs import run_all
 
 HELD_OUT = Path(__file__).parents[1] / "reference" / "lognormal_held_out.npz"
 FIDUCIAL = torch.tensor([0.2664, 0.0492, 0.831, 0.6727, 0.9645, -1.0], dtype=torch.float64)
@@ -140,12 +146,12 @@ def toy_grids(count: int, seed: int) -> Grids:
 
 
 def test_smooth_functions_are_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator_module, "_TUNED_ON", 100)
-    monkeypatch.setattr(emulator_module, "COMPONENTS", {"nonlinear": 9, "linear": 9, "feedback": 8})
-    table = fit_table(toy_grids(200, 3))
+    monkeypatch.setattr(fitting_module, "_TUNED_ON", 100)
+    monkeypatch.setattr(fitting_module, "COMPONENTS", {"nonlinear": 9, "linear": 9, "feedback": 8})
+    table = fit_table(toy_grids(200, 3), 3)
     path = tmp_path / "table.npz"
     table.save(path)
-    emulator = Emulator(Table.load(path))
+    emulator = Emulator(MatterTable.load(path))
     fresh = toy_grids(40, 4)
     usual = np.linalg.norm(COVERED.to_white(torch.from_numpy(fresh.points[:, :6])).numpy(), axis=1) < 3
     cosmology = torch.from_numpy(fresh.points[:, :6].copy())
@@ -167,9 +173,9 @@ def test_quadratic_terms() -> None:
 
 def test_table_survives_a_round_trip(tmp_path: Path) -> None:
     table = shipped_table()
-    assert table.provenance["command"] == "python -m sbikit_lognormal.emulator build"
+    assert table.provenance["command"] == BUILD
     table.save(tmp_path / "copy.npz")
-    again = Table.load(tmp_path / "copy.npz")
+    again = MatterTable.load(tmp_path / "copy.npz")
     for name, fit in table.fits.items():
         for ours, theirs in zip(fit, again.fits[name], strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -180,14 +186,14 @@ def test_damaged_table_is_refused(tmp_path: Path, damage: str, monkeypatch: pyte
     path = tmp_path / "table.npz"
     if damage in {"format", "grid"}:
         name, value = {"format": ("_FORMAT", 99), "grid": ("Z", Z + 0.01)}[damage]
-        monkeypatch.setattr(emulator_module, name, value)
+        monkeypatch.setattr(table_module, name, value)
         shipped_table().save(path)
         monkeypatch.undo()
     else:
         content = TABLE.read_bytes()
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        Table.load(path)
+        MatterTable.load(path)
 
 
 def test_runs_are_kept_and_not_repeated(tmp_path: Path) -> None:
@@ -229,8 +235,8 @@ def test_simulator_needs_neither_camb_nor_glass() -> None:
 def test_without_camb_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulator_module, "find_spec", lambda _: None)
-    result = CliRunner().invoke(emulator_module.app, ["build", "--runs", str(tmp_path)])
+    monkeypatch.setattr(command, "find_spec", lambda _: None)
+    result = CliRunner().invoke(command.app, ["table", "--runs", str(tmp_path)])
     assert result.exit_code == 2
     assert "pip install 'sbikit[camb]'" in result.output
     assert not list(tmp_path.iterdir())

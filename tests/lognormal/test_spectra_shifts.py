@@ -14,18 +14,20 @@ from scipy.ndimage import map_coordinates
 from scipy.special import gamma, j1
 
 from sbikit import OptionError
-from sbikit_lognormal.limber import ELL, Limber, Z
-from sbikit_lognormal.matter import matter_power
-from sbikit_lognormal.shifts import (
+from sbikit_lognormal.build.matter import matter_power
+from sbikit_lognormal.spectra import (
+    ELL,
     Fixed,
     Hilbert2011,
-    Table,
+    Limber,
+    TabulatedShift,
     TreeLevel,
     Unbounded,
+    Z,
     disc_of_pixel,
+    equal_sources,
     hilbert2011,
 )
-from sbikit_lognormal.sources import equal_sources
 
 FIDUCIAL = (0.2664, 0.0492, 0.831, 0.6727, 0.9645, -1.0)
 MILLENNIUM = (0.205, 0.045, 0.9, 0.73, 1.0, -1.0)
@@ -195,7 +197,7 @@ def cosmologies(omega_m: np.ndarray, sigma_8: np.ndarray) -> torch.Tensor:
 
 def test_a_table_is_interpolated_as_scipy_does(tmp_path: Path) -> None:
     header, *lines = rows()
-    shift = Table(table(tmp_path, [header, *reversed(lines)]), 1)
+    shift = TabulatedShift(table(tmp_path, [header, *reversed(lines)]), 1)
     assert not shift.needs_linear
     random = np.random.default_rng(0)
     omega_m, sigma_8 = random.uniform(0.1, 0.5, 500), random.uniform(0.4, 1.2, 500)
@@ -210,7 +212,7 @@ def test_a_table_is_interpolated_as_scipy_does(tmp_path: Path) -> None:
 
 
 def test_gradient_of_a_table_and_beyond_its_edge(tmp_path: Path) -> None:
-    shift = Table(table(tmp_path, rows()), 1)
+    shift = TabulatedShift(table(tmp_path, rows()), 1)
     inside = cosmologies(np.array([0.25, 0.33]), np.array([0.66, 0.93])).requires_grad_()
     assert torch.autograd.gradcheck(shift, inside, eps=1e-6, atol=1e-9)
     beyond = cosmologies(np.array([0.1, 0.45, 0.3]), np.array([0.8, 0.8, 1.1])).requires_grad_()
@@ -243,21 +245,21 @@ def test_a_damaged_table_is_refused(
     tmp_path: Path, spoil: Callable[[list[str]], list[str]], got: str
 ) -> None:
     with pytest.raises(OptionError, match="shift cannot be read") as caught:
-        Table(table(tmp_path, spoil(rows())), 1)
+        TabulatedShift(table(tmp_path, spoil(rows())), 1)
     assert caught.value.where == "simulator.shift.table"
     assert got in caught.value.got
 
 
 def test_a_table_that_is_missing_or_for_several_bins_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="cannot be read") as caught:
-        Table(tmp_path / "none.csv", 1)
+        TabulatedShift(tmp_path / "none.csv", 1)
     assert "FileNotFoundError" in caught.value.got
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
     with pytest.raises(OptionError, match="cannot be read") as caught:
-        Table(tmp_path / "binary.csv", 1)
+        TabulatedShift(tmp_path / "binary.csv", 1)
     assert "UnicodeDecodeError" in caught.value.got
     with pytest.raises(OptionError, match="one bin"):
-        Table(table(tmp_path, rows()), 2)
+        TabulatedShift(table(tmp_path, rows()), 2)
 
 
 def test_an_unbounded_field_has_no_shift() -> None:

@@ -12,14 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from sbikit import OptionError
-from sbikit_lognormal.sources import (
-    SourceOptions,
-    Sources,
-    binned_sources,
-    equal_sources,
-    read_sources,
-    sources,
-)
+from sbikit_lognormal.options import SourceOptions
+from sbikit_lognormal.spectra import Sources, binned_sources, equal_sources, make_sources, read_sources
 
 LSST_Y10 = (2.0, 0.68, 0.11)
 LSST_Y1 = (2.0, 0.78, 0.13)
@@ -58,8 +52,8 @@ def test_options_say_which_distributions() -> None:
         (SourceOptions(bins=5), equal_sources(*LSST_Y10, 5, 0.05)),
         (SourceOptions(edges=edges, photo_z=0.03), binned_sources(*LSST_Y10, edges, 0.03)),
     ):
-        np.testing.assert_array_equal(sources(options).n_z, expected.n_z)
-    wide, narrow = sources(SourceOptions(bins=5)), sources(SourceOptions(bins=5, photo_z=0.04))
+        np.testing.assert_array_equal(make_sources(options).n_z, expected.n_z)
+    wide, narrow = make_sources(SourceOptions(bins=5)), make_sources(SourceOptions(bins=5, photo_z=0.04))
     assert np.abs(wide.n_z - narrow.n_z).max() > 0.01
 
 
@@ -68,7 +62,7 @@ def test_tables_are_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "n.npz", z=made.z, n_z=7.0 * made.n_z)
     np.savetxt(tmp_path / "n.txt", np.vstack([made.z, made.n_z]).T, header="z n1 n2 n3")
     for name in ("n.npz", "n.txt"):
-        read = sources(SourceOptions(table=tmp_path / name))
+        read = make_sources(SourceOptions(table=tmp_path / name))
         np.testing.assert_allclose(read.n_z, made.n_z, rtol=1e-9, atol=1e-15)
 
 
@@ -130,14 +124,13 @@ def test_edges_that_are_none_are_refused() -> None:
 )
 def test_options_without_effect_are_refused(options: SourceOptions) -> None:
     with pytest.raises(OptionError, match="contradict"):
-        sources(options)
+        make_sources(options)
 
 
 def test_neither_glass_nor_healpy_nor_camb_is_needed() -> None:
     code = (
-        "import sys; from sbikit_lognormal import sources, limber, shifts\n"
-        "made = limber.Limber(sources.sources(sources.SourceOptions(bins=2)))\n"
-        "shifts.Hilbert2011(made)\n"
+        "import sys; from sbikit_lognormal.spectra import Hilbert2011, Limber, equal_sources\n"
+        "Hilbert2011(Limber(equal_sources(2.0, 0.68, 0.11, 2, 0.05)))\n"
         "print([name for name in ('glass', 'healpy', 'camb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

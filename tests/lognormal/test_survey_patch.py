@@ -15,15 +15,11 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from sbikit import OptionError
-from sbikit.problem.seeds import draw_seeds, normals
+from sbikit import OptionError, draw_seeds, normals
+from sbikit_lognormal.options import DepthFile, MaskFile, StarMask, VaryingDepth
 from sbikit_lognormal.survey import (
     LEAST_USABLE,
-    DepthFile,
-    MaskFile,
-    StarMask,
     Survey,
-    VaryingDepth,
     cut,
     embed,
     make_survey,
@@ -127,7 +123,7 @@ def test_another_precision_is_the_same_survey() -> None:
 
 
 def test_the_maps_are_the_same_between_calls_and_processes() -> None:
-    code = "from test_lognormal_survey import digest, survey; print(digest(survey()))"
+    code = "from test_survey_patch import digest, survey; print(digest(survey()))"
     folder = str(Path(__file__).parent)
     other = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder

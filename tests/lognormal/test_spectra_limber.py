@@ -10,11 +10,10 @@ from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
 
 from sbikit import SimulationError
+from sbikit_lognormal.build.matter import MatterPower, matter_power
 from sbikit_lognormal.cosmology import Cosmology, expansion, growth
-from sbikit_lognormal.emulator import Emulator
-from sbikit_lognormal.limber import ELL, MAX_PHOTO_Z_SHIFT, WEIGHTS, Limber, Z
-from sbikit_lognormal.matter import MatterPower, matter_power
-from sbikit_lognormal.sources import Sources, equal_sources
+from sbikit_lognormal.options import MAX_PHOTO_Z_SHIFT
+from sbikit_lognormal.spectra import ELL, WEIGHTS, Emulator, Limber, Sources, Z, equal_sources
 
 Array = NDArray[np.float64]
 

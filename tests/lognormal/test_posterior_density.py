@@ -12,22 +12,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit import LogDensity
-from sbikit.problem.seeds import draw_seeds, normals
-from sbikit_lognormal.conditioning import Conditioning, on_numbers, on_quadrant
-from sbikit_lognormal.density import ConditionedDensity, JointDensity, WhiteDensity
-from sbikit_lognormal.factors import fitted_factors
+from sbikit import LogDensity, draw_seeds, normals
 from sbikit_lognormal.field import (
-    GaussianField,
-    LogNormalField,
+    GaussianConvergence,
+    LogNormalConvergence,
     Pixels,
     RandomField,
     correlation_matrix,
     white_modes,
     white_numbers,
 )
-from sbikit_lognormal.limber import ELL
+from sbikit_lognormal.posterior import (
+    ConditionedDensity,
+    Conditioning,
+    JointDensity,
+    WhiteDensity,
+    fitted_factors,
+    on_numbers,
+    on_quadrant,
+)
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
+from sbikit_lognormal.spectra import ELL
 
 BOTH_FIELDS = pytest.mark.parametrize("field", ["lognormal", "gaussian"])
 BOTH_DATA = pytest.mark.parametrize("observes", ["shear", "convergence"])
@@ -324,16 +329,17 @@ SMOOTH = 1e-9 * (ELL / 100) ** -1.1 / (1 + ELL / 3000)
 @pytest.mark.parametrize(
     ("field", "impossible"),
     [
-        (GaussianField(PIXELS, ELL, 1, torch.float64), SMOOTH - 1e-9 * RING),
-        (LogNormalField(PIXELS, ELL, 1, torch.float64), 1e-9 * RING),  # the logarithm has negative power
-        (LogNormalField(PIXELS, ELL, 1, torch.float64), 1e-6 * RING),  # and here it does not exist
+        (GaussianConvergence(PIXELS, ELL, 1, torch.float64), SMOOTH - 1e-9 * RING),
+        # The logarithm has negative power, and then does not exist.
+        (LogNormalConvergence(PIXELS, ELL, 1, torch.float64), 1e-9 * RING),
+        (LogNormalConvergence(PIXELS, ELL, 1, torch.float64), 1e-6 * RING),
     ],
 )
 def test_where_no_field_exists_there_is_no_density_and_other_rows_do_not_mind(
     kind: type[JointDensity], field: RandomField, impossible: np.ndarray
 ) -> None:
     prior = one_bin(8, "gaussian", "shear").prior
-    bounded = isinstance(field, LogNormalField)
+    bounded = isinstance(field, LogNormalConvergence)
 
     def spectra(theta: Tensor) -> tuple[Tensor, Tensor]:
         s8 = theta[..., 1, None, None]
@@ -343,7 +349,7 @@ def test_where_no_field_exists_there_is_no_density_and_other_rows_do_not_mind(
     data = 0.01 * normals(draw_seeds(0, "data", 0, 3), (1, 32, 32)).double()
     if kind is ConditionedDensity:
         conditioning = Conditioning(field, 1e-4, mean_seen=True, device=CPU)
-        assert fitted_factors(prior, spectra, conditioning, CPU) is None
+        assert fitted_factors(prior, spectra, field, CPU) is None
         joint: JointDensity = ConditionedDensity(prior, spectra, conditioning, data)
     else:
         weight = torch.full((1, 32, 32), 1e4, dtype=torch.float64)

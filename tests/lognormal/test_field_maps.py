@@ -10,25 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.problem.seeds import draw_seeds, normals
-from sbikit_lognormal.blocks import block_rows, in_blocks
+from sbikit import draw_seeds, normals
 from sbikit_lognormal.field import (
     Gaussian,
-    GaussianField,
-    LogNormalField,
+    GaussianConvergence,
+    LogNormalConvergence,
     ModePower,
     Pixels,
+    block_rows,
     correlation_matrix,
+    in_blocks,
     power_matrix,
     white_modes,
 )
-from sbikit_lognormal.lensing import KaiserSquires
+from sbikit_lognormal.survey import KaiserSquires
 
 ELL = np.geomspace(2.0, 8e4, 64)
 PIXELS = Pixels(32, math.radians(10.0))
 MAPS = 1200
-BOTH = pytest.mark.parametrize("law", [LogNormalField, GaussianField])
-Law = type[LogNormalField] | type[GaussianField]
+BOTH = pytest.mark.parametrize("law", [LogNormalConvergence, GaussianConvergence])
+Law = type[LogNormalConvergence] | type[GaussianConvergence]
 
 
 def correlated(bins: int, correlation: float = 0.8) -> tuple[Tensor, Tensor]:
@@ -44,7 +45,7 @@ def correlated(bins: int, correlation: float = 0.8) -> tuple[Tensor, Tensor]:
     return amplitude[:, None] * shape, 0.01 * depth
 
 
-def maps(count: int, bins: int = 2, law: Law = LogNormalField) -> Tensor:
+def maps(count: int, bins: int = 2, law: Law = LogNormalConvergence) -> Tensor:
     """Maps (count, bins, N, N), float64."""
     field = law(PIXELS, ELL, bins, torch.float64)
     gaussian = field.gaussian(*correlated(bins))
@@ -106,7 +107,7 @@ def test_one_point_moments_of_gaussian_fields() -> None:
         x = some / sigma[:, None, None]
         return x.pow(3).mean((-2, -1)), (x.pow(4) - 6 * x.square() + 3).mean((-2, -1))
 
-    gaussian, lognormal = moments(maps(MAPS, law=GaussianField)), moments(maps(MAPS))
+    gaussian, lognormal = moments(maps(MAPS, law=GaussianConvergence)), moments(maps(MAPS))
     for ours, theirs in zip(gaussian, lognormal, strict=True):
         error = ours.std(0) / math.sqrt(MAPS)
         assert bool((ours.mean(0).abs() < 4 * error).all())
@@ -117,9 +118,9 @@ def test_one_point_moments_of_gaussian_fields() -> None:
 def test_a_lognormal_field_without_bound_is_the_gaussian_one() -> None:
     spectra, shift = correlated(2)
     white = white_modes(normals(draw_seeds(6, "limit", 0, 3), (2, 32, 32)).double())
-    gaussian = GaussianField(PIXELS, ELL, 2, torch.float64)
+    gaussian = GaussianConvergence(PIXELS, ELL, 2, torch.float64)
     expected = gaussian.convergence(white, gaussian.gaussian(spectra, shift[:0]))
-    lognormal = LogNormalField(PIXELS, ELL, 2, torch.float64)
+    lognormal = LogNormalConvergence(PIXELS, ELL, 2, torch.float64)
     for depth in (1e1, 1e3):
         found = lognormal.convergence(white, lognormal.gaussian(spectra, torch.full_like(shift, depth)))
         # What is left is of second order in kappa.
@@ -130,7 +131,7 @@ def test_a_lognormal_field_without_bound_is_the_gaussian_one() -> None:
 @pytest.mark.parametrize("bins", [1, 2, 5])
 def test_root_squared_of_gaussian_fields_is_the_power(bins: int) -> None:
     spectra, shift = correlated(bins)
-    gaussian = GaussianField(PIXELS, ELL, bins, torch.float64).gaussian(spectra, shift[:0])
+    gaussian = GaussianConvergence(PIXELS, ELL, bins, torch.float64).gaussian(spectra, shift[:0])
     i, j = torch.tril_indices(bins, bins)
     power = spectra @ torch.from_numpy(power_matrix(PIXELS, ELL)).T
     expected = power[:, torch.from_numpy(PIXELS.lag_index[:17, :17])] * (PIXELS.size / PIXELS.extent) ** 2
@@ -149,7 +150,7 @@ def test_root_squared_of_gaussian_fields_is_the_power(bins: int) -> None:
 
 
 def test_an_impossible_cross_correlation_of_gaussian_fields_is_reported() -> None:
-    field = GaussianField(PIXELS, ELL, 2, torch.float64)
+    field = GaussianConvergence(PIXELS, ELL, 2, torch.float64)
     spectra = torch.stack([correlated(2, correlation)[0] for correlation in (0.99, 1.01)])
     assert (field.gaussian(spectra, spectra[:, 0, :0]).lowest > 0).tolist() == [True, False]
 
@@ -164,7 +165,7 @@ def test_field_stays_above_its_floor_and_has_zero_mean() -> None:
 @pytest.mark.parametrize("bins", [1, 2, 5])
 def test_root_squared_is_the_transform_of_the_correlation_function(bins: int) -> None:
     spectra, shift = correlated(bins)
-    gaussian = LogNormalField(PIXELS, ELL, bins, torch.float64).gaussian(spectra, shift)
+    gaussian = LogNormalConvergence(PIXELS, ELL, bins, torch.float64).gaussian(spectra, shift)
     i, j = torch.tril_indices(bins, bins)
     xi = (spectra @ torch.from_numpy(correlation_matrix(PIXELS, ELL)).T)[
         :, torch.from_numpy(PIXELS.lag_index)
@@ -199,7 +200,7 @@ def test_single_precision_is_near_double(law: Law) -> None:
 
 
 def lowest_pivot(spectra: Tensor, shift: Tensor) -> float:
-    return float(LogNormalField(PIXELS, ELL, len(shift), torch.float64).gaussian(spectra, shift).lowest)
+    return float(LogNormalConvergence(PIXELS, ELL, len(shift), torch.float64).gaussian(spectra, shift).lowest)
 
 
 def test_a_negative_mode_of_one_bin_is_reported() -> None:
@@ -221,7 +222,7 @@ def test_an_impossible_cross_correlation_alone_is_reported() -> None:
     # Anticorrelated beyond the floor: the cross-correlation function itself does not exist.
     assert lowest_pivot(spectra * torch.tensor([[1.0], [-30.0], [1.0]]), shift) == -math.inf
     # One faulty cosmology of a batch does not hide behind the others.
-    field = LogNormalField(PIXELS, ELL, 2, torch.float64)
+    field = LogNormalConvergence(PIXELS, ELL, 2, torch.float64)
     both = field.gaussian(torch.stack([correlated(2)[0], spectra]), shift.expand(2, 2)).lowest
     assert (both > 0).tolist() == [True, False]
 
@@ -327,25 +328,25 @@ def test_power_matrix_without_window_is_the_spectrum_at_the_mode() -> None:
 
 @pytest.mark.parametrize("bins", [1, 3])
 @pytest.mark.parametrize("decorrelation", [0.0, 0.05])
-def test_regression_has_the_gaussian_fields_and_the_power_of_each_bin(
+def test_description_has_the_gaussian_fields_and_the_power_of_each_bin(
     bins: int, decorrelation: float
 ) -> None:
     spectra, shift = correlated(bins)
     autos = [i * (i + 3) // 2 for i in range(bins)]
     power = ModePower(PIXELS, ELL, torch.float64)(spectra)[autos]
     for field, slope in (
-        (LogNormalField(PIXELS, ELL, bins, torch.float64, decorrelation=decorrelation), shift),
-        (GaussianField(PIXELS, ELL, bins, torch.float64), torch.ones(bins, dtype=torch.float64)),
+        (LogNormalConvergence(PIXELS, ELL, bins, torch.float64, decorrelation=decorrelation), shift),
+        (GaussianConvergence(PIXELS, ELL, bins, torch.float64), torch.ones(bins, dtype=torch.float64)),
     ):
-        given = shift if isinstance(field, LogNormalField) else shift[:0]
-        gaussian, found, found_power = field.regression(spectra, given)
-        expected = field.gaussian(spectra, given)
+        given = shift if isinstance(field, LogNormalConvergence) else shift[:0]
+        found = field.described(spectra, given)
+        gaussian, expected = found.gaussian, field.gaussian(spectra, given)
         torch.testing.assert_close(gaussian.root, expected.root, rtol=1e-9, atol=0)
         torch.testing.assert_close(gaussian.variance, expected.variance, rtol=1e-12, atol=0)
         torch.testing.assert_close(gaussian.lowest, expected.lowest, rtol=1e-9, atol=0)
         assert torch.equal(gaussian.shift, expected.shift)
-        assert torch.equal(found, slope)
-        torch.testing.assert_close(found_power, power, rtol=1e-10, atol=0)
+        assert torch.equal(found.gain, slope)
+        torch.testing.assert_close(found.power, power, rtol=1e-10, atol=0)
 
 
 def test_mean_power_in_the_central_cell() -> None:
@@ -392,7 +393,7 @@ def test_gaussian_spectra_are_those_that_glass_solves_for() -> None:
     spectra = spectra * torch.from_numpy(np.exp(-((ELL * math.radians(0.6)) ** 2)))
     shift = 0.4 * shift
     pixels = Pixels(128, math.radians(40.0))
-    gaussian = LogNormalField(pixels, ELL, 2, torch.float64).gaussian(spectra, shift)
+    gaussian = LogNormalConvergence(pixels, ELL, 2, torch.float64).gaussian(spectra, shift)
     modes = (spectra @ torch.from_numpy(power_matrix(pixels, ELL)).T)[
         :, torch.from_numpy(pixels.lag_index[0, :65])
     ]
