@@ -1,0 +1,64 @@
+"""Training steps of the quick preset, for benchmarks of their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+import sbikit
+from sbikit.learning import Average, Plan, Trainer
+from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.training import DenoisingLoss
+
+GUIDE = 1024  # simulations that fit the guide, on whose number a step's cost does not depend
+OPTIONS = TransformerOptions()
+
+
+class Clock(sbikit.QuietMonitor):
+    """Calls `tick` after every step."""
+
+    def __init__(self, tick: Callable[[], object]) -> None:
+        self._tick = tick
+
+    def progress(
+        self, title: str, total: int, start: int = 0
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(lambda done: self._tick() and None)
+
+
+def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
+    """The quick preset's denoiser with its constants and guide fitted."""
+    o, simulator = OPTIONS, simulations.simulator
+    denoiser = Denoiser(
+        simulator,
+        simulator.spec,
+        patch=o.patch,
+        width=o.width,
+        depth=o.depth,
+        heads=o.heads,
+        nodes=o.guide_nodes,
+    )
+    denoiser.fit_maps(simulations.training(0, GUIDE))
+    return denoiser
+
+
+def train_steps(
+    denoiser: Denoiser,
+    simulations: sbikit.Simulations,
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    steps: int,
+    tick: Callable[[], object],
+) -> None:
+    """So many steps at the full rate; `tick` is called after each."""
+    loss = DenoisingLoss(
+        denoiser, simulations, first=GUIDE, batch=OPTIONS.batch, seed=0, device=torch.device("cpu")
+    )
+    plan = Plan(
+        steps=steps, round=steps, clip=1.0, rate=lambda step: 1.0, simulations=loss.used, keep_seconds=0.0
+    )
+    network = denoiser.network
+    trainer = Trainer(network, optimisers, loss, Average(network, OPTIONS.ema), plan, whole=denoiser)
+    trainer.run(sbikit.Workspace(), Clock(tick), "benchmark")
