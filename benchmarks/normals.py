@@ -15,6 +15,8 @@ import torch
 from _record import record
 from torch import Tensor
 
+from sbikit import mean_and_error
+
 COUNT = 3 * 128**2
 REPEATS = 200
 
@@ -37,7 +39,7 @@ def generators() -> dict[str, Callable[[], object]]:
     """Name -> what makes the numbers of one draw."""
     ours, out = torch.Generator(), torch.empty(COUNT)
     found: dict[str, Callable[[], object]] = {
-        "torch, as sbikit.problem.seeds.normals": lambda: out.normal_(generator=ours.manual_seed(5))
+        "torch, as sbikit.normals": lambda: out.normal_(generator=ours.manual_seed(5))
     }
     array = np.empty(COUNT, dtype=np.float32)
     for kind in (np.random.SFC64, np.random.PCG64DXSM, np.random.Philox):
@@ -57,8 +59,8 @@ def measure(name: str, make: Callable[[], object]) -> None:
         start = time.process_time()
         make()
         seconds.append((time.process_time() - start) / COUNT)
-    error = np.std(seconds, ddof=1) / math.sqrt(REPEATS)
-    record(f"nanoseconds a normal number, {name}", 1e9 * float(np.mean(seconds)), 1e9 * float(error))
+    mean, error = mean_and_error(1e9 * np.array(seconds))
+    record(f"nanoseconds a normal number, {name}", mean, error)
 
 
 if __name__ == "__main__":

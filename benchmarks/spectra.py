@@ -21,16 +21,17 @@ from _record import record
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.problem.seeds import draw_seeds, normals
-from sbikit_lognormal.emulator import PAPER_SOURCES, Emulator
-from sbikit_lognormal.field import LogNormalField, Pixels, power_matrix, white_modes
-from sbikit_lognormal.lensing import KaiserSquires
-from sbikit_lognormal.limber import ELL, Limber
-from sbikit_lognormal.parameters import LEAST_OMEGA_C
+from sbikit import draw_seeds, normals
+from sbikit.fields import Rings
+from sbikit_lognormal.build.held_out import PAPER_SOURCES
+from sbikit_lognormal.cosmology import LEAST_OMEGA_C
+from sbikit_lognormal.field import LogNormalConvergence, Pixels, power_matrix, white_modes
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
+from sbikit_lognormal.spectra import ELL, Emulator, Limber
+from sbikit_lognormal.survey import KaiserSquires
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests" / "plugins"))
+sys.path.append(str(ROOT / "tests" / "lognormal"))
 
 Array = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ def made(**options: Any) -> LogNormal:
 
 def against_pyccl() -> None:
     """Every pair of the paper's five bins at five cosmologies, the power from CAMB itself and emulated."""
-    from test_lognormal_limber import COSMOLOGIES, deviation_from_pyccl
+    from test_spectra_limber import COSMOLOGIES, deviation_from_pyccl
 
     ell = np.geomspace(20, 3000, 40)
     for cosmology in COSMOLOGIES:
@@ -131,7 +132,7 @@ def _record_errors(name: str, where: str, errors: Array) -> None:
 def _maps(simulator: LogNormal, theta: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """White maps and convergence, float64, each (BATCH, bins, N, N)."""
     pixels = Pixels(simulator.size, math.radians(simulator.outputs[0].extent[0]))
-    field = LogNormalField(pixels, ELL, simulator.bins, torch.float64)
+    field = LogNormalConvergence(pixels, ELL, simulator.bins, torch.float64)
     gaussian = field.gaussian(*simulator.spectra(theta))
     for first in range(0, count, BATCH):
         white = normals(
@@ -155,15 +156,16 @@ def map_statistics(size: int, extent: float, bins: int, count: int) -> None:
     spectra, shift = simulator.spectra(theta)
     pixels = Pixels(size, math.radians(extent))
     modes = spectra @ torch.from_numpy(power_matrix(pixels, ELL)).T
-    expected = _rings(modes[:, torch.from_numpy(pixels.lag_index)], size)
+    rings = _rings(size)
     row, column = torch.tril_indices(bins, bins)
+    half_plane = modes[:, torch.from_numpy(pixels.lag_index[:, : size // 2 + 1])].flatten(1)
+    expected = rings.power(half_plane + 0j, torch.ones_like(half_plane) + 0j) / rings.count
     ratios, controls, moments = [], [], []
     for white, maps in _maps(simulator, theta, count):
-        hat, white_hat = torch.fft.fft2(maps), torch.fft.fft2(torch.fft.irfft2(white_modes(white)))
-        power = (hat[:, row] * hat[:, column].conj()).real * pixels.extent**2 / size**4
-        ratios.append(_rings(power, size) / expected)
-        products = (white_hat[:, row] * white_hat[:, column].conj()).real / size**2
-        controls.append(_rings(products, size).flatten(1))
+        hat, white_hat = rings.transform(maps), white_modes(white).flatten(-2) / size
+        power = rings.power(hat[:, row], hat[:, column]) / rings.count * (pixels.extent / size) ** 2
+        ratios.append(power / expected)
+        controls.append((rings.power(white_hat[:, row], white_hat[:, column]) / rings.count).flatten(1))
         moments.append(torch.stack([maps.pow(n).mean((-2, -1)) for n in (1, 2, 3)], 1))
     ratio, control = torch.cat(ratios), torch.cat(controls)
     control = control - torch.eye(bins, dtype=torch.float64)[row, column].repeat_interleave(RINGS)
@@ -242,13 +244,10 @@ def _record_moments(name: str, moments: Tensor, variance: Tensor, shift: Tensor)
             )
 
 
-def _rings(power: Tensor, size: int) -> Tensor:
-    """Mean of power (..., N, N) over 8 logarithmic rings from the lowest mode to Nyquist."""
-    k = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
-    radius = torch.hypot(k[:, None], k[None, :]).flatten()
+def _rings(size: int) -> Rings:
+    """8 logarithmic rings from the lowest mode to Nyquist."""
     edges = torch.logspace(math.log10(0.9), math.log10(size / 2 + 0.5), RINGS + 1, dtype=torch.float64)
-    index = torch.bucketize(radius, edges) - 1
-    return torch.stack([power.flatten(-2)[..., index == ring].mean(-1) for ring in range(RINGS)], -1)
+    return Rings.between((size, size), (2.0 * math.pi, 2.0 * math.pi), edges.tolist())
 
 
 # --- shear ----------------------------------------------------------------------------------

@@ -34,10 +34,10 @@ import torch
 from _record import record
 from numpy.typing import NDArray
 
-from sbikit.problem.seeds import draw_seeds, normals
-from sbikit_lognormal.blocks import block_rows
-from sbikit_lognormal.limber import ELL
+from sbikit import draw_seeds, mean_and_error, normals
+from sbikit_lognormal.field import block_rows
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
+from sbikit_lognormal.spectra import ELL
 
 EXTENT = 10  # degrees
 SOURCES = {"sigma_e": 0.26, "n_gal": 27.0}
@@ -110,11 +110,6 @@ class Turns:
     numbers: NDArray[np.float64]
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
-    """Mean and its standard error."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
-
-
 def take_turns(size: int, bins: int, device: str, prior: str) -> Turns:
     """Time all in turns on one thread."""
     torch.set_num_threads(1)
@@ -165,17 +160,17 @@ def ours(size: int, bins: int, cores: int, device: str, prior: str) -> Estimate:
     about = f"{size} px, {bins} bin(s), prior {prior}, {cores} process(es)"
     where = None if device == "cpu" else torch.cuda.get_device_name()
     whole = np.concatenate([turns.whole for turns in runs])
-    cpu, clock = _mean(1 / whole[:, 0]), _mean(1 / whole[:, 1])
+    cpu, clock = mean_and_error(1 / whole[:, 0]), mean_and_error(1 / whole[:, 1])
     record(f"map sets per CPU-second, {about}", *cpu, device=where)
     record(f"map sets per second, {about}", cores * clock[0], math.sqrt(cores) * clock[1], device=where)
-    drawn = _mean(np.concatenate([turns.numbers[:, 0] / turns.transforms[:, 0] for turns in runs]))
+    drawn = mean_and_error(np.concatenate([turns.numbers[:, 0] / turns.transforms[:, 0] for turns in runs]))
     record(
         f"processor time of the random numbers of a map set, {about}",
         *drawn,
         ratio_to="its Fourier transforms alone",
         device=where,
     )
-    ratio = _mean(np.concatenate([turns.whole[:, 0] / turns.transforms[:, 0] for turns in runs]))
+    ratio = mean_and_error(np.concatenate([turns.whole[:, 0] / turns.transforms[:, 0] for turns in runs]))
     record(
         f"processor time of a map set, {about}",
         *ratio,
@@ -227,7 +222,7 @@ def sbi_lens(python: str, folder: str, size: int, bins: int, own: Estimate) -> N
 
 
 def _others(about: str, seconds: NDArray[np.float64], own: Estimate) -> None:
-    rate = _mean(1 / seconds)
+    rate = mean_and_error(1 / seconds)
     record(f"map sets per CPU-second of {about}", *rate)
     record(
         f"map sets per CPU-second of sbikit over those of {about}",
