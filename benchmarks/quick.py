@@ -1,25 +1,53 @@
 """The main job with the quick preset: its calibration, time and memory: `python benchmarks/quick.py FOLDER`.
 
 Runs (or goes on with) the README's first command in FOLDER and prints what its validators found on held-out
-observations. Time and memory are those of the run, resumed parts included.
+observations. Wall time and memory are those of the run, resumed parts included. With `--one-thread` it runs
+on one thread, and what this call cost in CPU time is told too, beside a fixed matrix product that is timed
+before and after it: machines differ, and one machine from day to day, but the ratio little.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import resource
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from _product import product_seconds
 from _record import record
 
 SECONDS, MEGABYTES = 900.0, 4000.0
 
 
-def run(folder: Path) -> None:
+def run(folder: Path, threads: dict[str, str]) -> None:
     """The main job; finished stages are not repeated."""
     command = ["run", "--sim", "lognormal", "--estimator", "diffusion-transformer", "--out", str(folder)]
-    subprocess.run([sys.executable, "-m", "sbikit", *command], check=True, stdout=sys.stderr)
+    environment = {**os.environ, **threads}
+    subprocess.run([sys.executable, "-m", "sbikit", *command], check=True, stdout=sys.stderr, env=environment)
+
+
+def run_on_one_thread(folder: Path) -> None:
+    """The main job on one thread, and its CPU time."""
+    products = [product_seconds()]
+    before = _children_seconds()
+    run(folder, {"OMP_NUM_THREADS": "1"})
+    seconds = _children_seconds() - before
+    products.append(product_seconds())
+    product = statistics.fmean(products)
+    record("CPU seconds of this call, one thread", seconds, None)
+    record("CPU ms of a product of two 1024 x 1024 float32 matrices", 1e3 * product, None)
+    error = seconds / product * abs(products[1] - products[0]) / (2.0 * product)
+    record("CPU time of this call, one thread", seconds / product, error, ratio_to="the matrix product")
+
+
+def _children_seconds() -> float:
+    """CPU seconds of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def calibration(folder: Path) -> None:
@@ -54,8 +82,13 @@ def cost(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/quick.py FOLDER")
-    run(Path(sys.argv[1]))
-    calibration(Path(sys.argv[1]))
-    cost(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--one-thread", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.one_thread:
+        run_on_one_thread(chosen.folder)
+    else:
+        run(chosen.folder, {})
+    calibration(chosen.folder)
+    cost(chosen.folder)

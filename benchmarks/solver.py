@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from _record import record
 
-from sbikit import Simulations
-from sbikit_lognormal.simulator import LogNormal
+from sbikit import Simulations, draw_seeds, load
 from sbikit_transformer.diffusion import noise_levels
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
+from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.options import TransformerOptions
 
 OBSERVATIONS, DRAWS, FIRST = 8, 32, 10_000_000
 
@@ -24,14 +24,14 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python benchmarks/solver.py FOLDER")
     torch.set_num_threads(1)
-    simulator, options = LogNormal(), TransformerOptions()
+    simulator, options = load("simulator", "lognormal"), TransformerOptions()
     folder = Path(sys.argv[1]) / "checkpoints" / "estimator"
     sampler = DiffusionTransformer(options).load(folder, simulator, device=torch.device("cpu"))
     observation = Simulations(simulator, 0).training(FIRST, OBSERVATIONS)
-    draws = {}
+    draws, seeds = {}, draw_seeds(3, "solver", 0, OBSERVATIONS)
     for evaluations in (96, 12, 16, 20, 28):
         sampler.levels = noise_levels(options.sigma_max, options.sigma_min, evaluations)
-        draws[evaluations] = sampler.sample(observation, DRAWS, seed=3)["theta"]
+        draws[evaluations] = sampler.sample(observation, DRAWS, seeds=seeds).values["theta"]
         if evaluations == 96:
             continue
         shift = (draws[evaluations] - draws[96]).mean(0) / draws[96].std(0)

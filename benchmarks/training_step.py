@@ -54,7 +54,8 @@ def main() -> None:
     torch.set_num_threads(1)
     simulations = sbikit.Simulations(sbikit.load("simulator", "lognormal"), 0)
     denoisers = {kind: quick_denoiser(simulations) for kind in (BEFORE, AFTER)}
-    products, found = [], {kind: [] for kind in denoisers}
+    products: list[float] = []
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in denoisers}
     for _ in range(BLOCKS):
         products.append(product_seconds())
         for kind, denoiser in denoisers.items():

@@ -6,7 +6,11 @@ stands in `__init__.pyi` here and in each room.
 
 import lazy_loader
 
+from sbikit.threads import let_threads_sleep
+
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]
+
+let_threads_sleep()  # before anything loads torch

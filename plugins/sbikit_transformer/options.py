@@ -10,16 +10,24 @@ from sbikit import Options
 class TransformerOptions(Options):
     """Options of `diffusion-transformer`; the defaults are the quick preset's."""
 
-    steps: int = Option(4000, ge=1, description="training steps")
-    batch: int = Option(32, ge=1, description="fresh simulations a training step")
-    width: int = Option(64, ge=8, multiple_of=8, description="width of a token")
-    depth: int = Option(4, ge=1, description="transformer blocks")
-    heads: int = Option(4, ge=1, description="attention heads; must divide the width")
-    patch: int = Option(4, ge=1, description="pixels a side of a field's patch, at most")
-    rate: float = Option(1e-3, gt=0, le=1, description="learning rate of AdamW; Muon's is ten times it")
-    ema: float = Option(0.998, ge=0, lt=1, description="decay of the averaged weights")
-    guide_simulations: int = Option(8192, ge=64, description="simulations that fit the Gaussian guide")
-    guide_nodes: int = Option(64, ge=16, description="parameter nodes of the Gaussian guide, a power of two")
-    evaluations: int = Option(16, ge=2, description="network evaluations a draw")
-    sigma_max: float = Option(150.0, gt=1, description="first noise level, in prior standard deviations")
-    sigma_min: float = Option(0.05, gt=0, lt=1, description="last noise level")
+    steps: int = Option(default=4000, ge=1, description="training steps")
+    batch: int = Option(default=32, ge=1, description="fresh simulations a training step")
+    width: int = Option(default=64, ge=8, multiple_of=8, description="width of a token")
+    depth: int = Option(default=4, ge=1, description="transformer blocks")
+    heads: int = Option(default=4, ge=1, description="attention heads; must divide the width")
+    patch: int = Option(default=4, ge=1, description="pixels a side of a field's patch, at most")
+    rate: float = Option(
+        default=1e-3, gt=0, le=1, description="learning rate of AdamW; Muon's is ten times it"
+    )
+    ema: float = Option(default=0.998, ge=0, lt=1, description="decay of the averaged weights")
+    guide_simulations: int = Option(
+        default=8192, ge=64, description="simulations that fit the Gaussian guide"
+    )
+    guide_nodes: int = Option(
+        default=64, ge=16, description="parameter nodes of the Gaussian guide, a power of two"
+    )
+    evaluations: int = Option(default=16, ge=2, description="network evaluations a draw")
+    sigma_max: float = Option(
+        default=150.0, gt=1, description="first noise level, in prior standard deviations"
+    )
+    sigma_min: float = Option(default=0.05, gt=0, lt=1, description="last noise level")

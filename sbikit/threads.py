@@ -1,0 +1,22 @@
+"""How OpenMP's threads wait for each other; it is read when torch is loaded, so set before.
+
+An operation of torch is divided among threads, which meet at its end. By default the one that is done first
+spins until the others are, for about a millisecond, and so takes a core from whoever would use it. On two
+cores with one other busy process that is fatal: the thread that shares its core gets a third of it (by
+Linux's share a session) while the other spins, and training falls to a third of its speed or less. Threads
+that sleep instead leave the core to the slower one; on a machine of its own, training loses next to nothing
+by it (benchmarks/busy.py).
+"""
+
+from __future__ import annotations
+
+import os
+
+# Of OpenMP, and of the two implementations that torch is built with.
+_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def let_threads_sleep() -> None:
+    """Make waiting threads sleep, unless the user has chosen how they wait. In vain once torch is loaded."""
+    if not any(name in os.environ for name in _CHOICES):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
