@@ -13,7 +13,7 @@ _MOST_COMPLAINTS = 4  # that are listed; of more, the readings are summed up
 
 @dataclass(frozen=True)
 class WorstReading:
-    """One of the reference's readings: the worst where it is to be trusted, and of all."""
+    """One reading at its worst: where the reference is to be trusted, and of all observations."""
 
     name: str
     trusted: str
@@ -21,15 +21,24 @@ class WorstReading:
     wanted: str
 
 
-def worst_readings(trust: Sequence[Trust]) -> list[WorstReading]:
-    """The readings, the worst over observations; [] if the sampler gives none."""
+@dataclass(frozen=True)
+class WorstReadings:
+    """All readings, and how many observations are to be trusted, of how many."""
+
+    trusted: int
+    observations: int
+    rows: list[WorstReading]
+
+
+def worst_readings(trust: Sequence[Trust]) -> WorstReadings | None:
+    """The readings, the worst over observations; None if the sampler gives none."""
     good = trusted(trust)
     known = {reading.name: _text(reading) for reading in worst(trust[b] for b in good)}
     rows = [
         WorstReading(reading.name, known.get(reading.name, ""), _text(reading), reading.wanted)
         for reading in worst(trust)
     ]
-    return [WorstReading("observations", str(len(good)), str(len(trust)), "all"), *rows] if rows else []
+    return WorstReadings(len(good), len(trust), rows) if rows else None
 
 
 def _text(reading: Reading) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,10 @@ def _style(labels: Sequence[str], ranges: list[tuple[float, float]], layout: Fig
 
 
 def _add_contours(figure: Figure, rows: Array, colour: str, style: dict[str, Any]) -> None:
-    import corner
+    with warnings.catch_warnings():
+        # corner imports arviz, which once a day announces a rebuilding of its own.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
+        import corner
 
     bins = _bins(rows)
     density = np.full(len(rows), bins / len(rows))  # so that sets of different size are as high

@@ -36,11 +36,18 @@ def with_unit(text: str, unit: str) -> str:
 
 
 def wrapped(text: str) -> str:
-    """A long axis label on several lines, the first break before its parenthesis."""
+    """A long axis label on several lines of like length, the first break before its parenthesis."""
     if len(text) <= _LONGEST:
         return text
     parts = text.replace(" (", "\n(", 1).splitlines()
-    return "\n".join(line for part in parts for line in textwrap.wrap(part, _LONGEST))
+    return "\n".join(line for part in parts for line in _lines(part))
+
+
+def _lines(text: str) -> list[str]:
+    """As few lines as can be, none much shorter than the others."""
+    fewest = len(textwrap.wrap(text, _LONGEST))
+    widths = range(len(text) // fewest, _LONGEST + 1)
+    return next(lines for lines in (textwrap.wrap(text, width) for width in widths) if len(lines) == fewest)
 
 
 def plain_log_ticks(axis: Axis) -> None:

@@ -5,24 +5,22 @@ Of a field of three axes the middle slice along the first one is drawn.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sbikit.problem.variables import Field
 from sbikit.report.figures.labels import math_label
-from sbikit.report.figures.panels import panels
+from sbikit.report.figures.map_grid import Cell, map_grid
 from sbikit.report.figures.shown_field import ShownField
-from sbikit.report.figures.style import Array, FigureLayout, styled
+from sbikit.report.figures.style import WIDE, Array, FigureLayout, styled
 
-# Inches: the widest map; what a panel loses to the labels beside a map and gains by title and colour bar
-# below and above it; and an x label between two rows of which the lower one is not full.
-_WIDEST, _BESIDE, _AROUND, _BETWEEN = 3.1, 0.5, 0.95, 0.35
+_FLATTEST = (
+    0.3  # height over width, or its inverse, of the room for a map: longer ones leave some of it empty
+)
 
 
 @dataclass(frozen=True)
@@ -107,33 +105,28 @@ def _symmetric(*values: Array) -> tuple[float, float]:
 
 def _draw_maps(maps: Sequence[_Map], field: Field, layout: FigureLayout) -> Figure:
     down, right = field.extent[-2:]
-    across = math.ceil(len(maps) / math.ceil(len(maps) / min(layout.columns, len(maps))))
-    width = min(layout.width / across, _WIDEST)
-    ragged = _BETWEEN if len(maps) % across else 0.0
-    # No map is drawn flatter or taller than 1 to 3, however long the field.
-    height = (width - _BESIDE) * min(max(down / right, 0.3), 3.0) + _AROUND + ragged
-    figure, made = panels(len(maps), layout, height=height / width, widest=width)
-    for i, (axes, one) in enumerate(zip(made, maps, strict=True)):
-        _draw_map(figure, axes, one, field, left=i % across == 0, bottom=i + across >= len(maps))
+    shape = min(max(down / right, _FLATTEST), 1 / _FLATTEST)
+    figure, cells = map_grid(len(maps), shape, layout, unit=any(one.unit for one in maps))
+    for cell, one in zip(cells, maps, strict=True):
+        _draw_map(figure, cell, one, field, layout)
     return figure
 
 
-def _draw_map(figure: Figure, axes: Axes, one: _Map, field: Field, *, left: bool, bottom: bool) -> None:
+def _draw_map(figure: Figure, cell: Cell, one: _Map, field: Field, layout: FigureLayout) -> None:
     down, right = field.extent[-2:]
+    axes = cell.axes
     image = axes.imshow(
         one.values, cmap=one.colours, vmin=one.low, vmax=one.high, extent=(0.0, right, 0.0, down)
     )
     axes.set_title(one.title)
-    unit = f"[{field.extent_unit}]"
-    axes.set_xlabel(f"$x$ {unit}" if bottom else "")
-    axes.set_ylabel(f"$y$ {unit}" if left else "")
+    axes.set_xlabel(f"$x$ [{field.extent_unit}]" if cell.bottom else "")
+    axes.set_ylabel(f"$y$ [{field.extent_unit}]" if cell.left else "")
+    few = 4 if layout is WIDE else 3  # steps between ticks for which labels fit below a map
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4, integer=False))
-    axes.tick_params(labelbottom=bottom, labelleft=left, length=2.5)
-    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.05, pad=0.03, aspect=22)
+        axis.set_major_locator(MaxNLocator(few))
+    axes.tick_params(labelbottom=cell.bottom, labelleft=cell.left, length=2.5)
+    bar = figure.colorbar(image, cax=cell.bar, orientation="horizontal", ticks=MaxNLocator(few))
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7.5, length=2)
-    bar.locator = MaxNLocator(4)
-    bar.update_ticks()
+    cell.bar.tick_params(labelsize=7.5, length=2)
     if one.unit:
         bar.set_label(one.unit, fontsize=7.5)

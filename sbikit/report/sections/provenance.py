@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sbikit.report.numbers import duration
 from sbikit.report.run_files import RunFiles
-from sbikit.report.trust import WorstReading, worst_readings
+from sbikit.report.trust import WorstReadings, worst_readings
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ProvenanceSection:
     facts: list[tuple[str, str]]
     timings: list[tuple[str, str]]
     versions: list[tuple[str, str]]
-    reference: list[WorstReading]
+    reference: WorstReadings | None
 
 
 def provenance(files: RunFiles) -> ProvenanceSection:
