@@ -8,11 +8,13 @@ from torch import Tensor
 # Of the features' own squares: keeps the solution finite where two features are the same, and moves it by a
 # millionth of itself where they are not.
 _RIDGE = 1e-6
-# Bounds on a Gamma regression's steps, in the logarithm: a mean e^6 = 400 times the average, or an
-# observation e^4 times its mean, would let a first guess that is far off run away. Nearer bounds would take
-# more steps.
+# Bounds on a Gamma regression's steps: a mean e^6 = 400 times the average, or an observation five times its
+# mean, counts as no more, lest a first guess that is far off run away. Nearer bounds would take more steps.
 _FARTHEST = 6.0
 _LARGEST = 4.0
+# Of a Gamma regression. They leave the logarithm of the quick preset's spectra within 4e-6 of where it would
+# end; two more gain a factor of seven.
+_ITERATIONS = 12
 
 
 def quadratic(u: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def fit_least_squares(features: Tensor, target: Tensor) -> Tensor:
     return torch.linalg.solve(features.T @ features + ridge, features.T @ target)
 
 
-def fit_gamma(features: Tensor, target: Tensor, iterations: int = 12) -> Tensor:
+def fit_gamma(features: Tensor, target: Tensor, iterations: int = _ITERATIONS) -> Tensor:
     """Coefficients (F, R) of a Gamma regression with log link, E[target] = exp(features @ coefficients).
 
     The mean of squared amplitudes of a Gaussian field is Gamma distributed; with a log link the
