@@ -8,7 +8,10 @@ from sbikit import Options
 
 
 class StarMask(Options):
-    """A mask of discs around stars, and of a border; it depends on these options and the patch alone."""
+    """A mask of discs around stars, and of a border; it depends on these options and the patch alone.
+
+    The default stars hide 5 % of the sky (survey/masks.py).
+    """
 
     density: float = pydantic.Field(default=10.0, ge=0.0, le=200.0, description="stars per square degree")
     radius: float = pydantic.Field(

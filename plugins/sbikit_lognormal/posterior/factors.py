@@ -20,14 +20,12 @@ from sbikit_lognormal.field import Pixels, RandomField, multiplicity
 from sbikit_lognormal.posterior.white_polynomials import WhitePolynomials, product
 from sbikit_lognormal.spectra import Spectra
 
-_POINTS = 2  # for each term
-_CHECKS = 64
+_POINTS = 2  # for each term; one would leave the fit free to swing between points, more cost time alone
+_CHECKS = 64  # enough for an rms error that is right to a tenth
 # Share of the factors' variance over the prior that is left out. 1e-8 keeps 12 components and has the
 # gradient wrong by 3e-3, 1e-10 17 and 4e-4, 1e-12 28 and 4e-4.
 _LEFT_OUT = 1e-10
-_TOLERANCE = (
-    1e-3  # rms error, in units of what varies over the prior; the gradient is then wrong by some 2e-3
-)
+_TOLERANCE = 1e-3  # rms error, in units of what varies over the prior; the gradient's is then some 2e-3
 _BATCH = 64  # parameter vectors that are worked on at once, for the memory's sake
 
 

@@ -37,9 +37,8 @@ from sbikit_lognormal.field import Pixels, white_modes
 _ELEMENTS = (
     2**18
 )  # numbers in an array that is worked on at once: 2 MiB, about a processor's second-level cache
-_MOST_ROWS = (
-    256  # parameter vectors at once, for the spectra's sake, whose emulator compares each with 3,840 runs
-)
+# Parameter vectors at once, for the spectra's sake, whose emulator compares each with some 3,600 runs.
+_MOST_ROWS = 256
 
 
 class GaussianMaps:

@@ -29,8 +29,9 @@ from sbikit_lognormal.spectra.grid import ELL, WEIGHTS, Z, distance_matrix
 from sbikit_lognormal.spectra.projection import Projection
 from sbikit_lognormal.spectra.sources import Sources
 
-_ALIGNMENT = 0.0134  # C_1 rho_crit as Joachimi et al. have it: galaxies of SuperCOSMOS set the unit of A_IA
-_ALIGNMENT_PIVOT = 0.62  # their redshift at which A_IA is the amplitude, near that of most lenses today
+_ALIGNMENT = 0.0134  # C_1 rho_crit as Joachimi et al. have it; it sets the unit of A_IA
+# Redshift at which A_IA is the amplitude, as in DES (Troxel et al. 2018, arXiv:1708.01538).
+_ALIGNMENT_PIVOT = 0.62
 
 
 class _Place(NamedTuple):

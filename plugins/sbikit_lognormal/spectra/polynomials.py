@@ -19,8 +19,9 @@ from sbikit_lognormal.spectra.theory import DirectSpectra, Spectra
 # For three parameters and one bin: degree 10 is wrong by at most 3e-4, 12 by 2e-4, 14 by 1e-4 and 16 by 5e-5,
 # which takes 7, 8, 11 and 14 us a draw (32 at once on one core), against 200 us by the direct way.
 _DEGREE = 14
-_POINTS = 4096  # six for each of 680 terms; half as many are fitted in half the second, as well where tested
-_CHECKS = 256
+# Six for each of 680 terms of three parameters; half as many take half the second and fit as well.
+_POINTS = 4096
+_CHECKS = 256  # more find a larger error, as the largest of more
 _TOLERANCE = 2e-4  # below the emulator's median error over the prior, 3e-4
 _BATCH = 64  # parameter vectors that the direct way is given at once, for the memory's sake
 _MOST_PARAMETERS = 3  # four would have 3,060 terms, five 11,628

@@ -22,9 +22,8 @@ Array = NDArray[np.float64]
 
 _MODES = 24  # polynomials that hold z / u; 12 made an error of 1e-3 in spectra, 16 of 1e-4, 20 none
 _SHIFTS = 24  # terms of the series in delta; of bins with a scatter of .05 (1 + z) 12 made 1.3e-4, 16 8e-5
-_KNOT_DISTANCE = (
-    0.02  # width of a panel: four steps of a source distribution's table; smooth ones need but 0.1
-)
+# Width of a panel: four steps of a source distribution's table; smooth ones need but 0.1.
+_KNOT_DISTANCE = 0.02
 
 
 class Projection:

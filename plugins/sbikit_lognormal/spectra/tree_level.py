@@ -28,9 +28,8 @@ from sbikit_lognormal.spectra.shifts import Shift
 
 Array = NDArray[np.float64]
 
-_FINE_ELL = (
-    20_000  # points of the integral over ell; 1,000 are right to 1e-6 in pixels of 2.5 deg, 5,000 to 1e-8
-)
+# Points of the integral over ell; in pixels of 2.5 deg 1,000 are right to 1e-6, these to 3e-10.
+_FINE_ELL = 20_000
 
 
 class TreeLevel(Shift):
