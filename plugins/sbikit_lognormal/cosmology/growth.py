@@ -22,7 +22,7 @@ from sbikit_lognormal.chebyshev import polynomials
 from sbikit_lognormal.cosmology.background import RADIATION, Cosmology
 
 # Before redshift 30 dark energy is taken to act as in the beginning. Over the prior `wcdm` that costs at most
-# 3e-4 of the growth at redshifts up to 5; redshift 20 would cost 1e-3, and 100 6e-7 but for more terms.
+# 3e-4 of the growth at redshifts up to 5; redshift 20 would cost 1e-3, and 100 6e-7 with more terms.
 _LOG_A_FIRST = -math.log(31.0)
 _GROWTH_TERMS = 32  # 1e-8 of the growth; 24 leave 9e-7, 16 7e-5
 

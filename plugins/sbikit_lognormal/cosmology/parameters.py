@@ -59,11 +59,6 @@ class Parameters:
         """Multiplicative bias of each bin (..., bins); None where there is none."""
         return self._bins(theta, "m")
 
-    @property
-    def biased(self) -> bool:
-        """Whether a free parameter scales the shear."""
-        return any(f"m_{i + 1}" in self.prior.laws for i in range(self.bins))
-
     def _bins(self, theta: Tensor, name: str) -> Tensor | None:
         names = [f"{name}_{i + 1}" for i in range(self.bins)]
         if all(self.fixed.get(one) == 0.0 for one in names):

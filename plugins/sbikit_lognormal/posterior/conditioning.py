@@ -8,8 +8,7 @@ White modes w are made of the numbers d of the data's modes and standard normal 
 with S the power of the Gaussian field G, P that of the convergence, kappa = b G + rest the best linear
 description of it (`RandomField.described`), sigma^2 the variance of the noise, and A = B = 1 in the mode 0.
 A log-normal field of which the mean g = S_0^1/2 w_0 / N of G is known is again one, of the shift A lambda
-with A = exp(g - v_0 / 2), v_0 = S_0 / N^2; its other modes have the power A^2 exp(-v_0) P and the regression
-A b.
+with A = exp(g - v_0 / 2), v_0 = S_0 / N^2; its other modes have the power A^2 exp(-v_0) P and the gain A b.
 """
 
 from __future__ import annotations
