@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from sbikit.report.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Marginal:
         return self.sd / math.sqrt(2 * max(self.draws - 1, 1))
 
 
-def marginal(draws: NDArray[np.floating]) -> Marginal:
+def marginal(draws: Array) -> Marginal:
     """Summary of draws (n,), n at least 2."""
     low, high = np.quantile(draws, [0.16, 0.84])
     wide = draws.astype(np.float64)

@@ -64,7 +64,7 @@ def curve_title(curve: Curve, spec: Spec) -> str:
 
 
 def _part(name: str, variable: Variable) -> int | Literal["other"] | None:
-    """Which scalar of a vector ("theta.S8") or channel of a field ("kappa.2") is named; None: all of it."""
+    """Which scalar of a vector ("theta.S8") or channel of a field ("map.2") is named; None: all of it."""
     owner, _, part = name.partition(".")
     if owner != variable.name:
         return "other"

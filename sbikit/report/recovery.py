@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sbikit.report.arrays import Array
 from sbikit.roles.validator import mean_and_error
-
-Floats = NDArray[np.floating]
 
 # With fewer draws the ideal scatter's (n - 3) and a width from half of them mean little; with fewer
 # observations their scatter does, on which every standard error rests.
 FEWEST_DRAWS, FEWEST_OBSERVATIONS = 8, 4
+BINS = 8  # of widths: more resolve where a posterior fails, fewer have smaller error bars
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Recovery:
     width: Estimate
 
 
-def recovery(truth: Floats, draws: Floats) -> Recovery:
+def recovery(truth: Array, draws: Array) -> Recovery:
     """Judge draws of B observations.
 
     Args:
@@ -83,7 +83,7 @@ def recovery(truth: Floats, draws: Floats) -> Recovery:
     )
 
 
-def _coverage(truth: Floats, draws: Floats) -> Estimate:
+def _coverage(truth: Array, draws: Array) -> Estimate:
     n, observations = len(draws), len(truth)
     rank = (draws < truth).sum(0)
     edge = round(0.16 * (n + 1))
@@ -95,7 +95,7 @@ def _coverage(truth: Floats, draws: Floats) -> Estimate:
     return Estimate(value, error, ideal)
 
 
-def _width(truth: Floats, sd: Floats) -> Estimate:
+def _width(truth: Array, sd: Array) -> Estimate:
     each = np.sqrt((sd**2).mean(1))
     spread = float(truth.std(dtype=np.float64))
     if spread == 0:
@@ -109,12 +109,12 @@ def _width(truth: Floats, sd: Floats) -> Estimate:
 class ErrorByWidth:
     """Actual error of the posterior mean against the error that the draws claim; each (K,)."""
 
-    claimed: Floats
-    actual: Floats
-    error: Floats
+    claimed: Array
+    actual: Array
+    error: Array
 
 
-def error_by_width(truth: Floats, draws: Floats, *, bins: int = 8) -> ErrorByWidth:
+def error_by_width(truth: Array, draws: Array, *, bins: int = BINS) -> ErrorByWidth:
     """Root mean square error of the posterior mean in bins of posterior standard deviation.
 
     One half of the draws chooses the bin of a pixel and the other half is judged in it: with the
@@ -135,7 +135,7 @@ def error_by_width(truth: Floats, draws: Floats, *, bins: int = 8) -> ErrorByWid
     return ErrorByWidth(claimed, actual, error)
 
 
-def _one_bin(square: Floats, variance: Floats, inside: NDArray[np.bool_]) -> tuple[float, float, float]:
+def _one_bin(square: Array, variance: Array, inside: NDArray[np.bool_]) -> tuple[float, float, float]:
     """Claimed and actual error over the pixels inside, with the standard error between observations."""
     count, total = inside.sum(1), (square * inside).sum(1)
     mean = float(total.sum() / count.sum())

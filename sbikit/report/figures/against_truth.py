@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import with_unit
 from sbikit.report.figures.panels import THIRD, equality, panels, tidy
-from sbikit.report.figures.style import POSTERIOR, WIDE, Array, FigureLayout, styled
+from sbikit.report.figures.style import POSTERIOR, WIDE, FigureLayout, styled
 from sbikit.report.recovery import ErrorByWidth
 
 _BARS = "#8fb1d6"  # the posterior's blue, lighter, so that dots are seen where bars overlap
@@ -35,17 +36,8 @@ def recovery_plot(
     for i, (axes, label, unit) in enumerate(zip(made, labels, units, strict=True)):
         true, inferred = truth[:, i], mean[:, i]
         equality(axes, np.concatenate([true, inferred]))
-        axes.errorbar(
-            true,
-            inferred,
-            sd[:, i],
-            fmt="o",
-            color=POSTERIOR,
-            ecolor=_BARS,
-            elinewidth=0.8,
-            markersize=3,
-            zorder=3,
-        )
+        axes.errorbar(true, inferred, sd[:, i], fmt="none", ecolor=_BARS, elinewidth=0.8, zorder=3)
+        axes.plot(true, inferred, "o", color=POSTERIOR, markersize=3, zorder=3)
         axes.set_xlabel(with_unit(f"true {label}", unit))
         axes.set_ylabel(with_unit(f"inferred {label}", unit))
         tidy(axes)

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from sbikit.report.figures.style import POSTERIOR, REFERENCE, TRUTH, WIDE, Array, FigureLayout, styled
+from sbikit.report.arrays import Array
+from sbikit.report.figures.style import POSTERIOR, REFERENCE, TRUTH, WIDE, FigureLayout, styled
 
 _FRAME, _PANEL_WIDE, _PANEL_NARROW = 1.2, 1.95, 1.4  # inches around the panels, and of a panel's side
 

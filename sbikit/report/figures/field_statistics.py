@@ -14,10 +14,11 @@ from matplotlib.lines import Line2D
 from sbikit.fields.moments import histogram
 from sbikit.fields.spectra import Spectrum, correlation, power_spectrum
 from sbikit.problem.variables import Field
+from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import field_label, plain_log_ticks, with_unit
 from sbikit.report.figures.panels import band, panels, tidy
 from sbikit.report.figures.shown_field import ShownField
-from sbikit.report.figures.style import MUTED, POSTERIOR, REFERENCE, TRUTH, WIDE, Array, FigureLayout, styled
+from sbikit.report.figures.style import MUTED, POSTERIOR, REFERENCE, TRUTH, WIDE, FigureLayout, styled
 from sbikit.report.figures.wave_axis import wave_axis
 
 # Points of a spectrum: more resolve its shape, fewer average more modes each; a line has few modes.

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sbikit.problem.variables import Field, Vector
+from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import field_label, math_label, with_unit
 from sbikit.report.figures.panels import band, panels, tidy
 from sbikit.report.figures.shown_field import ShownField
-from sbikit.report.figures.style import MUTED, NARROW, POSTERIOR, TRUTH, WIDE, Array, FigureLayout, styled
+from sbikit.report.figures.style import MUTED, NARROW, POSTERIOR, TRUTH, WIDE, FigureLayout, styled
 
 
 @styled

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import plain_log_ticks
 from sbikit.report.figures.panels import panels, tidy
-from sbikit.report.figures.style import POSTERIOR, REFERENCE, WIDE, Array, FigureLayout, styled
+from sbikit.report.figures.style import POSTERIOR, REFERENCE, WIDE, FigureLayout, styled
 
 _COLOURS = (POSTERIOR, REFERENCE, "#3b8a5a", "#8a4fa3", "#9a7b1f")
 _LOGARITHMIC = 4.0  # ratio of the largest to the smallest loss from which a linear axis hides the end

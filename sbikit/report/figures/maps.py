@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sbikit.problem.variables import Field
+from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import math_label
 from sbikit.report.figures.map_grid import Cell, map_grid
 from sbikit.report.figures.shown_field import ShownField
-from sbikit.report.figures.style import WIDE, Array, FigureLayout, styled
+from sbikit.report.figures.style import WIDE, FigureLayout, styled
 
 _FLATTEST = (
     0.3  # height over width, or its inverse, of the room for a map: longer ones leave some of it empty

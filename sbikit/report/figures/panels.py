@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sbikit.report.figures.style import GRID, TRUTH, WIDE, Array, FigureLayout
+from sbikit.report.arrays import Array
+from sbikit.report.figures.style import GRID, TRUTH, WIDE, FigureLayout
 
 THIRD = 4.1  # inches: the widest panel of a row of three, lest one or two alone look blown up
 

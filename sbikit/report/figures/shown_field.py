@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sbikit.problem.variables import Field
-from sbikit.report.figures.style import Array
+from sbikit.report.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,10 @@ from functools import wraps
 from io import BytesIO
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

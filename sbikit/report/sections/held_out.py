@@ -25,26 +25,28 @@ from sbikit.report.recovery import (
 )
 from sbikit.storage.posterior import HeldOut, PosteriorFile
 
+FAR = 3.0  # standard errors: of 1,000 true numbers 3 lie farther off by chance
+
+
+@dataclass(frozen=True)
+class EstimateText:
+    """A number as the table shows it; `far` says that it is more than `FAR` off its ideal."""
+
+    text: str
+    ideal: str
+    off: str
+    far: bool
+
 
 @dataclass(frozen=True)
 class RecoveryRow:
-    """Recovery of one scalar or field channel; each entry is (text, ideal, standard errors off)."""
+    """Recovery of one scalar or field channel."""
 
     name: Markup
     bias: EstimateText
     scatter: EstimateText
     coverage: EstimateText
     width: EstimateText
-
-
-@dataclass(frozen=True)
-class EstimateText:
-    """A number as the table shows it; `far` says that it is more than 3 standard errors off its ideal."""
-
-    text: str
-    ideal: str
-    off: str
-    far: bool
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _estimate(estimate: Estimate) -> EstimateText:
         text=plus_minus(estimate.value, estimate.error),
         ideal="" if estimate.ideal is None else f"{estimate.ideal:.3g}",
         off="" if offset is None else signed(offset, 1),
-        far=offset is not None and abs(offset) > 3,
+        far=offset is not None and abs(offset) > FAR,
     )
 
 

@@ -19,6 +19,7 @@ from sbikit.report.pictures import Picture, make_picture
 from sbikit.storage.posterior import PosteriorFile
 
 MOST_PARAMETERS = 10  # of a corner plot: of more, a panel is less than 0.9 inch wide
+FEWEST_DRAWS = 20  # of one, and two a parameter: of fewer, contours are rings around single draws
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def parameters(posterior: PosteriorFile) -> ParametersSection | None:
             unit,
             marginal(draws[:, i]),
             None if truth is None else float(truth[i]),
-            None if reference is None or len(reference) < 2 else marginal(reference[:, i]),
+            None if reference is None else marginal(reference[:, i]),
         )
         for i, (name, unit) in enumerate(zip(names, units, strict=True))
     ]
@@ -79,7 +80,7 @@ def parameters(posterior: PosteriorFile) -> ParametersSection | None:
 def _parameter_row(
     name: Markup, unit: str, found: Marginal, truth: float | None, reference: Marginal | None
 ) -> ParameterRow:
-    coarse = found.sd / 5
+    coarse = found.sd / 5  # digits beyond it say nothing of where the truth or an interval lies
     sure = found.sd > 0
     compared = reference is not None and reference.sd > 0
     return ParameterRow(
@@ -104,7 +105,7 @@ def _no_corner(draws: Array, reference: Array | None) -> str:
     if count > MOST_PARAMETERS:
         return f"No corner plot is drawn for more than {MOST_PARAMETERS} parameters; here are {count}."
     for rows in (draws, *([] if reference is None else [reference])):
-        if len(rows) < max(20, 2 * count):
+        if len(rows) < max(FEWEST_DRAWS, 2 * count):
             return f"{plural(len(rows), 'draw')} are too few for a corner plot."
         if (np.ptp(np.quantile(rows, [0.16, 0.84], axis=0), axis=0) == 0).any():
             return "A parameter has the same value in most draws, so there is nothing to draw contours of."

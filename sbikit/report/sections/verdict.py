@@ -13,6 +13,8 @@ from sbikit.report.numbers import plural, plus_minus, rounded
 from sbikit.report.recovery import Estimate
 from sbikit.roles.validator import Metric, Report
 
+DRAWN = 5.0  # standard errors either side of the ideal that fit into the drawing of a metric
+
 
 @dataclass(frozen=True)
 class MetricRow:
@@ -28,8 +30,8 @@ class MetricRow:
 
     @property
     def marker(self) -> float:
-        """Offset clipped to the drawn range of ±5 standard errors."""
-        return max(-5.0, min(5.0, self.offset or 0.0))
+        """Offset clipped to what the page draws."""
+        return max(-DRAWN, min(DRAWN, self.offset or 0.0))
 
 
 def metric_row(metric: Metric, spec: Spec) -> MetricRow:
