@@ -48,6 +48,3 @@ def regression(features: Tensor, targets: Tensor, checks: int) -> tuple[Tensor, 
     """
     solution = torch.linalg.lstsq(features[:-checks], targets[:-checks]).solution
     return solution, features[-checks:] @ solution
-
-
-__all__ = ["exponents", "polynomials", "regression", "scattered"]

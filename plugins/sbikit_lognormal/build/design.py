@@ -55,6 +55,3 @@ def _with_temperature(white: Array, u: Array) -> Array:
     cosmologies = COVERED.from_white(torch.from_numpy(white)).numpy()
     low, high = LOG_T_AGN
     return np.concatenate([cosmologies, (low + (high - low) * u)[:, None]], axis=1)
-
-
-__all__ = ["HELD_OUT_RADIUS", "design", "held_out"]

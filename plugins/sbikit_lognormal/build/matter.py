@@ -182,6 +182,3 @@ def _transfer_functions(cosmology: Sequence[float]) -> Any:
     results.Params.NonLinear = camb.model.NonLinear_both
     results.calc_power_spectra()
     return results
-
-
-__all__ = ["MatterPower", "matter_power"]

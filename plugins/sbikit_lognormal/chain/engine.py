@@ -138,6 +138,3 @@ class Engines:
         if device not in self._theories:
             self._theories[device] = Theory(self.model, device)
         return self._theories[device]
-
-
-__all__ = ["Engine", "Engines"]

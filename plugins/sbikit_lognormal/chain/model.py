@@ -86,6 +86,3 @@ def make_model(options: LogNormalOptions) -> Model:
         depth=options.depth,
     )
     return Model(options, sources, parameters, survey, OBSERVABLES[options.observes])
-
-
-__all__ = ["Model", "make_model"]

@@ -39,6 +39,3 @@ def _points(prior: Prior) -> Tensor:
         outwards = torch.cat([corners, outwards])
     edge = _EDGE * outwards / outwards.norm(dim=1, keepdim=True)
     return prior.from_white(torch.cat([edge, inside]))
-
-
-__all__ = ["scan_prior"]

@@ -41,6 +41,3 @@ class Theory:
     @cached_property
     def _power(self) -> ModePower:
         return ModePower(self._model.pixels, ELL, torch.float64, self._device)
-
-
-__all__ = ["Theory"]

@@ -55,6 +55,3 @@ def expansion(cosmology: Cosmology, z: Tensor) -> Tensor:
     a = 1.0 + z
     dark = (1.0 - omega_m - radiation) * torch.exp(3.0 * (1.0 + w_0) * torch.log(a))
     return torch.sqrt(omega_m * a**3 + radiation * a**4 + dark)
-
-
-__all__ = ["HUBBLE_DISTANCE", "PARAMETERS", "RADIATION", "Cosmology", "expansion"]

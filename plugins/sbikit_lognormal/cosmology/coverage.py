@@ -104,6 +104,3 @@ def _radius(cosmology: Tensor) -> Tensor:
     """Distance (...) of cosmologies (..., 6) from the centre of that ball; infinite where none is covered."""
     radius = COVERED.to_white(cosmology).square().sum(-1).sqrt().nan_to_num(nan=math.inf)
     return torch.where(cosmology[..., 0] >= LEAST_OMEGA_C, radius, math.inf)
-
-
-__all__ = ["COVERED", "LEAST_OMEGA_C", "RADIUS", "refuse_uncovered", "refuse_uncovered_laws"]

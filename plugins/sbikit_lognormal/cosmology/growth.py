@@ -82,6 +82,3 @@ def _collocation() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     log_a = 0.5 * _LOG_A_FIRST * (1.0 - x)
     value, slope, curvature = (torch.from_numpy(table.copy()) for table in tables)
     return torch.from_numpy(log_a), value, slope, curvature
-
-
-__all__ = ["growth"]

@@ -70,6 +70,3 @@ class Parameters:
         if name in self.fixed:
             return torch.full_like(column, self.fixed[name])
         return theta[..., list(self.prior.laws).index(name)].double()
-
-
-__all__ = ["FIXED", "Parameters"]

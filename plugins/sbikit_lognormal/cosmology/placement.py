@@ -51,6 +51,3 @@ class Placement:
         each: tuple[Nuisance, ...] = per_bin(option, given, bins)
         for index, one in enumerate(each):
             self.place(f"{name}_{index + 1}", option, one, limits)
-
-
-__all__ = ["Placement"]

@@ -129,6 +129,3 @@ def _latex(laws: Mapping[str, Law]) -> dict[str, str]:
         name: _LATEX[name] if name in _LATEX else f"{per_bin[name.split('_')[0]]}_{{{name.split('_')[1]}}}"
         for name in laws
     }
-
-
-__all__ = ["make_parameters"]

@@ -65,6 +65,3 @@ def _keep_freed_memory() -> None:
     The array is never written to, so that it costs nothing.
     """
     torch.empty(_LARGE, dtype=torch.uint8)
-
-
-__all__ = ["block_rows", "in_blocks"]

@@ -50,6 +50,3 @@ class GaussianConvergence(RandomField):
     def given_mean(self, mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
         """See `RandomField`; modes are independent."""
         return torch.ones_like(mean), torch.ones_like(sd)
-
-
-__all__ = ["GaussianConvergence"]

@@ -125,6 +125,3 @@ class LogNormalConvergence(RandomField):
         square = tuple(self._cosines.shape)
         quadrant = at_lags(xi, self._lags, square)
         return ((quadrant @ self._cosines).mT @ self._cosines)[..., :half, :half]
-
-
-__all__ = ["LogNormalConvergence"]

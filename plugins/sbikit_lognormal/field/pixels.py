@@ -102,6 +102,3 @@ def correlation_matrix(pixels: Pixels, ell: Array) -> Array:
     maps = power.T.reshape(len(ell), pixels.size, pixels.size)
     xi = np.fft.ifft2(maps).real * (pixels.size / pixels.extent) ** 2
     return xi[:, *pixels.lags].T
-
-
-__all__ = ["Pixels", "correlation_matrix", "power_matrix"]

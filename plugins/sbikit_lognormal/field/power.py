@@ -42,6 +42,3 @@ class ModePower:
         """
         power = spectra.to(self._dtype) @ self._matrix
         return at_lags(power, self._lags, (self._half, self._half))
-
-
-__all__ = ["ModePower"]

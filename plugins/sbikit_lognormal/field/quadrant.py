@@ -36,6 +36,3 @@ def _twice(size: int) -> Array:
     """How many of N wave numbers each of 0 to N/2 stands for, (H,)."""
     k = np.arange(size // 2 + 1)
     return np.where((k == 0) | (k == size // 2), 1.0, 2.0)
-
-
-__all__ = ["at_lags", "cosine_matrix", "multiplicity", "on_half_plane"]

@@ -139,6 +139,3 @@ class RandomField(ABC):
         Returns:
             A and B, (...): b becomes A b and the power A^2 B P.
         """
-
-
-__all__ = ["Gaussian", "LinearModes", "RandomField"]

@@ -70,6 +70,3 @@ def _pairs_of(i: int) -> slice:
 def reuse(result: Tensor, *others: Tensor) -> Tensor | None:
     """`result` as the place to write to, unless a gradient needs it as it is."""
     return None if any(tensor.requires_grad for tensor in (result, *others)) else result
-
-
-__all__ = ["mixed", "reuse", "upper_root"]

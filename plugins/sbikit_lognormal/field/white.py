@@ -40,6 +40,3 @@ def white_numbers(modes: Tensor) -> Tensor:
     columns = modes[..., :: size // 2]
     edge = (columns.real - columns.imag) * math.sqrt(0.5)
     return torch.cat([edge.unsqueeze(-2), inner], -2).flatten(-2)
-
-
-__all__ = ["white_modes", "white_numbers"]

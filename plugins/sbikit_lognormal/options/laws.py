@@ -53,5 +53,3 @@ Nuisance = float | UniformLaw | NormalLaw
 
 PerBin = Nuisance | tuple[Nuisance, ...]
 """One for all bins, each with a parameter of its own, or one a bin."""
-
-__all__ = ["NormalLaw", "Nuisance", "PerBin", "UniformLaw"]

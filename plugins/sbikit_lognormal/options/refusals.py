@@ -88,6 +88,3 @@ def per_bin(option: str, given: GivenT | tuple[GivenT, ...], bins: int) -> tuple
             fix="give one a bin",
         )
     return each
-
-
-__all__ = ["check_options", "per_bin", "refuse_idle"]

@@ -139,6 +139,3 @@ class LogNormalOptions(Options):
     wiener: bool = pydantic.Field(
         default=False, description="whether a Wiener map is a summary beside the Kaiser-Squires map"
     )
-
-
-__all__ = ["LogNormalOptions", "ShiftTable"]

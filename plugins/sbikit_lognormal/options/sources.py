@@ -31,6 +31,3 @@ class SourceOptions(Options):
         description="file of distributions, instead of all else: .npz with `z` (n_z,) and `n_z` (bins, n_z), "
         "or text with z in the first column and a column a bin",
     )
-
-
-__all__ = ["SourceOptions"]

@@ -56,6 +56,3 @@ class DepthFile(Options):
         description="an .npy file, or an .npz file of one array, with the galaxy density of each pixel, "
         "(size, size), in any unit: it is divided by its mean"
     )
-
-
-__all__ = ["DepthFile", "MaskFile", "StarMask", "VaryingDepth"]

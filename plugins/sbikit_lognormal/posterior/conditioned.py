@@ -67,6 +67,3 @@ class ConditionedDensity(JointDensity):
         if not self._conditioning.mean_seen:
             total = total - difference.sum((-3, -2, -1)).square() / (self._field.size**2)
         return total / self._conditioning.variance
-
-
-__all__ = ["ConditionedDensity"]

@@ -63,6 +63,3 @@ class Conditioning:
         """a and c of white modes that data hold times `response`, in all with `power` and the noise's."""
         known = response / (power + self.variance)
         return known, 1.0 - response * known
-
-
-__all__ = ["Conditioning"]

@@ -86,6 +86,3 @@ class Densities:
 def _white(engine: Engine, data: Tensor) -> JointDensity:
     common = (engine.model.prior, engine.spectra, engine.field)
     return WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
-
-
-__all__ = ["Densities"]

@@ -89,6 +89,3 @@ class _Decoded(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._made)
-
-
-__all__ = ["JointDensity"]

@@ -136,6 +136,3 @@ def fitted_factors(
     """A fit good enough to steer by, if there is one; arguments as of `FittedFactors`."""
     found = FittedFactors(prior, spectra, field, device)
     return found if found.error < _TOLERANCE else None
-
-
-__all__ = ["FittedFactors", "Point", "fitted_factors"]

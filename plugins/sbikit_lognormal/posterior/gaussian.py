@@ -188,6 +188,3 @@ def _root(matrix: Tensor) -> Tensor:
             fix="choose bins that overlap less, or narrow the prior",
         )
     return root.movedim(1, -1)
-
-
-__all__ = ["GaussianMaps"]

@@ -91,6 +91,3 @@ class QuickGradient:
         if not self._conditioning.mean_seen:
             difference = difference.sub_(difference.mean((-2, -1), keepdim=True))
         return difference.mul_(-1.0 / self._conditioning.variance)
-
-
-__all__ = ["QuickGradient"]

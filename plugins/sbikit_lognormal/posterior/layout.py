@@ -22,6 +22,3 @@ def on_quadrant(numbers: Tensor) -> Tensor:
     rows[..., 1:-1, :] += numbers[..., half:, :].flip(-2)
     inner = rows[..., 2::2] + rows[..., 3::2]
     return torch.cat([rows[..., :1], inner, rows[..., 1:2]], -1)
-
-
-__all__ = ["on_numbers", "on_quadrant"]

@@ -87,6 +87,3 @@ def _convergence(data: Tensor) -> Tensor:
     for row, shear in zip(seen, data, strict=True):  # transforms of many are rounded otherwise
         row.copy_(lensing.convergence(shear))
     return seen
-
-
-__all__ = ["marginal_density", "refuse_without_marginal"]

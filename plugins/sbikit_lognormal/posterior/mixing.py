@@ -119,6 +119,3 @@ class WhiteMixing:
             by_gain = by_gain + by_mean_response * self._root[..., 0]
             by_power[..., 0] -= by_mean_known * self._mean_known / self._mean_noise
         return Pulled(by_root, by_power, by_gain, by_number)
-
-
-__all__ = ["Pulled", "WhiteMixing"]

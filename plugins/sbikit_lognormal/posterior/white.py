@@ -51,6 +51,3 @@ class WhiteDensity(JointDensity):
     def _misfit(self, kappa: Tensor, theta: Tensor) -> Tensor:
         difference = self._data - self._noiseless(kappa, theta)
         return (self._weight * difference.square()).sum((-4, -3, -2, -1))
-
-
-__all__ = ["WhiteDensity"]

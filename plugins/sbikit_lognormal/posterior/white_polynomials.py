@@ -83,6 +83,3 @@ def product(values: Sequence[Tensor]) -> Tensor:
 def _degree(count: int) -> int:
     """The highest total degree of so many parameters that has not too many terms."""
     return max(d for d in range(_MOST_DEGREE + 1) if math.comb(d + count, count) <= _MOST_TERMS)
-
-
-__all__ = ["WhitePolynomials", "product"]

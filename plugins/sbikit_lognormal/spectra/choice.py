@@ -43,6 +43,3 @@ def _shift(options: LogNormalOptions, limber: Limber) -> Shift:
         return TabulatedShift(options.shift.table, bins, device)
     values = options.shift if isinstance(options.shift, tuple) else (float(options.shift),) * bins
     return Fixed(values, bins, device)
-
-
-__all__ = ["make_spectra"]

@@ -43,6 +43,3 @@ class Emulator:
             log_t_agn: log10 of the heating temperature in K (...).
         """
         return self._processes["feedback"](torch.cat([inputs(cosmology), log_t_agn[..., None]], -1))
-
-
-__all__ = ["Emulator"]

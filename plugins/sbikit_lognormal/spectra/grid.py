@@ -86,6 +86,3 @@ def panels(bounds: Array) -> tuple[Array, Array]:
     """Gauss-Legendre points and weights between neighbouring bounds (n + 1,), each (n, points)."""
     half = 0.5 * np.diff(bounds)[:, None]
     return bounds[:-1, None] + half * (1.0 + _PANEL_NODES), half * _PANEL_WEIGHTS
-
-
-__all__ = ["ELL", "WEIGHTS", "Y", "Z", "coefficients", "distance_matrix", "panels", "y_of_z"]

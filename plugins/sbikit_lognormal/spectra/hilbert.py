@@ -53,6 +53,3 @@ class Hilbert2011(Shift):
 def hilbert2011(z: Array) -> Array:
     """The fitted lambda (...) of sources at redshift z (...) in the Millennium cosmology."""
     return np.asarray(z * (0.008 + z * (0.029 + z * (-0.0079 + z * 0.00065))))
-
-
-__all__ = ["Hilbert2011", "hilbert2011"]

@@ -126,6 +126,3 @@ class Limber:
         evolution = torch.exp(slope * torch.log(self._stretch / (1.0 + _ALIGNMENT_PIVOT)))
         strength = -amplitude * _ALIGNMENT * parameters.omega_m[..., None]
         return strength * evolution / growth(parameters, self.z)
-
-
-__all__ = ["Limber"]

@@ -138,6 +138,3 @@ def fastest(direct: DirectSpectra) -> Spectra:
     with one_thread():
         fitted = PolynomialSpectra(direct)
     return fitted if fitted.error < _TOLERANCE else direct
-
-
-__all__ = ["PolynomialSpectra", "fastest"]

@@ -109,6 +109,3 @@ def matern(x: Tensor, points: Tensor) -> Tensor:
     distance = torch.cdist(flat, points, compute_mode="donot_use_mm_for_euclid_dist") * math.sqrt(7.0)
     factor = 1.0 + distance * (1.0 + distance * (0.4 + distance / 15.0))
     return (factor * torch.exp(-distance)).reshape(*x.shape[:-1], len(points))
-
-
-__all__ = ["Fit", "Process", "inputs", "matern", "quadratic"]

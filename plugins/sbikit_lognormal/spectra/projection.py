@@ -140,6 +140,3 @@ def _sums_from_nodes(values: Array, bounds: Array) -> Array:
     """Sums over the panels above each node, (bins, n_z, n), of values a panel (bins, n_panels, n)."""
     above = np.flip(np.flip(values, 1).cumsum(1), 1)
     return np.asarray(above[:, np.searchsorted(bounds, Z)])
-
-
-__all__ = ["Projection"]

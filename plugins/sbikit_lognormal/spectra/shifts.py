@@ -73,6 +73,3 @@ class Unbounded(Shift):
     def __call__(self, cosmology: Tensor, log_linear: Tensor | None = None) -> Tensor:
         """See `Shift`."""
         return cosmology[..., :0]
-
-
-__all__ = ["Fixed", "Shift", "Unbounded"]

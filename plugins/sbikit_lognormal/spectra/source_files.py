@@ -90,6 +90,3 @@ def _faults(z: Array, n_z: Array) -> Iterator[_Fault]:
         f"{n_z.min():g}",
         "set negative values to zero",
     )
-
-
-__all__ = ["read_distributions"]

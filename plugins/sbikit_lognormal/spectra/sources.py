@@ -167,12 +167,3 @@ def _refuse_contradictions(options: SourceOptions) -> None:
             got=", ".join(f"{name} = {getattr(options, name)}" for name in sorted(idle)),
             fix=f"leave out {', '.join(sorted(idle))}",
         )
-
-
-__all__ = [
-    "Sources",
-    "binned_sources",
-    "equal_sources",
-    "make_sources",
-    "read_sources",
-]

@@ -90,6 +90,3 @@ def shipped_table() -> MatterTable:
     """
     with as_file(TABLE) as path:
         return MatterTable.load(path)
-
-
-__all__ = ["BUILD", "QUANTITIES", "TABLE", "MatterTable", "shipped_table"]

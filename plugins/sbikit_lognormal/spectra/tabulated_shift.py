@@ -98,6 +98,3 @@ def _no_table(path: Path, got: str) -> OptionError:
         got=got,
         fix="check the path and the file's format",
     )
-
-
-__all__ = ["TabulatedShift"]

@@ -60,6 +60,3 @@ class DirectSpectra:
         )
         linear = self.emulator.linear(cosmology) if self.shift.needs_linear else None
         return spectra, self.shift(cosmology, linear)
-
-
-__all__ = ["DirectSpectra", "Spectra"]

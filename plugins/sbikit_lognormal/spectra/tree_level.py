@@ -83,6 +83,3 @@ def _disc_weights(radius: float) -> tuple[Array, Array]:
     basis = CubicSpline(np.log(ELL), np.diag(ELL**1.5))(log_ell)
     common = (measure * np.sqrt(ell) / (2.0 * math.pi))[:, None] * basis
     return np.asarray(window**2 @ common), np.asarray(2.0 * window * window_slope @ common)
-
-
-__all__ = ["TreeLevel", "disc_of_pixel"]

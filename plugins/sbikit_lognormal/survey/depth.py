@@ -55,6 +55,3 @@ def _smooth_field(depth: VaryingDepth, size: int, extent: float) -> Array:
     smooth = np.fft.irfft2(np.fft.rfft2(white) * np.exp(-0.25 * square * scale**2), s=(whole, whole))
     patch = smooth[:size, :size]
     return (patch - patch.mean()) / patch.std()
-
-
-__all__ = ["relative_density"]

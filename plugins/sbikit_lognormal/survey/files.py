@@ -62,6 +62,3 @@ def _read_array(path: str, where: str) -> NDArray[np.generic]:
         got=got,
         fix="write the map with numpy.save or numpy.savez and give the path of that file",
     )
-
-
-__all__ = ["read_map"]

@@ -75,6 +75,3 @@ def _factors(size: int) -> Tensor:
         factor[size // 2, :] = value
         factor[:, size // 2] = value
     return torch.stack([d1, d2]).repeat_interleave(2, -1)
-
-
-__all__ = ["KaiserSquires"]

@@ -64,6 +64,3 @@ def _richardson_steps() -> list[float]:
     angles = [math.pi * (2 * i + 1) / (2 * _STEPS) for i in range(_STEPS)]
     nodes = [0.5 * (1 + _LOWEST) + 0.5 * (1 - _LOWEST) * math.cos(angle) for angle in angles]
     return [nodes[0] / node for node in nodes]
-
-
-__all__ = ["MaskedKaiserSquires"]

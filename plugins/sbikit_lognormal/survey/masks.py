@@ -62,6 +62,3 @@ def _stars(mask: StarMask, side: float) -> Array:
     place = np.stack([x, y], axis=-1) * (side + 2.0 * reach) - reach
     radius = np.minimum(mask.radius * u ** (-1.0 / 3.0), reach)
     return np.concatenate([place, radius[:, None]], axis=-1)
-
-
-__all__ = ["usable_fraction"]

@@ -60,6 +60,3 @@ def inversions(survey: Survey, lensing: KaiserSquires, power: Tensor | None) -> 
     if power is not None:
         made["kappa_wiener"] = WienerFilter(lensing, power, survey.weight).convergence
     return made
-
-
-__all__ = ["OBSERVABLES", "SUMMARIES", "Maps", "Observable", "inversions", "signal"]

@@ -26,6 +26,3 @@ def embed(maps: Tensor, size: int) -> Tensor:
     """
     edge = (size - maps.shape[-1]) // 2
     return torch.nn.functional.pad(maps, (edge, edge, edge, edge))
-
-
-__all__ = ["cut", "embed"]

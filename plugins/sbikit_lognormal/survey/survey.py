@@ -125,6 +125,3 @@ def _check_bins(n_gal: Sequence[float], sigma_e: Sequence[float]) -> None:
             got=f"n_gal {list(n_gal)}, sigma_e {list(sigma_e)}",
             fix="give as many densities as dispersions, all positive",
         )
-
-
-__all__ = ["LEAST_USABLE", "Survey", "make_survey"]

@@ -148,6 +148,3 @@ def _root_of_covariance(power: Tensor, weight: Tensor) -> Tensor:
     capacity = torch.eye(bins, dtype=torch.float64) + root.mT @ (weight.cpu()[:, None] * root)
     coloured = torch.linalg.solve_triangular(torch.linalg.cholesky(capacity), root.mT, upper=False).mT
     return coloured.movedim((-2, -1), (0, 1)).contiguous()
-
-
-__all__ = ["WienerFilter"]
