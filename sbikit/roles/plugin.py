@@ -16,9 +16,7 @@ CapabilityT = TypeVar("CapabilityT")
 class Plugin(ABC, Generic[OptionsT_co]):
     """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets if it has none.
 
-    Attributes:
-        Options: the model of its options, which the brackets name.
-        options: the options of this one.
+    The brackets set the class's `Options`, the model that options are checked by, and the type of `options`.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
