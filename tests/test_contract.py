@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sbikit import Estimator, Sampler, Simulations, Simulator, Validator
+from sbikit import Estimator, ExactSampler, QuietMonitor, Sampler, Simulations, Simulator, Validator
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,
@@ -19,24 +19,32 @@ from sbikit.testing import (
 )
 from sbikit_calibration.coverage.mira import Mira
 from sbikit_calibration.coverage.tarp import Tarp
-from sbikit_exact.hmc_sampler import HMC, HMCOptions
-from sbikit_exact.nuts_sampler import NUTS, NUTSOptions
-from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
+from sbikit_exact.hmc import HMC, HMCOptions
+from sbikit_exact.nuts import NUTS, NUTSOptions
+from sbikit_exact.wiener import Wiener, WienerOptions
+from sbikit_lognormal.options import LogNormalOptions
+from sbikit_lognormal.simulator import LogNormal
 from sbikit_npe.estimator import NPE, NPEOptions
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
+
+SMALL = GaussianFieldOptions(size=8, parameters=1)
 
 SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "vector": GaussianVector,
     "field": GaussianField,
     "lognormal": lambda: LogNormal(LogNormalOptions(size=8)),
+    "lognormal-gaussian": lambda: LogNormal(LogNormalOptions(size=8, field="gaussian", wiener=True)),
+    "lognormal-padded": lambda: LogNormal(LogNormalOptions(size=8, padding=2)),
     "field-odd-one-parameter": lambda: GaussianField(GaussianFieldOptions(size=9, parameters=1)),
 }
 
 SAMPLERS: dict[str, Callable[[], tuple[Simulator, Sampler]]] = {
     "vector-exact": lambda: _exact(GaussianVector()),
     "field-exact": lambda: _exact(GaussianField()),
-    "hmc": lambda: _hmc(GaussianVector()),
-    "nuts": lambda: _nuts(GaussianVector()),
+    "hmc": lambda: _sampled(HMC(HMCOptions(warmup=50, draws=50, max_draws=100)), GaussianVector()),
+    "hmc-field": lambda: _sampled(HMC(HMCOptions(warmup=50, draws=50, max_draws=50)), GaussianField(SMALL)),
+    "nuts": lambda: _sampled(NUTS(NUTSOptions(warmup=50, draws=50)), GaussianVector()),
+    "wiener": lambda: _sampled(Wiener(WienerOptions(prior_points=1024, points=512)), GaussianField(SMALL)),
     "field-spoiled": lambda: _spoiled(GaussianField(GaussianFieldOptions(size=8, parameters=1))),
 }
 
@@ -51,12 +59,8 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
 }
 
 
-def _hmc(toy: GaussianVector) -> tuple[Simulator, Sampler]:
-    return toy, HMC(toy, HMCOptions(warmup=50, draws=50, max_draws=100))
-
-
-def _nuts(toy: GaussianVector) -> tuple[Simulator, Sampler]:
-    return toy, NUTS(toy, NUTSOptions(warmup=50, draws=50))
+def _sampled(exact: ExactSampler, toy: Simulator) -> tuple[Simulator, Sampler]:
+    return toy, exact.posterior(toy, monitor=QuietMonitor())
 
 
 def _exact(toy: GaussianVector | GaussianField) -> tuple[Simulator, Sampler]:

@@ -36,7 +36,9 @@ def everything(spec):
         "posterior": values(latents, 7),
         "observed": values(seen, seed=1),
         "summaries": {"kappa_ks": torch.randn(2, *spec["kappa"].shape[1:], generator=torch.Generator())},
-        "summarised": (replace(spec["kappa"], name="kappa_ks", latex=r"\kappa^{\mathrm{KS}}", estimates="kappa"),),
+        "summarised": (
+            replace(spec["kappa"], name="kappa_ks", latex=r"\kappa^{\mathrm{KS}}", estimates="kappa"),
+        ),
         "truth": values(latents, seed=2),
         "reference": values(latents, 9, seed=3),
         "calibration_draws": values(latents, 5, 3, seed=4),
