@@ -11,11 +11,11 @@ import torch
 from _record import record
 from torch import Tensor
 
-from sbikit import Estimator, Sampler, Simulations
-from sbikit.problem.seeds import derive_seed
-from sbikit.testing import GaussianField, GaussianVector, QuietMonitor
-from sbikit_exact.hmc_sampler import HMC
-from sbikit_exact.nuts_sampler import NUTS
+from sbikit import Estimator, ExactSampler, QuietMonitor, Sampler, Simulations, Workspace, draw_seeds
+from sbikit.testing import GaussianField, GaussianVector
+from sbikit_exact.hmc import HMC
+from sbikit_exact.nuts import NUTS
+from sbikit_exact.wiener import Wiener
 from sbikit_npe.estimator import NPE, NPEOptions
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
 
@@ -25,7 +25,12 @@ Toy = GaussianVector | GaussianField
 
 def fitted(estimator: Estimator, toy: Toy) -> Sampler:
     """Train on the toy."""
-    return estimator.fit(Simulations(toy, 0), seed=1, monitor=QuietMonitor())
+    return estimator.fit(Simulations(toy, 0), seed=1, workspace=Workspace(), monitor=QuietMonitor())
+
+
+def exact_sampler(plugin: ExactSampler, toy: Toy) -> Sampler:
+    """The toy's posterior by an exact sampler."""
+    return plugin.posterior(toy, monitor=QuietMonitor())
 
 
 def compare(name: str, toy: Toy, sampler: Sampler, observations: int) -> None:
@@ -33,8 +38,11 @@ def compare(name: str, toy: Toy, sampler: Sampler, observations: int) -> None:
     held_out = Simulations(toy, 0).held_out(0, observations)
     observation = {v.name: held_out[v.name] for v in sampler.spec.observables}
     exact = toy.exact_sampler()
-    truth, floor = (exact.sample(observation, n, seed=derive_seed(2, n)) for n in (EXACT, DRAWS))
-    draws = sampler.sample(observation, DRAWS, seed=3)
+    truth, floor = (
+        exact.sample(observation, n, seeds=draw_seeds(2, f"{n} draws", 0, observations)).values
+        for n in (EXACT, DRAWS)
+    )
+    draws = sampler.sample(observation, DRAWS, seeds=draw_seeds(3, "draws", 0, observations)).values
     for variable in sampler.spec.latents:
         key, about = variable.name, f"{name} on {type(toy).__name__}, {variable.name}"
         mean, sd = truth[key].mean(0), truth[key].std(0)
@@ -62,5 +70,7 @@ if __name__ == "__main__":
     for problem in (GaussianVector(), GaussianField()):
         compare("diffusion-transformer", problem, fitted(DiffusionTransformer(transformer), problem), 32)
         compare("npe", problem, fitted(NPE(NPEOptions(simulations=10_000)), problem), 32)
-        compare("hmc", problem, HMC(problem), 4)
-        compare("nuts", problem, NUTS(problem), 4)
+        compare("hmc", problem, exact_sampler(HMC(), problem), 4)
+        compare("nuts", problem, exact_sampler(NUTS(), problem), 4)
+    field = GaussianField()
+    compare("wiener", field, exact_sampler(Wiener(), field), 32)

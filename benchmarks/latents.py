@@ -16,14 +16,13 @@ from _record import record
 from torch import Tensor
 
 import sbikit
-from sbikit import LogDensity, Simulations, Simulator, Values
-from sbikit.problem.seeds import derive_seed
+from sbikit import LogDensity, Simulations, Simulator, Values, derive_seed
 from sbikit_exact.chains import judged
 from sbikit_exact.diagnostics import diagnose
-from sbikit_exact.hmc import Ensemble, Settings
-from sbikit_exact.hmc_sampler import HMCOptions
-from sbikit_lognormal.density import WhiteDensity
+from sbikit_exact.hmc import HMCOptions
+from sbikit_exact.hmc.ensemble import Ensemble
 from sbikit_lognormal.field import white_numbers
+from sbikit_lognormal.posterior import WhiteDensity
 
 DensityOf = Callable[[Values], LogDensity]
 
@@ -65,9 +64,8 @@ def efficiency(simulator: Simulator, density_of: DensityOf, observations: int) -
     shear, options = held_out["shear"], HMCOptions()
     chains = Ensemble(
         lambda rows: density_of({"shear": shear[rows]}),
-        Settings(options.chains, options.warmup, options.path, options.target_accept),
+        options,
         [derive_seed(1, b) for b in range(observations)],
-        2,
         torch.device("cpu"),
     )
     chains.warm_up(lambda done: None)
