@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 
 import numpy as np
@@ -11,7 +11,8 @@ from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, norm
 
-from sbikit_exact.diagnostics import Diagnostics, diagnose
+from sbikit import Trust
+from sbikit_exact.diagnostics import ChainDiagnostics, diagnose
 
 Array = NDArray[np.float64]
 CHAINS, DRAWS = 4, 2000
@@ -27,7 +28,7 @@ def autoregressive(rho: float, draws: int = DRAWS, seed: int = 1) -> Array:
     return x
 
 
-def judge(*scalars: Array, energies: Array | None = None, divergent: int = 0) -> Diagnostics:
+def judge(*scalars: Array, energies: Array | None = None, divergent: int = 0) -> ChainDiagnostics:
     flags = np.zeros(scalars[0].size, dtype=bool)
     flags[:divergent] = True
     return diagnose(
@@ -45,24 +46,29 @@ def judge(*scalars: Array, energies: Array | None = None, divergent: int = 0) ->
 
 def test_independent_draws_are_trusted() -> None:
     found = judge(autoregressive(0.0), autoregressive(0.3, seed=2))
-    assert found.trustworthy
+    assert found.trust().trustworthy
     assert found.complaints == ()
     assert found.labels == ("s0", "s1")
     assert found.draws == CHAINS * DRAWS
     assert (found.gradients, found.seconds, found.divergences, found.e_bfmi) == (7, 0.5, 0, None)
 
 
-def test_entries_are_plain_numbers() -> None:
-    """They go to JSON."""
-    found = dataclasses.asdict(judge(autoregressive(0.0), energies=autoregressive(0.5)))
-    assert {
-        type(v) for value in found.values() for v in (value if isinstance(value, tuple) else [value])
-    } == {
-        str,
-        int,
-        float,
-        bool,
-    }
+def test_trust_tells_the_worst_scalar_and_goes_to_json() -> None:
+    found = judge(autoregressive(0.0), autoregressive(0.5, seed=2), energies=autoregressive(0.5), divergent=2)
+    trust = found.trust()
+    assert Trust.from_record(json.loads(json.dumps(trust.record()))) == trust
+    assert trust.value("R-hat") == max(found.r_hat)
+    assert trust.value("bulk ESS") == min(found.ess_bulk) == found.ess_bulk[1]
+    assert trust.value("tail ESS") == min(found.ess_tail)
+    assert trust.value("divergent transitions") == 2 / (CHAINS * DRAWS)
+    assert trust.value("E-BFMI") == found.e_bfmi
+    assert (trust.value("transitions"), trust.value("gradients")) == (CHAINS * DRAWS, 7)
+    assert [one.name for one in trust.readings if one.wanted] == [
+        "R-hat",
+        "bulk ESS",
+        "tail ESS",
+        "divergent transitions",
+    ]
 
 
 @pytest.mark.parametrize("rho", [-0.5, 0.0, 0.5, 0.9])
@@ -104,7 +110,7 @@ def test_a_chain_that_never_moves() -> None:
     assert found.r_hat[0] == math.inf
     assert found.ess_bulk[0] == found.ess_tail[0] == 0.0
     assert found.r_hat[1] < 1.01 < found.ess_bulk[1]
-    assert not found.trustworthy
+    assert not found.trust().trustworthy
 
 
 def test_a_chain_that_gets_stuck_half_way() -> None:
@@ -118,7 +124,7 @@ def test_a_value_that_is_not_finite() -> None:
     x[0, 3] = np.nan
     found = judge(x)
     assert (found.r_hat, found.ess_bulk, found.ess_tail) == ((math.inf,), (0.0,), (0.0,))
-    assert not found.trustworthy
+    assert not found.trust().trustworthy
 
 
 def test_a_shifted_chain() -> None:
@@ -141,7 +147,7 @@ def test_a_wider_chain_of_the_same_mean() -> None:
     x[0] *= 1.6
     assert array_stats.rhat(x, method="z_scale") < 1.01
     assert judge(x).r_hat[0] > 1.01
-    assert not judge(x).trustworthy
+    assert not judge(x).trust().trustworthy
 
 
 def test_slow_chains() -> None:
@@ -156,14 +162,14 @@ def test_tails_that_are_visited_rarely() -> None:
     found = judge(x)
     assert found.ess_bulk[0] > 400 > found.ess_tail[0]
     assert any(text.startswith("tail ESS down to") for text in found.complaints)
-    assert not found.trustworthy
+    assert not found.trust().trustworthy
 
 
 def test_divergences() -> None:
     one_in_a_thousand = CHAINS * DRAWS // 1000
-    assert judge(autoregressive(0.0), divergent=one_in_a_thousand).trustworthy
+    assert judge(autoregressive(0.0), divergent=one_in_a_thousand).trust().trustworthy
     found = judge(autoregressive(0.0), divergent=one_in_a_thousand + 1)
-    assert not found.trustworthy
+    assert not found.trust().trustworthy
     assert found.complaints == ("0.11% of the transitions diverged (wanted at most 0.1%)",)
 
 

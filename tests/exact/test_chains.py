@@ -5,22 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from exact_helpers import NoDensity
 from torch import Tensor
 
 from sbikit import (
     Field,
     LogDensity,
-    Normal,
-    Prior,
     Simulations,
-    Simulator,
     Spec,
     UnsupportedError,
-    Values,
     Vector,
 )
 from sbikit.testing import GaussianField, GaussianFieldOptions
-from sbikit_exact.chains import chain_sizes, decode, judged, log_density_of, thin
+from sbikit_exact.chains import chain_sizes, decode, judged, thin
+from sbikit_exact.density import log_density_of
 
 
 def field_problem(observations: int) -> tuple[LogDensity, Spec]:
@@ -98,15 +96,6 @@ def test_coordinates_are_judged_where_there_is_no_vector() -> None:
     labels, values = judged(density, z, spec)
     assert labels == ("z0", "z1", "z2", "z3")
     assert np.array_equal(values[1, 2], z[:, :, 1, 2].numpy())
-
-
-class NoDensity(Simulator):
-    prior = Prior({"a": Normal(0, 1)})
-    outputs = (Vector("x", ("x",)),)
-    observed = ("x",)
-
-    def simulate(self, parameters: Values, *, seeds: np.ndarray) -> dict[str, Tensor]:
-        return {"x": parameters["theta"]}
 
 
 @pytest.mark.parametrize("name", ["hmc", "nuts"])

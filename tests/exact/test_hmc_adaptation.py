@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit_exact.adaptation import Moments, Scales, StepSize
+from sbikit_exact.hmc.scales import RunningMoments, Scales
+from sbikit_exact.hmc.step_size import StepSize
 
 CPU = torch.device("cpu")
 
@@ -113,7 +114,7 @@ def test_moments_are_numpys_covariance() -> None:
     """Observations whose scales differ by 100, the parameters' coordinates strongly correlated."""
     M = torch.tensor([[1.0, 0.0, 0.0], [3.0, 0.2, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
     draws = (randn(500, 4, 2, 3) @ M.T) * torch.tensor([[1.0], [0.01]], dtype=torch.float64) + 5.0
-    moments = Moments(2, 3, 2, CPU)
+    moments = RunningMoments(2, 3, 2, CPU)
     for z in draws:
         moments.add(z)
     scales = moments.scales()
@@ -134,7 +135,7 @@ def test_moments_are_numpys_covariance() -> None:
 def test_centres_and_scales_are_shrunk_as_far_as_they_are_noise(spread: float) -> None:
     """400 coordinates of one centre and scale, or of scattered ones, from 40 draws each."""
     centre, log_scale = spread * randn(1, 400, seed=5), math.log(3.0) + spread * randn(1, 400, seed=6)
-    moments = Moments(1, 400, 0, CPU)
+    moments = RunningMoments(1, 400, 0, CPU)
     for z in randn(10, 4, 1, 400, seed=7) * log_scale.exp() + centre * 3.0:
         moments.add(z)
     scales = moments.scales()
@@ -151,7 +152,7 @@ def test_centres_and_scales_are_shrunk_as_far_as_they_are_noise(spread: float) -
 
 
 def test_fewer_draws_than_parameters_still_give_scales() -> None:
-    moments = Moments(1, 12, 10, CPU)
+    moments = RunningMoments(1, 12, 10, CPU)
     moments.add(randn(2, 1, 12))
     scales = moments.scales()
     assert torch.isfinite(scales.root).all()
@@ -160,7 +161,7 @@ def test_fewer_draws_than_parameters_still_give_scales() -> None:
 
 
 def test_chains_that_never_moved_give_scales_too() -> None:
-    moments = Moments(1, 3, 2, CPU)
+    moments = RunningMoments(1, 3, 2, CPU)
     for _ in range(10):
         moments.add(torch.full((4, 1, 3), 0.3, dtype=torch.float64))
     scales = moments.scales()

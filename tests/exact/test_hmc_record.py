@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sbikit import Field, LogDensity, Spec, Vector
-from sbikit_exact import record as module
-from sbikit_exact.hmc import Trace
-from sbikit_exact.record import Record
+from sbikit_exact.hmc import record as module
+from sbikit_exact.hmc.ensemble import Trace
+from sbikit_exact.hmc.record import Record
 
 CHAINS, ROWS, SIZE = 2, 3, 2
 SPEC = Spec((Vector("theta", ("a", "b")),), (Field("x", (4,)),))

@@ -6,45 +6,39 @@ import math
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pytest
 import torch
 from arviz_stats.base import array_stats
+from exact_helpers import Calling, NoDensity, Recorder, by_chain, drawn, observe
 from pydantic import ValidationError
-from recorder import Recorder
 from torch import Tensor
 
 from sbikit import (
     LogDensity,
-    Normal,
+    Monitor,
     ObservationError,
     PluginError,
-    Prior,
+    QuietMonitor,
     SimulationError,
     Simulator,
     UnsupportedError,
     Values,
-    Vector,
+    draw_seeds,
 )
-from sbikit.simulations.stream import Simulations
-from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, QuietMonitor, check_sampler
+from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, check_sampler
 from sbikit_exact.chains import chain_sizes
-from sbikit_exact.lockstep import Lockstep
-from sbikit_exact.nuts_sampler import NUTS, NUTSOptions
+from sbikit_exact.nuts import NUTS, NUTSOptions, NUTSSampler
+from sbikit_exact.nuts.lockstep import Lockstep
 
 SHORT = NUTSOptions(warmup=100, draws=100)
 
 
-def observe(simulator: Simulator, count: int) -> dict[str, Tensor]:
-    draws = Simulations(simulator, seed=3).held_out(0, count)
-    return {name: draws[name] for name in simulator.observed}
-
-
-def by_chain(draws: Tensor, chains: int) -> np.ndarray:
-    """Chain-major draws (n,) of n divisible by chains -> (chains, n / chains)."""
-    return draws.double().reshape(chains, -1).numpy()
+def nuts(
+    simulator: Simulator, options: NUTSOptions | None = None, monitor: Monitor | None = None
+) -> NUTSSampler:
+    return NUTS(options).posterior(simulator, monitor=monitor or QuietMonitor())
 
 
 class Altered(GaussianVector):
@@ -65,34 +59,36 @@ class Altered(GaussianVector):
 def test_vector_posterior_is_exact() -> None:
     simulator = GaussianVector()
     observation = observe(simulator, 2)
-    sampler = NUTS(simulator, NUTSOptions(warmup=300, draws=600))
-    draws = sampler.sample(observation, 2400, seed=5)["theta"]
+    sampler = nuts(simulator, NUTSOptions(warmup=300, draws=600))
+    found = drawn(sampler, observation, 2400, seed=5)
+    draws = found.values["theta"]
     exact = simulator.exact_sampler()
     sd = exact.covariance.diagonal().sqrt()
-    for b, found in enumerate(sampler.diagnostics):
-        assert found.trustworthy
-        assert found.divergences == 0
-        ess = torch.tensor(found.ess_bulk)
+    for b, trust in enumerate(found.trust):
+        assert trust.trustworthy
+        assert trust.value("divergent transitions") == 0
+        ess = torch.tensor([float(array_stats.ess(by_chain(x), method="bulk")) for x in draws[:, b].T])
+        assert float(ess.min()) == pytest.approx(trust.value("bulk ESS"), rel=1e-4)
         # 4 standard errors: of a mean sd / sqrt(ESS), of a standard deviation sd / sqrt(2 ESS).
         error = (draws[:, b].mean(0) - exact.mean(observation)[b]) / sd
         assert (error.abs() < 4 / ess.sqrt()).all()
         assert ((draws[:, b].std(0) / sd - 1).abs() < 4 / (2 * ess).sqrt()).all()
         correlation = torch.corrcoef(draws[:, b].T)[0, 1]
         expected = exact.covariance[0, 1] / sd.prod()
-        assert abs(correlation - expected) < 4 / math.sqrt(min(found.ess_bulk))
+        assert abs(correlation - expected) < 4 / math.sqrt(trust.value("bulk ESS"))
 
 
 def test_field_posterior_is_exact() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
     observation = observe(simulator, 1)
-    sampler = NUTS(simulator, NUTSOptions(warmup=300, draws=500))
-    draws = sampler.sample(observation, 2000, seed=6)
-    assert sampler.diagnostics[0].trustworthy
-    exact = simulator.exact_sampler().sample(observation, 20_000, seed=7)
+    sampler = nuts(simulator, NUTSOptions(warmup=300, draws=500))
+    draws = drawn(sampler, observation, 2000, seed=6)
+    assert draws.trust[0].trustworthy
+    exact = drawn(simulator.exact_sampler(), observation, 20_000, seed=7)
     for name in ("theta", "field"):
-        found, expected = draws[name].flatten(1), exact[name].flatten(1)
+        found, expected = (one.values[name].flatten(1) for one in (draws, exact))
         sd = expected.std(0)
-        ess = torch.tensor([float(array_stats.ess(by_chain(column, 4))) for column in found.T])
+        ess = torch.tensor([float(array_stats.ess(by_chain(column))) for column in found.T])
         mean_score = (found.mean(0) - expected.mean(0)) / sd * ess.sqrt()
         # Of up to 64 scores, none should pass 4.5 and their mean square should be near 1.
         assert mean_score.abs().max() < 4.5
@@ -109,37 +105,38 @@ def test_spoiled_chains_are_not_trusted() -> None:
         )
 
     monitor = Recorder()
-    sampler = NUTS(Altered(two_modes), SHORT, monitor)
-    sampler.sample(observe(GaussianVector(), 1), 100, seed=0)
-    assert max(sampler.diagnostics[0].r_hat) > 1.5
-    assert not sampler.diagnostics[0].trustworthy
+    sampler = nuts(Altered(two_modes), SHORT, monitor)
+    (trust,) = drawn(sampler, observe(GaussianVector(), 1), 100, seed=0).trust
+    assert trust.value("R-hat") > 1.5
+    assert not trust.trustworthy
     assert "do not trust" in monitor.lines[0]
 
 
 def test_keeps_the_contract() -> None:
     simulator = GaussianVector()
-    check_sampler(NUTS(simulator, NUTSOptions(warmup=50, draws=50)), observe(simulator, 2))
+    check_sampler(nuts(simulator, NUTSOptions(warmup=50, draws=50)), observe(simulator, 2))
 
 
 # --- seeds, batches, order --------------------------------------------------------------------
 
 
-def test_draws_depend_on_seed_and_place_alone() -> None:
+def test_draws_depend_on_observation_and_seed_alone() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=4))
     observation = observe(simulator, 2)
-    sampler = NUTS(simulator, NUTSOptions(warmup=50, draws=50))
-    both = sampler.sample(observation, 40, seed=1)
-    alone = sampler.sample({"data": observation["data"][:1]}, 40, seed=1)
-    other = sampler.sample({"data": observation["data"][:1]}, 40, seed=2)
+    sampler = nuts(simulator, NUTSOptions(warmup=50, draws=50))
+    seeds, second = draw_seeds(1, "test", 0, 2), {"data": observation["data"][1:]}
+    both = sampler.sample(observation, 40, seeds=seeds).values
+    alone = sampler.sample(second, 40, seeds=seeds[1:]).values
+    other = sampler.sample(second, 40, seeds=seeds[:1]).values
     for name in both:
-        assert torch.equal(both[name][:, :1], alone[name])
+        assert torch.equal(both[name][:, 1:], alone[name])
         assert not torch.equal(other[name], alone[name])
 
 
 def test_global_state_is_left_alone() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     threads = torch.get_num_threads()
-    NUTS(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)
+    drawn(nuts(GaussianVector(), SHORT), observe(GaussianVector(), 1), 10, seed=0)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert torch.get_num_threads() == threads
@@ -150,7 +147,7 @@ def test_draws_are_chain_major() -> None:
     wall = Altered(
         lambda z, v: v * 0 + 200 * torch.log((z**2).prod(-1).clamp_min(1e-300)) - 50 * (z**2).sum(-1)
     )
-    z = NUTS(wall, SHORT).sample(observe(wall, 1), 42, seed=4)["theta"][:, 0]
+    z = drawn(nuts(wall, SHORT), observe(wall, 1), 42, seed=4).values["theta"][:, 0]
     white = wall.prior.to_white(z)
     assert chain_sizes(42, 4) == (11, 10, 11, 10)
     blocks = white.sign().split(chain_sizes(42, 4))
@@ -160,23 +157,23 @@ def test_draws_are_chain_major() -> None:
 
 @pytest.mark.parametrize("n", [1, 3, 400, 402])
 def test_any_number_of_draws(n: int) -> None:
-    draws = NUTS(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), n, seed=0)["theta"]
+    draws = drawn(nuts(GaussianVector(), SHORT), observe(GaussianVector(), 1), n, seed=0).values["theta"]
     assert draws.shape == (n, 1, 2)
     assert draws.dtype == torch.float32
 
 
 def test_more_draws_than_asked_for_lengthen_the_chains() -> None:
-    sampler = NUTS(GaussianVector(), SHORT)
-    sampler.sample(observe(GaussianVector(), 1), 1000, seed=0)
-    assert sampler.diagnostics[0].draws == 1000
+    sampler = nuts(GaussianVector(), SHORT)
+    (trust,) = drawn(sampler, observe(GaussianVector(), 1), 1000, seed=0).trust
+    assert trust.value("transitions") == 1000
 
 
 def test_halves_of_the_draws_come_from_different_chains() -> None:
     """The second half of 100 draws of four chains is that of the last two chains alone."""
-    sampler = NUTS(GaussianVector(), SHORT)
+    sampler = nuts(GaussianVector(), SHORT)
     observation = observe(GaussianVector(), 1)
-    whole = sampler.sample(observation, 400, seed=0)["theta"]
-    few = sampler.sample(observation, 100, seed=0)["theta"]
+    whole = drawn(sampler, observation, 400, seed=0).values["theta"]
+    few = drawn(sampler, observation, 100, seed=0).values["theta"]
     assert all((draw == whole[:200]).all((-2, -1)).any() for draw in few[:50])
     assert all((draw == whole[200:]).all((-2, -1)).any() for draw in few[50:])
 
@@ -189,39 +186,28 @@ def test_diagnostics_count_what_was_done() -> None:
         calls += value.numel()
         return value
 
-    sampler = NUTS(Altered(counted), SHORT)
-    sampler.sample(observe(GaussianVector(), 1), 10, seed=0)
-    found = sampler.diagnostics[0]
-    assert found.gradients == calls
-    assert found.gradients > 4 * 200
-    assert found.draws == 4 * 100
-    assert found.seconds > 0
+    sampler = nuts(Altered(counted), SHORT)
+    (trust,) = drawn(sampler, observe(GaussianVector(), 1), 10, seed=0).trust
+    assert trust.value("gradients") == calls
+    assert trust.value("gradients") > 4 * 200
+    assert trust.value("transitions") == 4 * 100
+    assert trust.value("seconds") > 0
     # 1 for a normal posterior whose energy is drawn anew by the momenta alone.
-    assert found.e_bfmi is not None
-    assert 0.5 < found.e_bfmi < 2
+    assert 0.5 < trust.value("E-BFMI") < 2
 
 
 def test_progress_counts_every_transition() -> None:
     monitor = Recorder()
-    NUTS(GaussianVector(), SHORT, monitor).sample(observe(GaussianVector(), 2), 10, seed=0)
+    drawn(nuts(GaussianVector(), SHORT, monitor), observe(GaussianVector(), 2), 10, seed=0)
     assert monitor.total == monitor.done == 2 * 4 * 200
 
 
 # --- refusals ---------------------------------------------------------------------------------
 
 
-class NoDensity(Simulator):
-    prior = Prior({"a": Normal(0, 1)})
-    outputs = (Vector("x", ("x",)),)
-    observed = ("x",)
-
-    def simulate(self, parameters: Values, *, seeds: np.ndarray) -> dict[str, Tensor]:
-        return {"x": parameters["theta"]}
-
-
 def test_a_simulator_without_log_density_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="NoDensity has no differentiable log density") as caught:
-        NUTS(NoDensity())
+        nuts(NoDensity())
     assert "log_density" in caught.value.fix
     assert "npe" in caught.value.fix
 
@@ -235,7 +221,7 @@ def test_an_odd_number_of_chains_is_refused() -> None:
 def test_missing_nutpie_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nutpie", None)
     with pytest.raises(PluginError, match="nutpie") as caught:
-        NUTS(GaussianVector())
+        nuts(GaussianVector())
     assert caught.value.fix == "pip install 'sbikit[nuts]'"
 
 
@@ -267,39 +253,33 @@ def test_a_density_that_raises_is_reported_without_a_hang() -> None:
 
     threads = threading.active_count()
     with pytest.raises(SimulationError, match="ValueError: no such spectrum"):
-        NUTS(Altered(change), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)
+        drawn(nuts(Altered(change), SHORT), observe(GaussianVector(), 1), 10, seed=0)
     assert threading.active_count() == threads
 
 
 def test_a_density_that_is_nowhere_finite_is_reported() -> None:
-    sampler = NUTS(Altered(lambda z, value: value * torch.nan), SHORT)
+    sampler = nuts(Altered(lambda z, value: value * torch.nan), SHORT)
     with pytest.raises(SimulationError, match="not finite at any of 100 draws"):
-        sampler.sample(observe(GaussianVector(), 1), 10, seed=0)
+        drawn(sampler, observe(GaussianVector(), 1), 10, seed=0)
 
 
 def test_starts_avoid_where_the_density_is_not_finite() -> None:
     """Nine of ten starts fail; what is not finite is never visited and counts as a divergence."""
-    sampler = NUTS(Altered(lambda z, value: torch.where(z[..., 0] > -1.28, torch.nan, value)), SHORT)
-    draws = sampler.sample(observe(GaussianVector(), 1), 400, seed=0)["theta"]
-    assert GaussianVector.prior.to_white(draws)[..., 0].max() <= -1.27
-    assert sampler.diagnostics[0].divergences > 0
+    sampler = nuts(Altered(lambda z, value: torch.where(z[..., 0] > -1.28, torch.nan, value)), SHORT)
+    found = drawn(sampler, observe(GaussianVector(), 1), 400, seed=0)
+    assert GaussianVector.prior.to_white(found.values["theta"])[..., 0].max() <= -1.27
+    assert found.trust[0].value("divergent transitions") > 0
 
 
 def test_an_interruption_ends_the_chains() -> None:
-    class Impatient(QuietMonitor):
-        def progress(
-            self, title: str, total: int, start: int = 0
-        ) -> AbstractContextManager[Callable[[int], None]]:
-            def interrupt(done: int) -> None:
-                raise KeyboardInterrupt
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
 
-            return nullcontext(interrupt)
-
-    sampler = NUTS(GaussianVector(), NUTSOptions(draws=100_000), Impatient())
+    sampler = nuts(GaussianVector(), NUTSOptions(draws=100_000), Calling(interrupt))
     with pytest.raises(KeyboardInterrupt):
-        sampler.sample(observe(GaussianVector(), 1), 10, seed=0)
+        drawn(sampler, observe(GaussianVector(), 1), 10, seed=0)
     assert torch.isfinite(
-        NUTS(GaussianVector(), SHORT).sample(observe(GaussianVector(), 1), 10, seed=0)["theta"]
+        drawn(nuts(GaussianVector(), SHORT), observe(GaussianVector(), 1), 10, seed=0).values["theta"]
     ).all()
 
 
@@ -314,4 +294,4 @@ def test_an_interruption_ends_the_chains() -> None:
 )
 def test_an_observation_that_does_not_fit_is_refused(observation: Values, message: str) -> None:
     with pytest.raises(ObservationError, match=message):
-        NUTS(GaussianVector(), SHORT).sample(observation, 10, seed=0)
+        nuts(GaussianVector(), SHORT).sample(observation, 10, seeds=draw_seeds(0, "test", 0, 1))

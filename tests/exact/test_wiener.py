@@ -11,18 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recorder import Recorder
+from exact_helpers import Recorder, drawn, readings
 from scipy import stats
 from torch import Tensor
 
-from sbikit import SimulationError, Simulator, UnsupportedError, load
-from sbikit.problem.seeds import draw_seeds, generator
-from sbikit.testing import GaussianVector, check_sampler
-from sbikit_lognormal.lensing import KaiserSquires
+from sbikit import (
+    Monitor,
+    QuietMonitor,
+    SimulationError,
+    Simulator,
+    UnsupportedError,
+    draw_seeds,
+    generator,
+    load,
+)
+from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, check_sampler
+from sbikit_exact.wiener import Wiener, WienerOptions, WienerSampler
+from sbikit_lognormal.options import LogNormalOptions
 from sbikit_lognormal.posterior.gaussian import GaussianMaps
-from sbikit_lognormal.rejection import Drawn, Mixture, Weighted, draw
-from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
-from sbikit_lognormal.wiener import Diagnostics, Wiener, WienerOptions
+from sbikit_lognormal.simulator import LogNormal
+from sbikit_lognormal.survey.lensing import KaiserSquires
 
 SMALL: dict[str, Any] = {"field": "gaussian", "size": 8, "extent": 5.0, "n_gal": 60.0}
 QUICK = WienerOptions(prior_points=2048, points=512, kernels=128)
@@ -46,6 +54,12 @@ def made(**options: Any) -> LogNormal:
 @cache
 def _made(options: str) -> LogNormal:
     return LogNormal(LogNormalOptions.model_validate_json(options))
+
+
+def wiener(
+    simulator: Simulator, options: WienerOptions | None = None, monitor: Monitor | None = None
+) -> WienerSampler:
+    return Wiener(options).posterior(simulator, monitor=monitor or QuietMonitor())
 
 
 def simulated(simulator: Simulator, count: int, stream: str = "simulator") -> dict[str, Tensor]:
@@ -111,7 +125,7 @@ def test_likelihood_is_that_of_the_pixels(name: str) -> None:
     values = simulated(simulator, 6)
     data = observed(simulator, values)
     theta = values["theta"].double()
-    ours = Wiener(simulator).log_likelihood(theta, data)
+    ours = simulator.marginal_density(data).log_likelihood(theta)
     flat = data[simulator.observed[0]].double().flatten(1)
     pixels = [Dense(simulator, one) for one in theta]
     theirs = torch.tensor([[dense.log_likelihood(d) for dense in pixels] for d in flat], dtype=torch.float64)
@@ -156,28 +170,29 @@ def test_maps_are_drawn_from_the_wiener_posterior(name: str) -> None:
 def test_parameters_follow_the_integral_on_a_grid(name: str) -> None:
     simulator = made(**PROBLEMS[name], w0=(-1.8, -0.5))
     data = observed(simulator, simulated(simulator, 2))
-    sampler = Wiener(simulator)
     n = 4000
-    drawn = simulator.prior.to_white(sampler.sample(data, n, seed=2)["theta"].double())
+    found = drawn(wiener(simulator), data, n, seed=2)
+    white = simulator.prior.to_white(found.values["theta"].double())
     edges = torch.linspace(-5.0, 5.0, 41, dtype=torch.float64)
     centres = 0.5 * (edges[1:] + edges[:-1])
     grid = torch.cartesian_prod(centres, centres, centres)
-    log_p = sampler.log_likelihood(simulator.prior.from_white(grid), data) - 0.5 * grid.square().sum(1)
+    likelihood = simulator.marginal_density(data).log_likelihood(simulator.prior.from_white(grid))
+    log_p = likelihood - 0.5 * grid.square().sum(1)
     for b, weights in enumerate(torch.softmax(log_p, 1)):
         mean = weights @ grid
         variance = weights @ (grid - mean).square()
         kurtosis = weights @ (grid - mean) ** 4 / variance**2
-        offset = (drawn[:, b].mean(0) - mean) / variance.sqrt() * math.sqrt(n)
+        offset = (white[:, b].mean(0) - mean) / variance.sqrt() * math.sqrt(n)
         assert float(offset.abs().max()) < 3.5
-        spread = (drawn[:, b].var(0) / variance - 1.0) / ((kurtosis - 1.0) / n).sqrt()
+        spread = (white[:, b].var(0) / variance - 1.0) / ((kurtosis - 1.0) / n).sqrt()
         assert float(spread.abs().max()) < 3.5
         assert float((weights @ grid).abs().max()) > 0.1
         for axis in range(3):
             mass = weights.reshape(40, 40, 40).sum([other for other in range(3) if other != axis])
             heights = np.concatenate([[0.0], np.cumsum(mass.numpy())])
             law = Interpolated(edges.numpy(), heights)
-            assert stats.kstest(drawn[:, b, axis].numpy(), law).pvalue > 1e-3
-    assert all(found.trustworthy for found in sampler.diagnostics)
+            assert stats.kstest(white[:, b, axis].numpy(), law).pvalue > 1e-3
+    assert all(trust.trustworthy for trust in found.trust)
 
 
 class Interpolated:
@@ -190,7 +205,7 @@ class Interpolated:
         return np.interp(x, self._x, self._heights)
 
 
-def uniformity(simulator: LogNormal, sampler: Wiener, count: int, n: int) -> dict[str, float]:
+def uniformity(simulator: LogNormal, sampler: WienerSampler, count: int, n: int) -> dict[str, float]:
     """The probability of ranks at least as uneven as those of truths among n draws, n + 1 in eights.
 
     Args:
@@ -200,7 +215,7 @@ def uniformity(simulator: LogNormal, sampler: Wiener, count: int, n: int) -> dic
         n: draws for each, independent and so as good as truths.
     """
     truth = simulated(simulator, count, "truths")
-    drawn = sampler.sample(observed(simulator, truth), n, seed=11)
+    draws = dict(drawn(sampler, observed(simulator, truth), n, seed=11).values)
     summaries: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {
         **{label: lambda v, i=i: v["theta"][..., i] for i, label in enumerate(simulator.prior.laws)},
         "log variance": lambda v: v["kappa"].var((-2, -1)).log().mean(-1),
@@ -210,7 +225,7 @@ def uniformity(simulator: LogNormal, sampler: Wiener, count: int, n: int) -> dic
     }
     out = {}
     for name, summary in summaries.items():
-        ranks = (summary(drawn) < summary(truth)).sum(0)
+        ranks = (summary(draws) < summary(truth)).sum(0)
         counts = torch.bincount(ranks // ((n + 1) // 8), minlength=8)
         out[name] = float(stats.chisquare(counts.numpy()).pvalue)
     return out
@@ -221,40 +236,56 @@ def uniformity(simulator: LogNormal, sampler: Wiener, count: int, n: int) -> dic
 )
 def test_truths_rank_evenly_among_draws(name: str) -> None:
     simulator = made(**PROBLEMS[name])
-    found = uniformity(simulator, Wiener(simulator, QUICK), 200, 63)
+    found = uniformity(simulator, wiener(simulator, QUICK), 200, 63)
     assert min(found.values()) > LEAST / len(found)
+
+
+def test_any_simulator_with_a_marginal_density_will_do() -> None:
+    """The toy field, whose own sampler has theta from a grid."""
+    simulator = GaussianField(GaussianFieldOptions(size=8))
+    data = observed(simulator, simulated(simulator, 3))
+    found, expected = (drawn(s, data, 2000, seed=3) for s in (wiener(simulator), simulator.exact_sampler()))
+    assert all(trust.trustworthy for trust in found.trust)
+    for b in range(3):
+        ours, theirs = (
+            torch.stack([*one.values["theta"][:, b].T, one.values["field"][:, b].flatten(1).std(1).log()])
+            for one in (found, expected)
+        )
+        for x, y in zip(ours, theirs, strict=True):
+            assert stats.kstest(x.numpy(), y.numpy()).pvalue > 1e-3
+        assert float((ours.corrcoef() - theirs.corrcoef()).abs().max()) < 4.5 * math.sqrt(2 / 2000)
 
 
 def test_noise_taken_too_small_rings_the_alarm() -> None:
     """Noise is 1.3 times as large as the sampler believes."""
     believed = made(n_gal=60.0 * 1.3**2)
-    found = uniformity(made(), Wiener(believed, QUICK), 200, 63)
+    found = uniformity(made(), wiener(believed, QUICK), 200, 63)
     assert min(found.values()) < 0.1 * LEAST / len(found)
 
 
 def test_sampler_keeps_its_promises() -> None:
     for name in ("shear", "two bins of convergence"):
         simulator = made(**PROBLEMS[name])
-        check_sampler(Wiener(simulator, QUICK), observed(simulator, simulated(simulator, 3)))
+        check_sampler(wiener(simulator, QUICK), observed(simulator, simulated(simulator, 3)))
 
 
 def test_draws_are_the_same_alone_and_in_any_batch() -> None:
     simulator = made(size=16)
     data = observed(simulator, simulated(simulator, 5))
-    sampler = Wiener(simulator, QUICK)
-    together = sampler.sample(data, 50, seed=4)
-    for count in (1, 2, 4):
-        fewer = sampler.sample({name: value[:count] for name, value in data.items()}, 50, seed=4)
-        for name, value in together.items():
-            assert torch.equal(fewer[name], value[:, :count])
-    assert len(sampler.diagnostics) == 4
+    sampler, seeds = wiener(simulator, QUICK), draw_seeds(4, "test", 0, 5)
+    together = sampler.sample(data, 50, seeds=seeds)
+    for rows in ([2], [0, 1], [4, 3, 2, 1]):
+        fewer = sampler.sample({name: value[rows] for name, value in data.items()}, 50, seeds=seeds[rows])
+        for name, value in together.values.items():
+            assert torch.equal(fewer.values[name], value[:, rows])
+        assert list(map(readings, fewer.trust)) == [readings(together.trust[row]) for row in rows]
 
 
 def test_no_draw_comes_twice() -> None:
     simulator = made()
-    drawn = Wiener(simulator).sample(observed(simulator, simulated(simulator, 1)), 3000, seed=1)
-    assert len(torch.unique(drawn["theta"], dim=0)) > 2990  # float32 may merge a few
-    first, second = drawn["kappa"][:1500, 0], drawn["kappa"][1500:, 0]
+    draws = drawn(wiener(simulator), observed(simulator, simulated(simulator, 1)), 3000, seed=1).values
+    assert len(torch.unique(draws["theta"], dim=0)) > 2990  # float32 may merge a few
+    first, second = draws["kappa"][:1500, 0], draws["kappa"][1500:, 0]
     product = (first - first.mean(0)) * (second - second.mean(0)) / (first.std(0) * second.std(0))
     per_draw = product.mean((-3, -2, -1))
     assert abs(float(per_draw.mean())) < 4 * float(per_draw.std()) / math.sqrt(len(per_draw))
@@ -271,7 +302,7 @@ def test_no_draw_comes_twice() -> None:
 )
 def test_other_simulators_are_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
-        Wiener(made(**options))
+        wiener(made(**options))
     assert caught.value.got == named
     assert "field: gaussian" in caught.value.expected
     assert "--reference hmc" in caught.value.fix
@@ -279,106 +310,32 @@ def test_other_simulators_are_refused(options: dict[str, Any], named: str) -> No
 
 def test_another_problem_is_refused() -> None:
     with pytest.raises(UnsupportedError) as caught:
-        Wiener(GaussianVector())
+        wiener(GaussianVector())
     assert caught.value.got == "GaussianVector"
+    assert "--reference hmc" in caught.value.fix
 
 
 def test_it_is_found_by_name() -> None:
-    sampler = load("sampler", "wiener", simulator=made(), points=1024)
+    sampler = load("sampler", "wiener", points=1024)
     assert isinstance(sampler, Wiener)
     assert sampler.options.points == 1024
 
 
-# --- diagnostics ----------------------------------------------------------------------------
-
-
-def test_trust_needs_a_small_excess_that_is_known() -> None:
-    good = Diagnostics(excess=0.004, ess=500.0, largest=0.005, evaluations=1, seconds=1.0)
-    assert good.trustworthy
-    for excess, ess, largest in ((0.006, 500.0, 0.005), (0.0, 399.0, 0.005), (0.0, 500.0, 0.02)):
-        assert not Diagnostics(excess, ess, largest, 1, 1.0).trustworthy
+# --- trust ----------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_trusted_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     simulator, monitor = made(), Recorder()
     data = observed(simulator, simulated(simulator, 2))
-    Wiener(simulator, QUICK, monitor=monitor).sample(data, 5, seed=0)
+    drawn(wiener(simulator, QUICK, monitor), data, 5, seed=0)
     assert monitor.lines == []
-    monkeypatch.setattr("sbikit_lognormal.wiener.MOST_EXCESS", -1.0)
-    Wiener(simulator, QUICK, monitor=monitor).sample(data, 5, seed=0)
-    assert [line.split(":")[1] for line in monitor.lines] == [
-        f" do not trust the draws for observation {b}" for b in (0, 1)
-    ]
-
-
-# --- rejection, with posteriors that are known ----------------------------------------------
-
-
-def scouts(log_likelihood: Callable[[Tensor], Tensor], dimension: int, count: int = 4096) -> Weighted:
-    z = torch.randn(count, dimension, generator=generator(8), dtype=torch.float64)
-    return Weighted(z, log_likelihood(z))
-
-
-def rejected(log_likelihood: Callable[[Tensor], Tensor], dimension: int, n: int) -> Drawn:
-    start = scouts(log_likelihood, dimension)
-    return draw(log_likelihood, start, n, kernels=512, points=4096, source=generator(9))
-
-
-def test_proposal_has_the_density_that_it_says() -> None:
-    start = scouts(lambda z: -2.0 * (z[:, 0] - z[:, 1] ** 2).square(), 2)
-    mixture = Mixture(start, 64, generator(1))
-    edges = torch.linspace(-12.0, 12.0, 481, dtype=torch.float64)
-    centres = 0.5 * (edges[1:] + edges[:-1])
-    density = mixture.log_density(torch.cartesian_prod(centres, centres)).exp().reshape(480, 480) * 0.05**2
-    assert float(density.sum()) == pytest.approx(1.0, abs=2e-3)
-    n = 20_000
-    z = mixture.sample(n, generator(2)).clamp(-11.9, 11.9)
-    counts = np.histogramdd(z.numpy(), bins=[edges.numpy()[::20]] * 2)[0]
-    expected = density.reshape(24, 20, 24, 20).sum((1, 3)).numpy() * n
-    kept = expected > 10
-    score = float(((counts - expected) ** 2 / expected)[kept].sum())
-    assert 1e-3 < stats.chi2(kept.sum()).cdf(score) < 1 - 1e-3
-
-
-@pytest.mark.parametrize(("dimension", "sd"), [(1, 0.01), (3, 0.02), (6, 0.2), (9, 0.5)])
-def test_a_narrow_normal_posterior_is_found(dimension: int, sd: float) -> None:
-    """From points of the prior almost none of which lies in it: they carry 1e-6 of its volume."""
-    centre = torch.linspace(-1.0, 1.5, dimension, dtype=torch.float64)
-    found = rejected(lambda z: -0.5 * ((z - centre) / sd).square().sum(1), dimension, 2000)
-    variance = sd**2 / (1.0 + sd**2)
-    white = (found.z - centre / (1.0 + sd**2)) / math.sqrt(variance)
-    assert 1e-3 < stats.chi2(dimension).cdf(float(white.mean(0).square().sum() * len(white))) < 1 - 1e-3
-    assert stats.kstest(white.square().sum(1).numpy(), stats.chi2(dimension).cdf).pvalue > 1e-3
-    assert found.excess < 0.005
-    assert found.ess > 2000
-
-
-def test_two_modes_get_their_shares() -> None:
-    def log_likelihood(z: Tensor) -> Tensor:
-        low, high = (-0.5 * ((z - place) / 0.1).square().sum(1) for place in (-1.0, 1.0))
-        return torch.logaddexp(low, high + math.log(3.0))
-
-    found = rejected(log_likelihood, 2, 4000)
-    share = float((found.z[:, 0] > 0).double().mean())
-    assert abs(share - 0.75) < 4 * math.sqrt(0.75 * 0.25 / 4000)
-
-
-def test_a_posterior_that_the_proposal_cannot_follow_is_not_trusted() -> None:
-    """A funnel: the scale of nine coordinates grows a hundredfold along the first."""
-
-    def log_likelihood(z: Tensor) -> Tensor:
-        scale = torch.exp(-2.5 + 1.5 * z[:, :1])
-        return (-0.5 * (z[:, 1:] / scale).square() - scale.log() + 0.5 * z[:, 1:].square()).sum(1)
-
-    found = rejected(log_likelihood, 10, 500)
-    assert not Diagnostics(found.excess, found.ess, found.largest, found.evaluations, 0.0).trustworthy
-
-
-def test_where_the_likelihood_is_not_a_number_there_is_no_posterior() -> None:
-    found = rejected(lambda z: torch.where(z[:, 0] > 0, -z[:, 0], math.nan), 2, 500)
-    assert float(found.z[:, 0].min()) > 0
-    with pytest.raises(SimulationError):
-        rejected(lambda z: torch.full((len(z),), math.nan, dtype=torch.float64), 2, 10)
+    assert monitor.done == monitor.total == 2
+    monkeypatch.setattr("sbikit_exact.wiener.diagnostics.MOST_EXCESS", -1.0)
+    drawn(wiener(simulator, QUICK, monitor), data, 5, seed=0)
+    assert len(monitor.lines) == 1
+    assert "do not trust the draws for 2 of 2 observations" in monitor.lines[0]
+    assert "above the bound on the weights (wanted at most -1)" in monitor.lines[0]
+    assert "More points or kernels" in monitor.lines[0]
 
 
 def test_power_that_is_not_positive_is_refused() -> None:

@@ -37,6 +37,7 @@ from sbikit import LogDensity, draw_seeds, uniforms
 from sbikit_exact.density import STARTS, cannot_be_sampled
 from sbikit_exact.hmc.motion import follow
 from sbikit_exact.hmc.options import HMCOptions
+from sbikit_exact.hmc.rounding import on_grid
 from sbikit_exact.hmc.scales import RunningMoments, Scales
 from sbikit_exact.hmc.sources import Sources
 from sbikit_exact.hmc.step_size import StepSize
@@ -199,7 +200,7 @@ class Ensemble:
         self._z = torch.where(accepted.unsqueeze(-1), z, self._z)
         self._value = torch.where(accepted, value, self._value)
         diverged = ~(error < _DIVERGED)
-        return probability.mean(0), torch.where(accepted, after, before), diverged
+        return on_grid(probability.mean(0)), torch.where(accepted, after, before), diverged
 
     def _path(self) -> float:
         """The angle u T of the next transition; transition t has the same u in every run."""

@@ -4,8 +4,7 @@ In scaled coordinates y with momenta p, a step of size e is (see `ensemble`)
 
     turn by e/2,   p += e g(y),   turn by e/2,      g(y) = grad log f(y) + y.
 
-Every observation takes its own number of steps. Nothing of its arithmetic depends on the others, so that its
-chains are rounded alike in any company.
+Every observation takes its own number of steps, and nothing of its arithmetic depends on the others.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sbikit_exact.hmc.rounding import on_grid
 from sbikit_exact.hmc.scales import Scales
 
 _FEW = 0.75  # share of a batch still under way at which it is made smaller: a copy, against what is in vain
@@ -93,7 +93,7 @@ def _stepped(travels: _Travels, gradient: Gradient) -> _Travels:
     """
     half, scales = 0.5 * travels.step, travels.scales
     y, momenta = travels.turned(half)
-    force = scales.to_scaled(gradient(scales.to_coordinates(y), travels.rows)).add_(y)
+    force = on_grid(scales.to_scaled(gradient(scales.to_coordinates(y), travels.rows)).add_(y))
     momenta.addcmul_(force, travels.step.to(force.dtype).unsqueeze(-1))
     return replace(travels, y=y, momenta=momenta, due=half)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sbikit import LogDensity
 
+_LEAST_ROWS = 4  # MKL rounds products of fewer rows of float32 numbers otherwise than those of more
 _MADE = 64  # densities of smaller batches that are kept: fewer are made anew more often, more take memory
 
 
@@ -52,19 +53,18 @@ class Target:
         return value.masked_fill(~torch.isfinite(value), -torch.inf)
 
     def gradient(self, z: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """The gradient that chains follow (chains, K, size); not finite where there is none.
+        """The gradient that chains follow, (chains, K, size); not finite where there is none.
 
         Args:
             z: where, (chains, K, size).
             rows: the K places among the observations that are left; None: all.
         """
         density = self._density if rows is None or len(rows) == len(self._numbers) else self._of(rows)
-        if density.gradient is not None:
+        if density.gradient is None:
+            return _by_autograd(density, z)
+        if z.shape[0] * z.shape[1] >= _LEAST_ROWS:
             return density.gradient(z)
-        at = z.detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(density.log_prob(at).sum(), at)
-        return gradient
+        return density.gradient(torch.cat([z, z]))[: len(z)]
 
     def _of(self, rows: Sequence[int]) -> LogDensity:
         """The density of the observations in some places; once step sizes are fixed, few sets recur."""
@@ -74,3 +74,10 @@ class Target:
                 self._made.clear()
             self._made[key] = self._density_of(list(key))
         return self._made[key]
+
+
+def _by_autograd(density: LogDensity, z: Tensor) -> Tensor:
+    at = z.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(density.log_prob(at).sum(), at)
+    return gradient
