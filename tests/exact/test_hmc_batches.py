@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from sbikit import Sampler, SimulationError, Values, draw_seeds
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, check_sampler
 from sbikit_exact.chains import chain_sizes
 from sbikit_exact.hmc import HMCOptions
+from sbikit_lognormal.options import LogNormalOptions
+from sbikit_lognormal.simulator import LogNormal
 
 SHORT = HMCOptions(warmup=50, draws=50, max_draws=50)
 
@@ -58,6 +61,29 @@ def test_keeps_the_contract(chains: int) -> None:
     for simulator in (GaussianVector(), GaussianField(GaussianFieldOptions(size=4))):
         sampler = hmc(simulator, SHORT.model_copy(update={"chains": chains}))
         check_sampler(sampler, observe(simulator, 3))
+
+
+@pytest.mark.parametrize("chains", [2, 4])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="fast gradient"),
+        pytest.param({"sources": {"bins": 2}}, id="autograd", marks=pytest.mark.slow),
+    ],
+)
+def test_maps_of_a_row_in_the_middle_are_those_of_the_row_alone(options: dict[str, Any], chains: int) -> None:
+    """Also where chains follow a gradient in float32, which is as it comes."""
+    simulator = LogNormal(LogNormalOptions.model_validate({"size": 8, **options}))
+    sampler = hmc(simulator, SHORT.model_copy(update={"chains": chains}))
+    observation, seeds = observe(simulator, 3), draw_seeds(1, "test", 0, 3)
+    whole = sampler.sample(observation, 8, seeds=seeds)
+    for rows in ([1], [2, 1]):
+        some = sampler.sample(
+            {name: value[rows] for name, value in observation.items()}, 8, seeds=seeds[rows]
+        )
+        for name, value in some.values.items():
+            expected = whole.values[name][:, rows]
+            assert float((value - expected).abs().max()) < 1e-3 * float(expected.std(0).mean())
 
 
 MIXING = 0.25 * torch.randn(16, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
