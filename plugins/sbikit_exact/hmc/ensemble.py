@@ -20,7 +20,8 @@ Each observation has its own scales, step size and so L, learned from all its ch
 afterwards; with its own random numbers, they make its draws the same whatever the others in the batch are.
 u is common to the batch, so that its chains wait little for each other, and so the same for transition t of
 all observations in all runs: if it came from a seed, draws would depend on who else is in the batch. It is
-drawn without regard to the chains, and whatever it is a transition leaves the posterior as it is.
+drawn without regard to the chains, and whatever it is a transition leaves the posterior as it is. g and the
+acceptances that step sizes are tuned by are taken to a grid, for the same reason (`rounding`).
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ _SEARCH, _SHORT, _LONG = 0.1, 8, 256
 # et al. 2017, doi:10.18637/jss.v076.i01); the last fifth tunes the step size to the last scales.
 _WINDOWS = (0.15, 0.3, 0.5, 0.8)
 _LONGEST_STEP = 1.0  # radians; stable where a variance is taken for up to 4.6 times what it is
-_DIVERGED = (
-    1000.0  # an energy error beyond it is no rounding; Hoffman and Gelman 2014, JMLR 15, 1593, sec. 3.1
-)
+# An energy error beyond it is no rounding (Hoffman and Gelman 2014, JMLR 15, 1593, section 3.1).
+_DIVERGED = 1000.0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from torch import Tensor
 from sbikit_exact.hmc.rounding import on_grid
 from sbikit_exact.hmc.scales import Scales
 
-_FEW = 0.75  # share of a batch still under way at which it is made smaller: a copy, against what is in vain
+# Share of a batch still under way at which it is made smaller: a copy, against what is computed in vain. From
+# .5 to 1 all take the same time within 3 %, never to make it smaller 12 % more (lognormal, 32 x 32 pixels).
+_FEW = 0.75
 
 Gradient = Callable[[Tensor, list[int]], Tensor]
 """The gradient at coordinates (chains, K, size), of the observations in K places."""

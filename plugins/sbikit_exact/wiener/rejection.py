@@ -31,7 +31,7 @@ LEAST_ACCEPTED = 400
 """How many points are accepted at least, so that the excess is known: as many as are asked of chains."""
 
 _GROWTH = 1.1  # of the effective number, at which one more round is worth it
-_MOST_ROUNDS = 12  # the narrowest posteriors tested, 1e-6 of the prior's volume, are found in fewer
+_MOST_ROUNDS = 12  # posteriors tested take 2 to 5, down to 1e-6 of the prior's volume
 _REACH = 7.0  # white coordinates beyond are not looked at: the prior has 3e-12 of its mass there
 _ACCEPTANCE = 0.02  # least share accepted: at most 50 proposals a draw; a larger one lets more lie above c
 _LOWEST = -50.0  # of log c below the largest weight: all is accepted there
