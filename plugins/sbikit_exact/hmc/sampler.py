@@ -18,8 +18,8 @@ from sbikit_exact.hmc.threads import at_once, one_at_a_time
 from sbikit_exact.sampler import JudgedSampler, rows_of
 
 # Chains in a batch. At 32 x 32 pixels a gradient of lognormal took 336, 140, 99, 74 and 58 us of a core a
-# chain in batches of 4, 16, 32, 64 and 128, at 128 x 128 pixels 737 in batches of 4 and 456 of 16. Larger ones
-# wait longer for the slowest, and their arrays leave the processor's cache: 2^18 numbers are 1 MiB in float32.
+# chain in batches of 4, 16, 32, 64 and 128; at 128 x 128 pixels 737 in batches of 4 and 456 of 16. Larger
+# ones wait longer for the slowest, and leave the processor's cache: 2^18 float32 numbers are 1 MiB.
 _LEAST_ROWS, _MOST_ROWS, _NUMBERS = 16, 128, 2**18
 _LEAST_BATCHES = 2  # of several observations, so that two threads have work
 _GPU_ROWS = 1024  # 64 MiB an array at 128 x 128 pixels; fewer would leave a GPU waiting to be called
