@@ -55,12 +55,10 @@ def test_no_draw_depends_on_the_neighbours() -> None:
     assert (other.values["theta"] != beside.values["theta"]).any((0, 2)).all()
 
 
-@pytest.mark.parametrize("chains", [2, 4, 6])
-def test_keeps_the_contract(chains: int) -> None:
+def test_two_chains_keep_the_contract() -> None:
     """A row in the middle, another chunk, another order, one thread and two."""
     for simulator in (GaussianVector(), GaussianField(GaussianFieldOptions(size=4))):
-        sampler = hmc(simulator, SHORT.model_copy(update={"chains": chains}))
-        check_sampler(sampler, observe(simulator, 3))
+        check_sampler(hmc(simulator, SHORT.model_copy(update={"chains": 2})), observe(simulator, 3))
 
 
 @pytest.mark.parametrize("chains", [2, 4])
