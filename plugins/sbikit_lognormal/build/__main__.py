@@ -1,7 +1,7 @@
 """The command that makes the tables.
 
-    python -m sbikit_lognormal.build table      # remakes the table in this package
-    python -m sbikit_lognormal.build held-out   # remakes the reference values of the tests
+python -m sbikit_lognormal.build table      # remakes the table in this package
+python -m sbikit_lognormal.build held-out   # remakes the reference values of the tests
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sbikit_lognormal.spectra import ELL, TABLE
 
 Array = NDArray[np.float64]
 
-RUNS = 3072  # of the design; twice as many take twice the time to make and to evaluate, and eight times to fit
+RUNS = 3072  # of the design; twice as many take twice the time to make and to use, eight times to fit
 REFINEMENT = 768  # more, a quarter as many, where those are predicted worst by the others
 SEED = 20261122  # of the design; any would do
 

@@ -32,7 +32,10 @@ of the linear power the tree-level shift changes by up to 1.3e-3.
 LEAST_OMEGA_C = 0.03
 """Runs with less dark matter are left out; the prior ends at 0.05, which stays inside."""
 
-_GROUPS = (6, 25)  # where a group ends: one scale fits the large components, others vary faster and are noisier
+_GROUPS = (
+    6,
+    25,
+)  # where a group ends: one scale fits the large components, others vary faster and are noisier
 _TUNED_ON = 600  # runs that fix the scales of the kernel; the time grows as their cube
 _TUNING_STEPS = 50  # of Adam; each scale can move by a factor exp(5) in them
 _RATE = 0.1  # of Adam, in log scale; a tenth of it would take ten times as many steps

@@ -16,7 +16,12 @@ from sbikit_lognormal.spectra import ELL, WEIGHTS, Z
 
 Array = NDArray[np.float64]
 
-_PLANES = (0.3, 0.7, 1.5, 4.9)  # redshifts of the source planes that weigh the grid: those of bins, and the last
+_PLANES = (
+    0.3,
+    0.7,
+    1.5,
+    4.9,
+)  # redshifts of the source planes that weigh the grid: those of bins, and the last
 _LEAST_WEIGHT = 3e-4  # the median is .04, a tenth of the places have less than this; 0 would let those go
 _DISTANCES = 2001  # redshifts of the distance's integral, whose error is of the square of the step, .0025
 

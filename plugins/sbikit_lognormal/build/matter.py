@@ -26,7 +26,9 @@ from sbikit_lognormal.options import Z_MAX
 Array = NDArray[np.float64]
 
 # Errors are the largest of the spectra of five bins over 20 <= ell <= 6000, in the fiducial universe.
-_K_MAX = 20.0  # 1/Mpc; beyond it a power law, wrong by 7e-4; 10 would be by 8e-3, 60 by 2e-5 in twice the time
+_K_MAX = (
+    20.0  # 1/Mpc; beyond it a power law, wrong by 7e-4; 10 would be by 8e-3, 60 by 2e-5 in twice the time
+)
 _REDSHIFTS = 41  # of the power, between which it is a spline; 21 would add 5e-4, 81 take away nothing
 _DISTANCES = 101  # redshifts of the distances; 51 would be as good to 1e-5
 _PRIMORDIAL_AMPLITUDE = 2e-9  # of the first pass, which measures sigma_8; any would do

@@ -15,7 +15,9 @@ from sbikit_lognormal.spectra import inputs
 Array = NDArray[np.float64]
 
 _CANDIDATES = 2**14  # points of the design's sequence of which the refinement is chosen: some 17 for each
-_NEIGHBOURS = 8  # runs whose errors are averaged; one alone would chase single runs, many blur where it is bad
+_NEIGHBOURS = (
+    8  # runs whose errors are averaged; one alone would chase single runs, many blur where it is bad
+)
 
 
 def refinement(grids: Grids, count: int, seed: int) -> Array:

@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 _PAUSE = 0.1  # seconds between looks at the workers; a run takes one or two
 
+
 def run_all(points: Array, folder: Path, *, processes: int, progress: Callable[[int], None]) -> list[Path]:
     """Matter power at all points; what is in the folder is not computed again.
 
