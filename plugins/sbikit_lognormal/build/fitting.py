@@ -1,8 +1,8 @@
 """Fitting the emulator's table to CAMB runs.
 
 The grids of all runs are compressed to principal components, weighted by what a place of the grid contributes
-to the convergence; each component is a quadratic polynomial plus a Gaussian process (spectra/process.py) whose
-scales maximise the marginal likelihood. Runs with less than Omega_c = 0.03 are left out: their spectra are
+to the convergence; each component is a quadratic polynomial plus a Gaussian process (spectra/process.py),
+whose scales maximise the marginal likelihood. Runs with less than Omega_c = 0.03 are left out: their spectra are
 unlike all others and spoil the compression.
 """
 
@@ -24,9 +24,9 @@ Array = NDArray[np.float64]
 COMPONENTS = {"nonlinear": 80, "linear": 40, "feedback": 24}
 """Principal components that are kept of each quantity.
 
-Median error of the spectra at held-out cosmologies of the prior with 20, 40, 60 and 80 of the non-linear power:
-1.1e-3, 3.8e-4, 3.0e-4, 2.8e-4; with 8, 16 and 24 of the feedback: 9.7e-4, 4.8e-4, 3.5e-4. With 30 in place of 40
-of the linear power the tree-level shift changes by up to 1.3e-3.
+Median error of the spectra at held-out cosmologies of the prior with 20, 40, 60 and 80 of the non-linear
+power: 1.1e-3, 3.8e-4, 3.0e-4, 2.8e-4; with 8, 16 and 24 of the feedback: 9.7e-4, 4.8e-4, 3.5e-4. With 30 in
+place of 40 of the linear power the tree-level shift changes by up to 1.3e-3.
 """
 
 LEAST_OMEGA_C = 0.03
