@@ -1,8 +1,8 @@
 """Which cosmologies the emulator is fitted to and judged on.
 
 Half of the design fills the ball that the emulator covers (cosmology/coverage.py) evenly, since a fit is
-worst at its edge; half has the prior's own radii. Directions, radii and the temperature of the feedback are one
-scrambled Sobol sequence, so that any leading part of the design is one, too.
+worst at its edge; half has the prior's own radii. Directions, radii and the temperature of the feedback are
+one scrambled Sobol sequence, so that any leading part of the design is one, too.
 """
 
 from __future__ import annotations

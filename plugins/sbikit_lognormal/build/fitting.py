@@ -2,8 +2,8 @@
 
 The grids of all runs are compressed to principal components, weighted by what a place of the grid contributes
 to the convergence; each component is a quadratic polynomial plus a Gaussian process (spectra/process.py),
-whose scales maximise the marginal likelihood. Runs with less than Omega_c = 0.03 are left out: their spectra are
-unlike all others and spoil the compression.
+whose scales maximise the marginal likelihood. Runs with less than Omega_c = 0.03 are left out: their spectra
+are unlike all others and spoil the compression.
 """
 
 from __future__ import annotations
