@@ -52,7 +52,7 @@ def train_steps(
     steps: int,
     tick: Callable[[], object],
 ) -> None:
-    """So many steps at the full rate; `tick` is called after each."""
+    """So many steps at the full rate, on all threads; `tick` is called after each."""
     loss = DenoisingLoss(
         denoiser, simulations, first=GUIDE, batch=OPTIONS.batch, seed=0, device=torch.device("cpu")
     )

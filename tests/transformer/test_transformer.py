@@ -297,6 +297,27 @@ def test_an_interrupted_training_ends_where_it_would_have_ended(
         transformer.fit(simulations, seed=4, workspace=folder, monitor=QuietMonitor())
 
 
+@pytest.mark.parametrize(("least", "threads"), [(2**40, 1), (0, 2)])
+def test_a_small_network_trains_on_one_thread(
+    monkeypatch: pytest.MonkeyPatch, least: int, threads: int
+) -> None:
+    seen = []
+
+    class Counting(QuietMonitor):
+        def log(self, **record: float | int | str) -> None:
+            seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(training, "_LEAST_NUMBERS", least)
+    options = SMALL.model_copy(update={"steps": 1, "guide_simulations": 64})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    DiffusionTransformer(options).fit(
+        Simulations(GaussianVector(), 0), seed=0, workspace=Workspace(), monitor=Counting()
+    )
+    assert (seen, torch.get_num_threads()) == ([threads], 2)
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[DiffusionTransformer, Path]:
     """A barely trained estimator and the folder it was saved to."""
