@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -137,6 +138,11 @@ def quiet_window(trainee: Trainee, busy: bool, seconds: float) -> float:
     sys.exit("the machine is never quiet: nothing is measured")
 
 
+def mean_and_error(rates: list[float]) -> tuple[float, float]:
+    """Mean over windows and its standard error."""
+    return statistics.fmean(rates), statistics.stdev(rates) / len(rates) ** 0.5
+
+
 def main(seconds: float, repeats: int) -> None:
     """Measure, then tell."""
     from _record import record
@@ -151,16 +157,16 @@ def main(seconds: float, repeats: int) -> None:
             rates[name, busy].append(quiet_window(trainees[name], busy, seconds))
             print(json.dumps([name, busy, rates[name, busy][-1]]), file=sys.stderr, flush=True)
     device = f"{os.cpu_count()} cores"
-    fair = statistics.fmean(rates["one thread", False])
+    fair, fair_error = mean_and_error(rates["one thread", False])
     for (name, busy), found in rates.items():
-        mean, error = statistics.fmean(found), statistics.stdev(found) / len(found) ** 0.5
+        mean, error = mean_and_error(found)
         where = "beside a busy process" if busy else "alone"
         record(f"training steps a second, {name}, {where}", mean, error, device=device)
         if busy:
             record(
                 f"rate of training, {name}, {where}",
                 mean / fair,
-                error / fair,
+                mean / fair * math.hypot(error / mean, fair_error / fair),
                 goal="at least 0.7" if name == "as sbikit trains" else None,
                 ok=mean / fair >= 0.7,
                 ratio_to="one thread alone",

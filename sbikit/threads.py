@@ -3,10 +3,10 @@
 An operation of torch is divided among threads, which meet at its end. By default the one that is done first
 spins until the others are, for about a millisecond, and so takes a core from whoever would use it. On two
 cores with one other busy process that is fatal: the thread that shares its core gets a third of it (by
-Linux's share a session) while the other spins, and a small network's training fell to a fiftieth of its
-speed. Threads that sleep instead leave the core to the slower one. That costs the time to wake them, some
-tens of microseconds an operation, which only operations much longer than that are worth: what works on less
-should use `one_thread` (benchmarks/busy.py).
+Linux's share a session) while the other spins, and a small network's training fell from 12 steps a second
+to one in eight seconds. Threads that sleep instead leave the core to the slower one. That costs the time to
+wake them, some tens of microseconds an operation: what has shorter ones should use `one_thread`
+(benchmarks/busy.py).
 """
 
 from __future__ import annotations
