@@ -14,7 +14,6 @@ import json
 import math
 import os
 import random
-import statistics
 import subprocess
 import sys
 import time
@@ -138,14 +137,12 @@ def quiet_window(trainee: Trainee, busy: bool, seconds: float) -> float:
     sys.exit("the machine is never quiet: nothing is measured")
 
 
-def mean_and_error(rates: list[float]) -> tuple[float, float]:
-    """Mean over windows and its standard error."""
-    return statistics.fmean(rates), statistics.stdev(rates) / len(rates) ** 0.5
-
-
 def main(seconds: float, repeats: int) -> None:
     """Measure, then tell."""
+    import numpy as np
     from _record import record
+
+    from sbikit import mean_and_error
 
     trainees = {name: Trainee(*setting) for name, setting in SETTINGS.items()}
     for trainee in trainees.values():
@@ -157,9 +154,9 @@ def main(seconds: float, repeats: int) -> None:
             rates[name, busy].append(quiet_window(trainees[name], busy, seconds))
             print(json.dumps([name, busy, rates[name, busy][-1]]), file=sys.stderr, flush=True)
     device = f"{os.cpu_count()} cores"
-    fair, fair_error = mean_and_error(rates["one thread", False])
+    fair, fair_error = mean_and_error(np.array(rates["one thread", False]))
     for (name, busy), found in rates.items():
-        mean, error = mean_and_error(found)
+        mean, error = mean_and_error(np.array(found))
         where = "beside a busy process" if busy else "alone"
         record(f"training steps a second, {name}, {where}", mean, error, device=device)
         if busy:

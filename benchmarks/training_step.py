@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from _product import product_seconds
 from _quick_training import OPTIONS, quick_denoiser, train_steps
@@ -45,8 +46,7 @@ def told(name: str, values: Sequence[float], ratio_to: str | None = None) -> Non
     """One figure: the mean over blocks and its standard error."""
     held = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
     device = f"{torch.backends.cpu.get_cpu_capability()}, oneDNN {held}, 1 thread"
-    error = statistics.stdev(values) / len(values) ** 0.5
-    record(name, statistics.fmean(values), error, ratio_to=ratio_to, device=device)
+    record(name, *sbikit.mean_and_error(np.array(values)), ratio_to=ratio_to, device=device)
 
 
 def main() -> None:
