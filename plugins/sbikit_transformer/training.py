@@ -32,9 +32,9 @@ _CLIP = 1.0
 # have settled by then; more waste steps at a low rate.
 _WARM_UP = 100
 # Numbers in a layer from which a step is divided among threads. Below, threads wait for each other longer
-# than they work: the quick preset, of 141,000, makes 10.3 steps a second on one thread, alone or beside a
-# busy process, and on two that sleep while they wait 8.2 alone and 7.8 beside it. A larger value leaves cores
-# idle.
+# than they work: the quick preset, of 141,000, makes 9.9 steps a second on one thread and 9.5 beside a busy
+# process; on two that sleep while they wait 6.9 and 7.4, on two that spin 11.9 and 0.1 (benchmarks/busy.py).
+# A larger value leaves cores idle.
 _LEAST_NUMBERS = 2**18
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
