@@ -12,9 +12,8 @@ from torch import Tensor
 
 from sbikit import LogDensity, Spec, Values
 
-_DECODED_AT_ONCE = (
-    128  # maps, 16 MiB an array at 128 x 128 pixels: fewer pay for more calls, more take memory
-)
+# Maps, 16 MiB an array at 128 x 128 pixels: fewer pay for more calls, more take memory.
+_DECODED_AT_ONCE = 128
 
 
 def chain_sizes(n: int, chains: int) -> tuple[int, ...]:

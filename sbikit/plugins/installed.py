@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import pluggy
 
 from sbikit.plugins import hookspecs
 from sbikit.plugins.hookspecs import Offer
-
-if TYPE_CHECKING:
-    pass
 
 Kind: TypeAlias = Literal["simulator", "estimator", "sampler", "validator"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

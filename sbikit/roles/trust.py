@@ -86,15 +86,10 @@ def worst(trust: Iterable[Trust]) -> tuple[Reading, ...]:
     found: dict[str, Reading] = {}
     for reading in (reading for one in trust for reading in one.readings):
         known = found.setdefault(reading.name, reading)
-        if reading.value is None or (known.value is not None and _worse(reading, known.value)):
+        sign = 1.0 if reading.worse == "higher" else -1.0
+        if reading.value is None or (known.value is not None and sign * reading.value > sign * known.value):
             found[reading.name] = reading
     return tuple(found.values())
-
-
-def _worse(reading: Reading, than: float) -> bool:
-    if reading.value is None:
-        return True
-    return reading.value > than if reading.worse == "higher" else reading.value < than
 
 
 # --- in words -------------------------------------------------------------------------------
@@ -133,8 +128,11 @@ def _range(trust: Sequence[Trust], name: str) -> str:
 def announcement(name: str, trust: Sequence[Trust]) -> list[str]:
     """At most two lines: for which observations the sampler `name` is no reference, and for which it is."""
     lines = []
-    for judgement, rows in (("not to be called exact", doubted(trust)), ("to be trusted", trusted(trust))):
-        which = f" ({spans(rows)})" if judgement.startswith("not") else ""
+    bad, good = doubted(trust), trusted(trust)
+    for judgement, which, rows in (
+        ("not to be called exact", f" ({spans(bad)})", bad),
+        ("to be trusted", "", good),
+    ):
         why = in_words([trust[b] for b in rows])
         count = f"{len(trust)} observation{'' if len(trust) == 1 else 's'}"
         head = f"{name}: {judgement} for {len(rows)} of {count}{which}"

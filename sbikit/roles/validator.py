@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
-
-if TYPE_CHECKING:
-    pass
 from sbikit.roles.plugin import OptionsT_co, Plugin
 
 

@@ -32,13 +32,7 @@ def check_log_density(
     z = 0.5 * normals(seeds, (density.size,)).double().reshape(3, 2, density.size)
     z.requires_grad_()
     value = density.log_prob(z)
-    if tuple(value.shape) != (3, 2) or value.dtype != torch.float64:
-        raise ContractError(
-            "The log density has the wrong shape or type.",
-            where=f"{where}.log_prob",
-            expected="(*n, B) = (3, 2), torch.float64",
-            got=f"{tuple(value.shape)}, {value.dtype}",
-        )
+    _form(value, (3, 2), "(*n, B)", "The log density", f"{where}.log_prob")
     (gradient,) = torch.autograd.grad(value.sum(), z)
     finite(value, where, "log_prob")
     finite(gradient, where, "gradient")
@@ -48,6 +42,16 @@ def check_log_density(
         single = alone.log_prob(z[0, :1].detach())
         same(single, value[0, :1], where, "the density of one observation is the same in a batch", like=value)
     _check_decode(density, simulator, z.detach(), f"{where}.decode")
+
+
+def _form(value: Tensor, shape: tuple[int, int], axes: str, what: str, where: str) -> None:
+    if tuple(value.shape) != shape or value.dtype != torch.float64:
+        raise ContractError(
+            f"{what} has the wrong shape or type.",
+            where=where,
+            expected=f"{axes} = {shape}, torch.float64",
+            got=f"{tuple(value.shape)}, {value.dtype}",
+        )
 
 
 def _check_gradient(density: LogDensity, z: Tensor, gradient: Tensor, where: str) -> None:
@@ -103,13 +107,7 @@ def check_marginal_density(
         return
     theta = simulator.prior.sample(draw_seeds(0, "contract/marginal", 0, 3))[simulator.prior.name].double()
     found = density.log_likelihood(theta)
-    if tuple(found.shape) != (2, 3) or found.dtype != torch.float64:
-        raise ContractError(
-            "The marginal likelihood has the wrong shape or type.",
-            where=f"{where}.log_likelihood",
-            expected="(B, Q) = (2, 3), torch.float64",
-            got=f"{tuple(found.shape)}, {found.dtype}",
-        )
+    _form(found, (2, 3), "(B, Q)", "The marginal likelihood", f"{where}.log_likelihood")
     finite(found, where, "log_likelihood")
     slope, other = (part - part[:, :1] for part in (found[:1], alone.log_likelihood(theta)))
     same(other, slope, where, "the likelihood of one observation is the same in a batch", like=found)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from exact_helpers import Recorder, drawn, readings
+from lognormal_cases import NO_MARGINAL
 from scipy import stats
 from torch import Tensor
 
@@ -291,15 +292,7 @@ def test_no_draw_comes_twice() -> None:
     assert abs(float(per_draw.mean())) < 4 * float(per_draw.std()) / math.sqrt(len(per_draw))
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"field": "lognormal"}, "field: lognormal"),
-        ({"padding": 2}, "padding: 2"),
-        ({"mask": {"density": 2.0, "radius": 8.0}}, "a mask"),
-        ({"depth": {"scatter": 0.2}, "padding": 2}, "padding: 2, a varying depth"),
-    ],
-)
+@pytest.mark.parametrize(("options", "named"), NO_MARGINAL)
 def test_other_simulators_are_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         wiener(made(**options))

@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from interruption import CuttingMonitor, Interrupted
 from torch import Tensor, nn
 
 from sbikit import CheckpointError, QuietMonitor, Workspace, generator
 from sbikit.learning import Average, Best, FinalWeights, Muon, Plan, Trainer, cosine, unfinished
-
-
-class Interrupted(Exception):
-    """Stands for a power cut."""
-
-
-class CuttingMonitor(QuietMonitor):
-    """Cuts the work after so many steps, and keeps what it is told."""
-
-    def __init__(self, cut: int | None = None) -> None:
-        self.cut = cut
-        self.started = 0
-        self.records: list[dict[str, float | int | str]] = []
-        self.lines: list[str] = []
-
-    def progress(
-        self, title: str, total: int, start: int = 0
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        self.started = done = start
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if done == self.cut:
-                raise Interrupted
-
-        @contextmanager
-        def bar() -> Iterator[Callable[[int], None]]:
-            yield advance
-
-        return bar()
-
-    def log(self, **record: float | int | str) -> None:
-        self.records.append(record)
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 class Line(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lognormal_cases import NO_MARGINAL
 from torch import Tensor
 
 from sbikit import ObservationError, UnsupportedError, draw_seeds, generator
@@ -64,15 +65,7 @@ def test_of_no_observations_there_is_a_density() -> None:
     assert empty.log_likelihood(theta).shape == (0, 2)
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"field": "lognormal"}, "field: lognormal"),
-        ({"padding": 2}, "padding: 2"),
-        ({"mask": {"density": 2.0, "radius": 8.0}}, "a mask"),
-        ({"depth": {"scatter": 0.2}, "padding": 2}, "padding: 2, a varying depth"),
-    ],
-)
+@pytest.mark.parametrize(("options", "named"), NO_MARGINAL)
 def test_where_maps_cannot_be_integrated_out_it_is_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         made(**options).marginal_density({"shear": torch.zeros(0, 2, 8, 8)})

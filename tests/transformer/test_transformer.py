@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from interruption import CuttingMonitor, Interrupted
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,38 +40,6 @@ from sbikit_transformer.transforms import harden, soften
 SMALL = TransformerOptions(
     steps=300, width=32, depth=2, guide_simulations=4096, guide_nodes=64, evaluations=20, sigma_min=0.03
 )
-
-
-class Interrupted(Exception):
-    """Stands for a power cut."""
-
-
-class CuttingMonitor(QuietMonitor):
-    """Cuts the work after so many steps, and keeps the log."""
-
-    def __init__(self, cut: int | None = None) -> None:
-        self.cut = cut
-        self.records: list[dict[str, float | int | str]] = []
-
-    def progress(
-        self, title: str, total: int, start: int = 0
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        done = start
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if title == "training" and done == self.cut:
-                raise Interrupted
-
-        @contextmanager
-        def bar() -> Iterator[Callable[[int], None]]:
-            yield advance
-
-        return bar()
-
-    def log(self, **record: float | int | str) -> None:
-        self.records.append(record)
 
 
 def draw(sampler: Sampler, observation: Values, n: int, seed: int) -> dict[str, Tensor]:
