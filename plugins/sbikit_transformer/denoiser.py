@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from sbikit import Field, Simulator, Spec, UnsupportedError, Values
+from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
 from sbikit.learning import Coordinates
 from sbikit_transformer.conditions import Condition, DataMap
 from sbikit_transformer.diffusion import State
 from sbikit_transformer.guide import Guess, Guide
+from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.network import Transformer
 from sbikit_transformer.transforms import FieldMap
 
@@ -23,6 +26,13 @@ _FIELD_ERROR = 1e-4
 _LEAST_VARIANCE = 1e-12
 # The guide's mean field is told to be no more skewed than that: nearly flat fields have any skewness.
 _MOST_SKEWED = 6.0
+
+
+# Simulations whose guesses tell how narrow posteriors are, the share of them that may be narrower, and a
+# level of noise, in prior standard deviations, that leaves the data alone to tell.
+_JUDGES = 256
+_NARROW = 0.05
+_PURE_NOISE = 150.0
 
 
 def common_grid(spec: Spec) -> tuple[int, ...]:
@@ -58,6 +68,8 @@ class Denoiser(nn.Module):
     """
 
     data_channel: Tensor
+    low: Tensor
+    end: Tensor
 
     def __init__(
         self, simulator: Simulator, spec: Spec, *, patch: int, width: int, depth: int, heads: int, nodes: int
@@ -74,6 +86,8 @@ class Denoiser(nn.Module):
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
+        self.register_buffer("low", torch.ones(()))
+        self.register_buffer("end", torch.ones(()))
         self.guide = Guide(scalars, channels, self.grid, vectors, nodes)
         pairs = scalars * (scalars - 1) // 2
         self.network = Transformer(
@@ -101,6 +115,45 @@ class Denoiser(nn.Module):
             y = self.field_map.encode(values, u)
             self.data_channel.copy_(_most_correlated(y, maps))
         self.guide.fit(u, y, self._data(maps), vectors)
+        self._fit_low((y[:_JUDGES], u[:_JUDGES]), {name: value[:_JUDGES] for name, value in values.items()})
+
+    def training_levels(self) -> TrainingLevels:
+        """The noise levels of training, once the maps are fitted."""
+        return TrainingLevels(float(self.low), bool(self.field_map.channels))
+
+    def _fit_low(self, clean: State, values: Values) -> None:
+        """How far down levels must go for the narrowest posterior that the guide sees."""
+        told = self.condition(values)
+        noise = generator(derive_seed(0, "denoiser", "low"))
+        y, u = (torch.randn(part.shape, generator=noise) * _PURE_NOISE for part in clean)
+        guess = self.guide(u, y, told.modes, told.vectors, torch.full((len(u),), _PURE_NOISE))
+        spread = torch.cat([guess.sd, guess.error[:, self.field_map.vary()]], 1)
+        narrowest = float(spread.quantile(_NARROW, 0).min())
+        levels = TrainingLevels.resolving(narrowest, with_field=bool(self.field_map.channels))
+        self.low.fill_(levels.low)
+
+    @torch.no_grad()
+    def noise_left(self, values: Values, sigma: float, noise: State) -> Tensor:
+        """Share of the noise of a level that is left after denoising, of each scalar and of each channel.
+
+        Args:
+            values: M simulations.
+            sigma: the level.
+            noise: standard normal, in the shape of `encode(values)`.
+
+        Returns:
+            (P + C,): of a channel the share below which it is in 5 % of its pixels.
+        """
+        clean, told = self.encode(values), self.condition(values)
+        log_sigma = torch.full((len(noise[1]),), math.log(sigma), device=noise[1].device)
+        noisy = clean[0] + sigma * noise[0], clean[1] + sigma * noise[1]
+        found, _ = self(noisy, log_sigma, told)
+        field, scalars = (
+            (a - b).square().mean(0) / (sigma * e).square().mean(0)
+            for a, b, e in zip(found, clean, noise, strict=True)
+        )
+        pixels = field[self.field_map.vary()].flatten(1)
+        return torch.cat([scalars, pixels.quantile(_NARROW, 1) if len(pixels) else scalars[:0]])
 
     def _data(self, maps: Tensor) -> Tensor:
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""

@@ -1,43 +1,35 @@
-r"""Noise levels for training, and the solver that turns noise into draws.
+r"""The solver that turns noise into draws.
 
 A state is x_sigma = x + sigma e, with the same sigma for every pixel and scalar of a draw and x in
-units of its prior's standard deviation. The probability-flow ODE dx / d(ln sigma) = x - D(x, sigma)
-is solved in ln sigma by DPM-Solver++(2M) (arXiv:2211.01095, multistep, data prediction).
+units of its prior's standard deviation. The probability flow dx / d(ln sigma) = x - D(x, sigma) has, from
+sigma to s in t = -ln sigma, the exact step
+
+    x_s = (s / sigma) x_sigma + int e^(t + ln s) D dt,
+
+in which D is replaced by the parabola through its last three values: the multistep solver of order three
+of Lu et al. (arXiv:2211.01095, data prediction), with exact weights for any levels.
+
+The last value D(x, sigma) is narrower than the posterior: of a normal of standard deviation r it has
+r^2 / sqrt(r^2 + sigma^2). Along a path D changes as sigma^2 where sigma is small beside r, so the last two
+values, extrapolated to sigma = 0, leave an error of order (sigma / r)^4 (Richardson).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 State: TypeAlias = tuple[Tensor, Tensor]
 """Field (B, C, *grid) and scalars (B, P)."""
 
-# Of ln sigma: mean and standard deviation of the levels where the draw is decided, then two ranges that
-# reach to the largest (e^5 = 150) and the smallest level (e^-3 = 0.05) that sampling visits. Shares of the
-# batch: more for one leaves less for the others.
-_BODY = (0.8, 0.8)
-_WIDE = (-0.5, 5.0)
-_LOW = (-3.0, 0.5)
-_LOW_SHARE = 0.25
-_WIDE_SHARE = 0.75 * 0.35
-
-
-def draw_log_sigma(count: int, generator: torch.Generator) -> Tensor:
-    """Noise levels of a training batch, ln sigma, (count,).
-
-    Three quarters come from a bulk: 65 % N(0.8, 0.8), where the draw is decided, and 35 % U(-0.5, 5),
-    which trains pure noise too. One quarter is U(-3, 0.5): the detail of the map, its upper tail.
-    """
-    kind, level = torch.rand(2, count, generator=generator)
-    bulk = _BODY[0] + _BODY[1] * torch.randn(count, generator=generator)
-    wide = _WIDE[0] + (_WIDE[1] - _WIDE[0]) * level
-    low = _LOW[0] + (_LOW[1] - _LOW[0]) * level
-    return torch.where(kind < _LOW_SHARE, low, torch.where(kind < _LOW_SHARE + _WIDE_SHARE, wide, bulk))
+# Values of D that a step looks back on. Two leave a normal 3 % too wide at 16 evaluations, three 0.4 %, and
+# four gain nothing but are thrown further by a change of slope.
+_ORDER = 3
 
 
 def noise_levels(sigma_max: float, sigma_min: float, steps: int) -> list[float]:
@@ -51,21 +43,39 @@ def solve(denoise: Callable[[State, float], State], noise: State, levels: list[f
     Args:
         denoise: D(x, sigma), the posterior mean of the clean state.
         noise: standard normal.
-        levels: decreasing noise levels; `denoise` is evaluated once at each.
+        levels: two or more decreasing noise levels; `denoise` is evaluated once at each.
     """
-    state = tuple(levels[0] * part for part in noise)
-    before: State | None = None
-    for i, sigma in enumerate(levels):
-        clean = denoise((state[0], state[1]), sigma)
-        if i + 1 == len(levels):
-            return clean
-        step = math.log(sigma / levels[i + 1])
-        if before is None:
-            direction = clean
-        else:
-            weight = step / (2.0 * math.log(levels[i - 1] / sigma))
-            direction = tuple(c + weight * (c - b) for c, b in zip(clean, before, strict=True))  # type: ignore[assignment]
+    state: State = (levels[0] * noise[0], levels[0] * noise[1])
+    found: list[State] = []
+    for i, sigma in enumerate(levels[:-1]):
+        found = [*found[1 - _ORDER :], denoise(state, sigma)]
+        ahead = _combine(found, _step_weights(levels[max(0, i + 1 - _ORDER) : i + 2]))
         shrink = levels[i + 1] / sigma
-        state = tuple(shrink * x + (1.0 - shrink) * d for x, d in zip(state, direction, strict=True))
-        before = clean
-    return clean
+        state = (shrink * state[0] + ahead[0], shrink * state[1] + ahead[1])
+    before, last = levels[-2] ** 2, levels[-1] ** 2
+    beyond = last / (before - last)
+    return _combine([found[-1], denoise(state, levels[-1])], (-beyond, 1.0 + beyond))
+
+
+def _step_weights(levels: Sequence[float]) -> tuple[float, ...]:
+    """Weights of D at all levels but the last in the step from the last but one to the last.
+
+    They integrate e^(t - h) t^k over 0 < t < h exactly for every power k that as many values can tell.
+    """
+    start = -math.log(levels[-2])
+    h = -math.log(levels[-1]) - start
+    knots = [-math.log(level) - start for level in levels[:-1]]
+    moments = [-math.expm1(-h)]
+    for k in range(1, len(knots)):
+        moments.append(h**k - k * moments[-1])
+    powers = np.vander(knots, increasing=True).T
+    return tuple(float(weight) for weight in np.linalg.solve(powers, moments))
+
+
+def _combine(states: Sequence[State], weights: Sequence[float]) -> State:
+    """The weighted sum of states."""
+    field, scalars = (
+        sum((w * part for w, part in zip(weights, parts, strict=True)), torch.zeros(()))
+        for parts in zip(*states, strict=True)
+    )
+    return field, scalars

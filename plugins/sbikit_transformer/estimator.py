@@ -28,10 +28,11 @@ from sbikit.learning import describe_problem, fingerprint, read_checkpoint, writ
 from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, common_grid
 from sbikit_transformer.diffusion import State, noise_levels, solve
+from sbikit_transformer.levels import evaluations_between
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import train
 
-_FORMAT = "diffusion-transformer 2"
+_FORMAT = "diffusion-transformer 3"
 # Of all draws that are solved together: more need more memory, fewer more calls. No draw depends on it but
 # by rounding.
 _TOKENS_AT_ONCE = 16384
@@ -44,7 +45,9 @@ class TransformerSampler(Sampler):
         self.spec = denoiser.spec
         self.denoiser = denoiser.to(device).eval()
         self.device = device
-        self.levels = noise_levels(options.sigma_max, options.sigma_min, options.evaluations)
+        end = options.sigma_min or float(denoiser.end)
+        count = options.evaluations or evaluations_between(options.sigma_max, end)
+        self.levels = noise_levels(options.sigma_max, end, count)
 
     @torch.no_grad()
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:

@@ -26,8 +26,19 @@ class TransformerOptions(Options):
     guide_nodes: int = Option(
         default=64, ge=16, description="parameter nodes of the Gaussian guide, a power of two"
     )
-    evaluations: int = Option(default=16, ge=2, description="network evaluations a draw")
+    evaluations: int | None = Option(
+        default=None,
+        ge=2,
+        le=1000,
+        description="network evaluations a draw; about two for each factor e of noise where left out",
+    )
     sigma_max: float = Option(
         default=150.0, gt=1, description="first noise level, in prior standard deviations"
     )
-    sigma_min: float = Option(default=0.05, gt=0, lt=1, description="last noise level")
+    sigma_min: float | None = Option(
+        default=None,
+        gt=0,
+        lt=1,
+        description="last noise level, in prior standard deviations; a fifth of the narrowest posterior's "
+        "where left out",
+    )

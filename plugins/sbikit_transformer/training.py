@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sbikit import JointDraws, Monitor, Workspace, derive_seed, generator, one_thread
 from sbikit.learning import Average, Muon, Plan, Trainer, cosine, unfinished
 from sbikit_transformer.denoiser import Denoiser
-from sbikit_transformer.diffusion import draw_log_sigma
+from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.network import Transformer
 from sbikit_transformer.options import TransformerOptions
 
@@ -36,6 +36,8 @@ _WARM_UP = 100
 # process; on two that sleep while they wait 6.9 and 7.4, on two that spin 11.9 and 0.1 (benchmarks/busy.py).
 # A larger value leaves cores idle.
 _LEAST_NUMBERS = 2**18
+# Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
+_JUDGES = 256
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
 
@@ -44,7 +46,7 @@ class DenoisingLoss:
     """Squared error of field and scalars, each in units of the guide's own error, summed 1:1.
 
     Args:
-        denoiser: on `device`.
+        denoiser: on `device`, its maps fitted.
         simulations: where steps take their simulations from.
         first: the first simulation of the first step.
         batch: simulations a step.
@@ -64,6 +66,7 @@ class DenoisingLoss:
     ) -> None:
         self._denoiser, self._simulations, self._device = denoiser, simulations, device
         self._first, self._batch, self._seed = first, batch, seed
+        self._levels = denoiser.training_levels()
 
     def used(self, step: int) -> int:
         """Simulations used before a step, those of the guide included."""
@@ -77,7 +80,7 @@ class DenoisingLoss:
         with torch.no_grad():
             clean = self._denoiser.encode(values)
             condition = self._denoiser.condition(values)
-            log_sigma = draw_log_sigma(self._batch, source).to(self._device)
+            log_sigma = self._levels.draw(self._batch, source).to(self._device)
             noisy = []
             for part in clean:
                 noise = torch.randn(part.shape, generator=source).to(self._device)
@@ -136,6 +139,8 @@ def train(
     trainer = Trainer(network, make_optimisers(network, o.rate), loss, average, plan, whole=denoiser)
     with enough_threads(network, o.batch):
         trainer.run(workspace, monitor, identity)
+        denoiser.eval()
+        _find_end(denoiser, simulations, loss.used(o.steps), seed, o.batch)
 
 
 def enough_threads(network: Transformer, batch: int) -> AbstractContextManager[None]:
@@ -160,6 +165,27 @@ def _is_hidden(name: str) -> bool:
     return name.startswith("blocks.") and any(
         f".{part}.weight" in name for part in ("qkv", "out", "up", "down")
     )
+
+
+def _find_end(denoiser: Denoiser, simulations: JointDraws, used: int, seed: int, batch: int) -> None:
+    """Where draws end: the highest level below which data tell nothing more, of the last training draws."""
+    ends = denoiser.training_levels().ends()
+    denoiser.end.fill_(ends[-1])
+    count = min(_JUDGES, used)
+    device = denoiser.end.device
+    chunks = []
+    for first in range(used - count, used, batch) if len(ends) > 1 else ():
+        drawn = simulations.training(first, min(batch, used - first))
+        chunks.append({name: value.to(device) for name, value in drawn.items()})
+    for end in ends[:-1]:
+        source = generator(derive_seed(seed, "noise left"))
+        left = []
+        for values in chunks:
+            noise = [torch.randn(part.shape, generator=source).to(device) for part in denoiser.encode(values)]
+            left.append(denoiser.noise_left(values, end, (noise[0], noise[1])))
+        if nothing_is_narrower(torch.stack(left).mean(0)):
+            denoiser.end.fill_(end)
+            return
 
 
 def _fit_maps(denoiser: Denoiser, simulations: JointDraws, count: int, monitor: Monitor) -> None:

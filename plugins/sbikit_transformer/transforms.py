@@ -83,6 +83,10 @@ class FieldMap(torch.nn.Module):
     bounded: Tensor
     depth: Tensor
 
+    def vary(self) -> Tensor:
+        """Which channels vary at all, (C,)."""
+        return self.sd > _LEAST_SPREAD
+
     def _stack(self, values: Values) -> Tensor:
         return torch.cat([values[f.name] for f in self.fields], dim=-1 - len(self.grid))
 

@@ -1,0 +1,103 @@
+r"""Noise levels: which ones training draws, and where draws end.
+
+Where a posterior has standard deviation r, in units of the prior's, noise levels down to r / 5 decide its
+draws. How small r is, is not known before: the guide tells it where it is right, and the trained network
+shows it, since at a level sigma the share
+
+    E (x - D)^2 / E (sigma e)^2 = r^2 / (r^2 + sigma^2)        (of a normal posterior)
+
+of the noise is left by the denoiser. Where nearly all of it is, data tell nothing below sigma.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Of ln sigma: mean and standard deviation of the levels where the draw is decided, and a range that reaches
+# to the largest level, e^5 = 150, which trains pure noise too; its share of the levels that are not low.
+_BODY = (0.8, 0.8)
+_WIDE = (-0.5, 5.0)
+_WIDE_SHARE = 0.35
+# Low levels reach up to e^0.5: the detail of a map, its upper tail, the width of narrow posteriors. Their
+# share of a batch; without a field they are all that is hard.
+_LOW_UP_TO = 0.5
+_LOW_SHARE, _LOW_SHARE_WITHOUT_FIELD = 0.25, 0.5
+# Share of a batch below the lowest level that the guide asks for: the network learns there what the guide
+# does not see of a narrow posterior. More for it leaves less for all else.
+_DEEP_SHARE = 0.05
+_HIGHEST_END = 0.05  # where draws of a problem with a field end if no posterior is narrow
+_DEEP = 0.002  # how far down every training goes; the width of narrower posteriors is the guide's
+_LOWEST_END = 1e-4  # below it float32 no longer holds a state and its noise apart
+# Of a posterior's standard deviation, where its draws should end: they are 0.1 % too narrow then.
+_RESOLVE = 0.2
+# Least share of the noise that is left where nothing is narrow: of r = 4.4 sigma, or of one observation in
+# twenty that is infinitely narrow.
+_LEFT = 0.95
+# Of ln sigma between two evaluations. A larger one is cheaper, and draws are wider: see `diffusion`.
+_STEP = 0.54
+
+
+@dataclass(frozen=True)
+class TrainingLevels:
+    """The law of noise levels in training.
+
+    Args:
+        low: the lowest level that the guide asks for.
+        with_field: whether there is a latent field.
+    """
+
+    low: float
+    with_field: bool
+
+    @staticmethod
+    def resolving(narrowest: float, *, with_field: bool) -> TrainingLevels:
+        """For posteriors that the guide expects to be this narrow, in units of the prior's spread."""
+        highest = _HIGHEST_END if with_field else _DEEP
+        return TrainingLevels(min(max(_RESOLVE * narrowest, _LOWEST_END), highest), with_field)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Noise levels of a training batch, ln sigma, (count,).
+
+        Low ones are uniform in ln sigma. The others come from a bulk: 65 % N(0.8, 0.8), where the draw is
+        decided, and 35 % U(-0.5, 5).
+        """
+        kind, level = torch.rand(2, count, generator=generator)
+        found = _BODY[0] + _BODY[1] * torch.randn(count, generator=generator)
+        low = _LOW_SHARE if self.with_field else _LOW_SHARE_WITHOUT_FIELD
+        deep = low + (_DEEP_SHARE if self.low > _DEEP else 0.0)
+        wide = deep + (1.0 - deep) * _WIDE_SHARE
+        # From the last share to the first, each over what it is part of.
+        for share, first, last in (
+            (wide, *_WIDE),
+            (deep, math.log(_DEEP), math.log(self.low)),
+            (low, math.log(self.low), _LOW_UP_TO),
+        ):
+            found = torch.where(kind < share, first + (last - first) * level, found)
+        return found
+
+    def ends(self) -> list[float]:
+        """Levels at which draws may end, the highest first, each half of the one before.
+
+        Without a field an evaluation costs next to nothing, and draws end at the lowest.
+        """
+        lowest = min(self.low, _DEEP)
+        above = math.ceil(math.log2(_HIGHEST_END / lowest)) if self.with_field else 0
+        return [_HIGHEST_END * 0.5**i for i in range(above)] + [lowest]
+
+
+def nothing_is_narrower(left: Tensor) -> bool:
+    """Whether a level is below all that data tell.
+
+    Args:
+        left: share of the noise of that level that the denoiser leaves, (components,).
+    """
+    return bool((left >= _LEFT).all())
+
+
+def evaluations_between(sigma_max: float, sigma_min: float) -> int:
+    """Evaluations of a draw that goes from one level to the other."""
+    return 1 + math.ceil(math.log(sigma_max / sigma_min) / _STEP)
