@@ -54,7 +54,7 @@ def train_steps(
 ) -> None:
     """So many steps at the full rate, on all threads; `tick` is called after each."""
     loss = DenoisingLoss(
-        denoiser, simulations, first=GUIDE, batch=OPTIONS.batch, seed=0, device=torch.device("cpu")
+        denoiser, simulations, first=GUIDE, batch=OPTIONS.batch, copies=1, seed=0, device=torch.device("cpu")
     )
     plan = Plan(
         steps=steps, round=steps, clip=1.0, rate=lambda step: 1.0, simulations=loss.used, keep_seconds=0.0

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     observation = Simulations(simulator, 0).training(FIRST, OBSERVATIONS)
     draws, seeds = {}, draw_seeds(3, "solver", 0, OBSERVATIONS)
     for evaluations in (96, 12, 16, 20, 28):
-        sampler.levels = noise_levels(options.sigma_max, options.sigma_min, evaluations)
+        sampler.levels = noise_levels(options.sigma_max, sampler.levels[-1], evaluations)
         draws[evaluations] = sampler.sample(observation, DRAWS, seeds=seeds).values["theta"]
         if evaluations == 96:
             continue

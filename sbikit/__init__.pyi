@@ -51,6 +51,7 @@ from .roles import Simulator as Simulator
 from .roles import SupportsFloor as SupportsFloor
 from .roles import SupportsLogDensity as SupportsLogDensity
 from .roles import SupportsMarginalDensity as SupportsMarginalDensity
+from .roles import SupportsMasks as SupportsMasks
 from .roles import SupportsObserve as SupportsObserve
 from .roles import SupportsSummaries as SupportsSummaries
 from .roles import Trust as Trust

@@ -157,6 +157,12 @@ class LogNormal(Simulator[LogNormalOptions]):
 
     # --- what is known of the data ----------------------------------------------------------
 
+    def masks(self) -> dict[str, Tensor]:
+        """Where the data are observed, (channels, N, N); nothing where all of the patch is."""
+        if bool(self.survey.mask.all()):
+            return {}
+        return {self._observable.name: self.survey.mask.expand(self.spec.observables[0].shape).cpu()}
+
     def summaries(self, values: Values) -> dict[str, Tensor]:
         """Maps made back from the shear (*batch, 2 bins, N, N), each (*batch, bins, N, N).
 

@@ -30,21 +30,26 @@ class Condition:
         modes: (B, C, modes) Fourier modes of the data field of each latent channel.
         vectors: (B, V) observed vectors, standardised.
         statistics: (B, S) spectra and moments of the maps, standardised.
+        alien: (B,) how many of vectors and statistics lie further from the training simulations than the
+            network is told.
     """
 
     maps: Tensor
     modes: Tensor
     vectors: Tensor
     statistics: Tensor
+    alien: Tensor
 
     def repeat(self, n: int) -> Condition:
         """Each observation n times in a row: (B n, ...)."""
-        parts = (self.maps, self.modes, self.vectors, self.statistics)
-        return Condition(*(part.repeat_interleave(n, 0) for part in parts))
+        return Condition(*(part.repeat_interleave(n, 0) for part in self._parts()))
 
     def rows(self, part: slice) -> Condition:
         """Some of the observations."""
-        return Condition(self.maps[part], self.modes[part], self.vectors[part], self.statistics[part])
+        return Condition(*(value[part] for value in self._parts()))
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.maps, self.modes, self.vectors, self.statistics, self.alien
 
 
 class DataMap(nn.Module):
@@ -65,19 +70,24 @@ class DataMap(nn.Module):
         self.maps = Standardise(maps.shape[1])
         self.vectors = Standardise(vectors.shape[1])
         self.statistics = Standardise(self._statistics(maps).shape[1])
+        self.register_buffer("most_alien", torch.zeros(()))
+
+    most_alien: Tensor
 
     def fit(self, values: Values) -> None:
-        """Set all scales from M simulations."""
+        """Set all scales from M simulations, and how alien the strangest of them is."""
         maps, vectors = self._read(values)
         self.maps.fit(maps)
         self.vectors.fit(vectors)
         self.statistics.fit(self._statistics(maps))
+        self.most_alien.copy_(self(values)[3].max())
 
-    def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps, vectors and statistics of observations (B, *shape)."""
+    def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Maps, vectors and statistics of observations (B, *shape), and how many numbers are alien, (B,)."""
         maps, vectors = self._read(observation)
-        statistics = self.statistics(self._statistics(maps)).clamp(-_FARTHEST, _FARTHEST)
-        return self.maps(maps), self.vectors(vectors), statistics
+        vectors, statistics = self.vectors(vectors), self.statistics(self._statistics(maps))
+        alien = (torch.cat([vectors, statistics], 1).abs() > _FARTHEST).sum(1)
+        return self.maps(maps), vectors, statistics.clamp(-_FARTHEST, _FARTHEST), alien
 
     def _read(self, observation: Values) -> tuple[Tensor, Tensor]:
         """Maps (B, K, *grid) on the common grid and everything else flattened, (B, V)."""

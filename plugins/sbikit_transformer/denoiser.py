@@ -108,7 +108,7 @@ class Denoiser(nn.Module):
         self.coordinates.fit(values)
         self.data_map.fit(values)
         u = self.coordinates.encode(values)
-        maps, vectors, _ = self.data_map(values)
+        maps, vectors, *_ = self.data_map(values)
         y = torch.zeros(len(u), 0, *self.grid)
         if self.field_map.channels:
             self.field_map.fit(values, u)
@@ -152,8 +152,19 @@ class Denoiser(nn.Module):
             (a - b).square().mean(0) / (sigma * e).square().mean(0)
             for a, b, e in zip(found, clean, noise, strict=True)
         )
+        return self._of_each(field, scalars)
+
+    def narrowest(self, draws: State) -> float:
+        """The least spread of a scalar, or of all but 5 % of a channel's pixels, over n draws."""
+        spreads = [part.std(0) for part in draws if part.numel()]
+        return float(self._of_each(spreads[0], spreads[-1]).min())
+
+    def _of_each(self, field: Tensor, scalars: Tensor) -> Tensor:
+        """Figures of scalars (P,) and of pixels (C, *grid) -> (P + C,), of each channel a low one."""
+        if not self.field_map.channels:
+            return scalars
         pixels = field[self.field_map.vary()].flatten(1)
-        return torch.cat([scalars, pixels.quantile(_NARROW, 1) if len(pixels) else scalars[:0]])
+        return torch.cat([scalars, pixels.quantile(_NARROW, 1)])
 
     def _data(self, maps: Tensor) -> Tensor:
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""
@@ -178,10 +189,10 @@ class Denoiser(nn.Module):
 
     def condition(self, observation: Values) -> Condition:
         """What the network is told of observations `(B, shape)`."""
-        maps, vectors, statistics = self.data_map(observation)
+        maps, vectors, statistics, alien = self.data_map(observation)
         data = self._data(maps)
         modes = self.guide.rings.transform(data) if self.guide.rings is not None else data.flatten(1)
-        return Condition(maps, modes, vectors, statistics)
+        return Condition(maps, modes, vectors, statistics, alien)
 
     def forward(self, state: State, log_sigma: Tensor, condition: Condition) -> tuple[State, State]:
         """The clean state, and the scale on which the network corrects the guide.

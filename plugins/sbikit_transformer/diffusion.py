@@ -74,8 +74,6 @@ def _step_weights(levels: Sequence[float]) -> tuple[float, ...]:
 
 def _combine(states: Sequence[State], weights: Sequence[float]) -> State:
     """The weighted sum of states."""
-    field, scalars = (
-        sum((w * part for w, part in zip(weights, parts, strict=True)), torch.zeros(()))
-        for parts in zip(*states, strict=True)
-    )
-    return field, scalars
+    along = states[0][1].new_tensor(weights)
+    field = torch.stack([state[0] for state in states], -1) @ along
+    return field, torch.stack([state[1] for state in states], -1) @ along

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sbikit import (
     Draws,
@@ -18,6 +17,7 @@ from sbikit import (
     Sampler,
     Simulator,
     Spec,
+    Trust,
     Values,
     Workspace,
     check_observation,
@@ -28,6 +28,7 @@ from sbikit.learning import describe_problem, fingerprint, read_checkpoint, writ
 from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, common_grid
 from sbikit_transformer.diffusion import State, noise_levels, solve
+from sbikit_transformer.doubts import LEAST_DRAWS, judge
 from sbikit_transformer.levels import evaluations_between
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import train
@@ -59,14 +60,17 @@ class TransformerSampler(Sampler):
         check_observation(observation, self.spec, seeds)
         observation = {v.name: observation[v.name].to(self.device) for v in self.spec.observables}
         condition = self.denoiser.condition(observation)
-        rows = [
-            self._draw(condition.rows(slice(b, b + 1)), draw_seeds(int(seed), "draws", 0, n))
-            for b, seed in enumerate(seeds)
-        ]
-        return Draws.unjudged({name: torch.stack([row[name] for row in rows], 1) for name in rows[0]})
+        rows, trust = [], []
+        for b, seed in enumerate(seeds):
+            told = condition.rows(slice(b, b + 1))
+            clean = self._draw(told, draw_seeds(int(seed), "draws", 0, n))
+            rows.append(self.denoiser.decode(clean))
+            trust.append(self._judge(told, clean))
+        values = {v.name: torch.stack([row[v.name] for row in rows], 1) for v in self.spec.latents}
+        return Draws({name: value.float().cpu() for name, value in values.items()}, tuple(trust))
 
-    def _draw(self, told: Condition, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
-        """One draw a seed for one observation, latents (n, *shape)."""
+    def _draw(self, told: Condition, seeds: NDArray[np.int64]) -> State:
+        """One draw a seed for one observation, in working coordinates, n in all."""
         at_once = max(1, _TOKENS_AT_ONCE // self.denoiser.network.position.shape[0])
         shape = (self.denoiser.field_map.channels, *self.denoiser.grid)
         pixels = int(torch.Size(shape).numel())
@@ -75,9 +79,15 @@ class TransformerSampler(Sampler):
             some = seeds[first : first + at_once]
             noise = normals(some, (pixels + self.denoiser.coordinates.size,), self.device)
             start = noise[:, :pixels].unflatten(1, shape), noise[:, pixels:]
-            clean = solve(self._denoise_given(told.repeat(len(some))), start, self.levels)
-            parts.append(self.denoiser.decode(clean))
-        return {v.name: torch.cat([part[v.name] for part in parts]).float().cpu() for v in self.spec.latents}
+            parts.append(solve(self._denoise_given(told.repeat(len(some))), start, self.levels))
+        fields, scalars = zip(*parts, strict=True)
+        return torch.cat(fields), torch.cat(scalars)
+
+    def _judge(self, told: Condition, clean: State) -> Trust:
+        width = None
+        if len(clean[1]) >= LEAST_DRAWS:
+            width = self.denoiser.narrowest(clean) / self.levels[-1]
+        return judge(int(told.alien), int(self.denoiser.data_map.most_alien), width)
 
     def _denoise_given(self, condition: Condition) -> Callable[[State, float], State]:
         def denoise(state: State, sigma: float) -> State:

@@ -66,6 +66,7 @@ class TrainingLevels:
         decided, and 35 % U(-0.5, 5).
         """
         kind, level = torch.rand(2, count, generator=generator)
+        kind = (torch.randperm(count, generator=generator) + kind) / count  # one in each of as many strata
         found = _BODY[0] + _BODY[1] * torch.randn(count, generator=generator)
         low = _LOW_SHARE if self.with_field else _LOW_SHARE_WITHOUT_FIELD
         deep = low + (_DEEP_SHARE if self.low > _DEEP else 0.0)

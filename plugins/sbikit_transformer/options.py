@@ -12,6 +12,12 @@ class TransformerOptions(Options):
 
     steps: int = Option(default=4000, ge=1, description="training steps")
     batch: int = Option(default=32, ge=1, description="fresh simulations a training step")
+    copies: int | None = Option(
+        default=None,
+        ge=1,
+        le=4096,
+        description="noisy copies of a simulation in a step; by default 1 with a latent field, else 32",
+    )
     width: int = Option(default=64, ge=8, multiple_of=8, description="width of a token")
     depth: int = Option(default=4, ge=1, description="transformer blocks")
     heads: int = Option(default=4, ge=1, description="attention heads; must divide the width")

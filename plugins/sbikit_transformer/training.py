@@ -36,6 +36,10 @@ _WARM_UP = 100
 # process; on two that sleep while they wait 6.9 and 7.4, on two that spin 11.9 and 0.1 (benchmarks/busy.py).
 # A larger value leaves cores idle.
 _LEAST_NUMBERS = 2**18
+# Noisy copies of a simulation without a latent field, whose network costs next to nothing: noise, and not
+# simulations, is what training lacks. On two moons, after 4,000 steps, a classifier finds the draws in 77 %
+# of the cases with 1 copy, 55 % with 16, 52 % with 64 and 51 % with 256.
+_COPIES_WITHOUT_FIELD = 32
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
@@ -50,6 +54,7 @@ class DenoisingLoss:
         simulations: where steps take their simulations from.
         first: the first simulation of the first step.
         batch: simulations a step.
+        copies: noisy copies of each of them.
         seed: fixes the noise.
         device: where to compute.
     """
@@ -61,12 +66,14 @@ class DenoisingLoss:
         *,
         first: int,
         batch: int,
+        copies: int,
         seed: int,
         device: torch.device,
     ) -> None:
         self._denoiser, self._simulations, self._device = denoiser, simulations, device
         self._first, self._batch, self._seed = first, batch, seed
         self._levels = denoiser.training_levels()
+        self._copies = copies
 
     def used(self, step: int) -> int:
         """Simulations used before a step, those of the guide included."""
@@ -78,9 +85,10 @@ class DenoisingLoss:
         values = {name: value.to(self._device) for name, value in values.items()}
         source = generator(derive_seed(self._seed, "noise", step))
         with torch.no_grad():
-            clean = self._denoiser.encode(values)
-            condition = self._denoiser.condition(values)
-            log_sigma = self._levels.draw(self._batch, source).to(self._device)
+            field, u = self._denoiser.encode(values)
+            clean = field.repeat_interleave(self._copies, 0), u.repeat_interleave(self._copies, 0)
+            condition = self._denoiser.condition(values).repeat(self._copies)
+            log_sigma = self._levels.draw(len(clean[1]), source).to(self._device)
             noisy = []
             for part in clean:
                 noise = torch.randn(part.shape, generator=source).to(self._device)
@@ -119,11 +127,13 @@ def train(
     if unfinished(workspace) is None:
         _fit_maps(denoiser, simulations, o.guide_simulations, monitor)
     denoiser.to(workspace.device)
+    copies = o.copies or (1 if denoiser.field_map.channels else _COPIES_WITHOUT_FIELD)
     loss = DenoisingLoss(
         denoiser,
         simulations,
         first=o.guide_simulations,
         batch=o.batch,
+        copies=copies,
         seed=seed,
         device=workspace.device,
     )
@@ -137,15 +147,15 @@ def train(
     )
     average = Average(network, o.ema)
     trainer = Trainer(network, make_optimisers(network, o.rate), loss, average, plan, whole=denoiser)
-    with enough_threads(network, o.batch):
+    with enough_threads(network, o.batch * copies):
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
         _find_end(denoiser, simulations, loss.used(o.steps), seed, o.batch)
 
 
-def enough_threads(network: Transformer, batch: int) -> AbstractContextManager[None]:
+def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[None]:
     """One thread for a network and a batch that are too small for more, else as many as there are."""
-    few = batch * network.position.numel() < _LEAST_NUMBERS
+    few = rows * network.position.numel() < _LEAST_NUMBERS
     return one_thread() if few else nullcontext()
 
 

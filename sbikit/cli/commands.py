@@ -190,18 +190,27 @@ def sample(  # noqa: PLR0917
 
 def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the fitted sampler."""
+    from sbikit.roles.trust import doubts
     from sbikit.run.new_data import fitted, sample_observation
 
     target = out or job.folder.path / f"{observation.stem}-posterior.nc"
     name = job.config.estimator.name
-    sample_observation(job, fitted(job), name=name, file=observation, draws=draws, out=target)
+    trust = sample_observation(job, fitted(job), name=name, file=observation, draws=draws, out=target)
+    if not trust.trustworthy:
+        _warn(job, f"WARNING: {doubts([trust])}.")
     put(f"posterior: {target}")
+
+
+def _warn(job: Run, text: str) -> None:
+    """What the user must not miss, in the terminal and in run.log."""
+    from rich.text import Text
+
+    console(stderr=True).print(Text(text, style="bold red"), soft_wrap=True)
+    job.monitor.note(text)
 
 
 def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the reference, and say whether it may be called one."""
-    from rich.text import Text
-
     from sbikit.roles.trust import in_words
     from sbikit.run.new_data import exact, sample_observation
 
@@ -214,8 +223,7 @@ def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None)
         job.monitor.say(f"{name}: {words}")
     if not trust.trustworthy:
         text = f"NOT A REFERENCE: {name} itself says that these draws cannot be trusted to be exact."
-        console(stderr=True).print(Text(text, style="bold red"), soft_wrap=True)
-        job.monitor.note(text)
+        _warn(job, text)
     put(f"posterior: {target}")
 
 

@@ -7,12 +7,18 @@ from torch import Tensor
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.plugin import supports
-from sbikit.roles.simulator import Simulator, SupportsSummaries
+from sbikit.roles.simulator import Simulator, SupportsMasks, SupportsSummaries
 
 
 def seen_by_networks(simulator: Simulator, spec: Spec, observation: Values) -> dict[str, Tensor]:
-    """The observables of `spec`, and their summaries as "summary NAME", each (B, *shape) float32."""
+    """The observables of `spec`, and their summaries as "summary NAME", each (B, *shape) float32.
+
+    Where the simulator masks its data they are 0, whatever the observation holds there.
+    """
     seen = {v.name: observation[v.name].float() for v in spec.observables}
+    if supports(simulator, SupportsMasks):
+        for name, mask in simulator.masks().items():
+            seen[name] = seen[name].masked_fill(~mask.to(seen[name].device), 0.0)
     if supports(simulator, SupportsSummaries):
         summaries = simulator.summaries(seen)
         seen |= {f"summary {name}": value.float() for name, value in summaries.items()}

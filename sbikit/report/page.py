@@ -68,6 +68,7 @@ def page_content(files: RunFiles) -> dict[str, Any]:
         "training": training(files),
         "provenance": provenance(files),
         "references": references(files.reports),
+        "doubts": posterior.held_out.doubts if posterior.held_out else "",
         "has_truth": posterior.truth is not None,
         "has_reference": posterior.reference is not None,
     }

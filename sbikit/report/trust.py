@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sbikit.report.numbers import number
 from sbikit.roles.trust import Reading, Trust, in_words, trusted, worst
+from sbikit.roles.trust import reasons as complaints_of
 
 _MOST_COMPLAINTS = 4  # that are listed; of more, the readings are summed up
 
@@ -47,9 +48,9 @@ def _text(reading: Reading) -> str:
 
 def reasons(trust: Sequence[Trust]) -> str:
     """Why draws are not to be trusted: the complaints, or the readings where those are too many to list."""
-    complaints = dict.fromkeys(text.rstrip(".") for one in trust for text in one.complaints)
-    listed, readings = "; ".join(complaints), in_words([_judged(one) for one in trust])
-    return readings or listed if len(complaints) > _MOST_COMPLAINTS else listed or readings
+    listed, readings = complaints_of(trust), in_words([_judged(one) for one in trust])
+    many = len({text for one in trust for text in one.complaints}) > _MOST_COMPLAINTS
+    return readings or listed if many else listed or readings
 
 
 def _judged(trust: Trust) -> Trust:

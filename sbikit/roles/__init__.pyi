@@ -14,6 +14,7 @@ from .simulator import Simulator as Simulator
 from .simulator import SupportsFloor as SupportsFloor
 from .simulator import SupportsLogDensity as SupportsLogDensity
 from .simulator import SupportsMarginalDensity as SupportsMarginalDensity
+from .simulator import SupportsMasks as SupportsMasks
 from .simulator import SupportsObserve as SupportsObserve
 from .simulator import SupportsSummaries as SupportsSummaries
 from .trust import Reading as Reading

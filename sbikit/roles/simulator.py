@@ -170,3 +170,15 @@ class SupportsFloor(Protocol):
         Fields without a bound are left out.
         """
         ...
+
+
+@runtime_checkable
+class SupportsMasks(Protocol):
+    """Knows where its data are masked: they are 0 there, and what an observation holds there is not read."""
+
+    def masks(self) -> Values:
+        """Observed field name -> bool, `(C, *grid)`, true where something is observed.
+
+        Fields without a mask are left out.
+        """
+        ...

@@ -125,6 +125,20 @@ def _range(trust: Sequence[Trust], name: str) -> str:
     return " and ".join([*words, f"{missing} not finite"] if missing else words)
 
 
+def reasons(trust: Iterable[Trust]) -> str:
+    """Every complaint once."""
+    return "; ".join(dict.fromkeys(text.rstrip(".") for one in trust for text in one.complaints))
+
+
+def doubts(trust: Sequence[Trust]) -> str:
+    """For how many observations a sampler doubts its own draws, and why; empty where it does not."""
+    bad = doubted(trust)
+    if not bad:
+        return ""
+    which = f" for {len(bad)} of {len(trust)} observations ({spans(bad)})" if len(trust) > 1 else ""
+    return f"the sampler doubts its own draws{which}: {reasons(trust[b] for b in bad)}"
+
+
 def announcement(name: str, trust: Sequence[Trust]) -> list[str]:
     """At most two lines: for which observations the sampler `name` is no reference, and for which it is."""
     lines = []

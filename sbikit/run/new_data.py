@@ -6,7 +6,9 @@ from pathlib import Path
 
 from sbikit.problem.errors import OptionError, RunFolderError
 from sbikit.problem.seeds import draw_seeds
+from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler
+from sbikit.roles.simulator import SupportsMasks
 from sbikit.roles.trust import Trust
 from sbikit.run.drawing import draw, observed
 from sbikit.run.job import Run
@@ -64,7 +66,8 @@ def sample_observation(run: Run, sampler: Sampler, *, name: str, file: Path, dra
     Raises:
         ObservationError: the file does not fit the simulator.
     """
-    observation = read_observation(file, run.simulator.spec)
+    masks = run.simulator.masks() if supports(run.simulator, SupportsMasks) else {}
+    observation = read_observation(file, run.simulator.spec, masks)
     seeds = draw_seeds(run.config.seed, f"observation/{name}", 0, 1)
     found = draw(sampler, observed(observation, sampler.spec, 0, 1), draws, seeds)
     write_posterior(

@@ -22,7 +22,7 @@ from sbikit.roles.monitor import Workspace
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Draws
 from sbikit.roles.simulator import Simulator, SupportsSummaries
-from sbikit.roles.trust import announcement
+from sbikit.roles.trust import announcement, doubts
 from sbikit.roles.validator import Evidence
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
@@ -116,9 +116,12 @@ def sample(run: Run) -> Sequence[Path]:
         for chunk in missing:
             chunk.save(chunk.draw(run.sampler, held_out, run.config.seed))
             advance(chunk.size)
+    told = Draws.joined([chunk.load() for chunk in calibration])
+    if words := doubts(told.trust):
+        run.monitor.say(f"{run.config.estimator.name}: {words}")
     if compared:
         write_draws(run.folder.compared, Draws.joined([chunk.load() for chunk in compared]))
-    _write_posterior(run, held_out, shown[0].load(), Draws.joined([chunk.load() for chunk in calibration]))
+    _write_posterior(run, held_out, shown[0].load(), told)
     return [run.folder.posterior, *([run.folder.compared] if compared else [])]
 
 
@@ -184,6 +187,7 @@ def _write_posterior(run: Run, held_out: Values, shown: Draws, calibration: Draw
         truth=seen,
         reference=shown_reference(run),
         calibration_draws=calibration.values,
+        calibration_doubts=doubts(calibration.trust),
         calibration_truth=everything,
         calibration_observed=everything,
     )

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from sbikit.problem.errors import ObservationError
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Variable, Vector
+from sbikit.problem.variables import Values, Variable, Vector
 
 
-def read_observation(path: Path, spec: Spec) -> dict[str, torch.Tensor]:
+def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dict[str, torch.Tensor]:
     """Read an observation from a netCDF file (netCDF-4, or netCDF-3 without groups) or a NumPy file.
 
     In a netCDF file each observable is a variable of its name, in the root, in `observed_data` or in any
@@ -26,6 +26,8 @@ def read_observation(path: Path, spec: Spec) -> dict[str, torch.Tensor]:
     Args:
         path: the file.
         spec: says which observables are wanted.
+        masks: of some observables, where they are observed; see `sbikit.SupportsMasks`. What the file holds
+            elsewhere, NaN too, is taken for 0.
 
     Returns:
         The observables as float32 tensors, each (1, *shape): a batch of one for `Sampler.sample`.
@@ -42,9 +44,11 @@ def read_observation(path: Path, spec: Spec) -> dict[str, torch.Tensor]:
             got="a folder" if path.is_dir() else "no such file",
         )
     if path.suffix == ".npy":
-        return {v.name: _checked(_load_array(path, spec), v, path) for v in spec.observables}
-    groups = _load_observation(path)
-    return {v.name: _checked(_observable(groups, v, path), v, path) for v in spec.observables}
+        arrays = {v: _load_array(path, spec) for v in spec.observables}
+    else:
+        groups = _load_observation(path)
+        arrays = {v: _observable(groups, v, path) for v in spec.observables}
+    return {v.name: _checked(array, v, path, (masks or {}).get(v.name)) for v, array in arrays.items()}
 
 
 def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
@@ -107,8 +111,8 @@ def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path
     return np.asarray(groups[home or homes[0]][name].values)
 
 
-def _checked(array: NDArray[Any], variable: Variable, path: Path) -> torch.Tensor:
-    """An observable of the right shape and finite, (1, *shape)."""
+def _checked(array: NDArray[Any], variable: Variable, path: Path, mask: torch.Tensor | None) -> torch.Tensor:
+    """An observable of the right shape and finite, 0 where it is masked, (1, *shape)."""
     name = variable.name
     extra = array.ndim - len(variable.shape)
     if array.shape[max(extra, 0) :] != variable.shape or any(n != 1 for n in array.shape[: max(extra, 0)]):
@@ -123,6 +127,8 @@ def _checked(array: NDArray[Any], variable: Variable, path: Path) -> torch.Tenso
         _not_numbers(name, path, f"values of type {array.dtype}")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(array.reshape(variable.shape), dtype=np.float32)
+    if mask is not None:
+        values[~mask.numpy()] = 0.0
     bad = int((~np.isfinite(values)).sum())
     if bad:
         _not_numbers(name, path, f"{bad} of {values.size} values are NaN or beyond single precision")

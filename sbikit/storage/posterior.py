@@ -14,7 +14,8 @@ A vector `v` has the axis `v_dim` with its labels as coordinate; a field `f` has
 coordinates. Each variable carries what is needed to read it alone: `kind`, `long_name` (LaTeX),
 `unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Supports are not stored. Where the draws are
 of a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them as
-JSON (`trust`, see `sbikit.Trust`). `reference` is there for draws that can be trusted, and for no others.
+JSON (`trust`, see `sbikit.Trust`). Where it doubts its draws for held-out simulations, the attribute `doubts`
+of `calibration_posterior` says why. `reference` is there for draws that can be trusted, and for no others.
 
 The groups follow the InferenceData schema (https://python.arviz.org, "InferenceData schema
 specification"), so `xarray.open_datatree` and ArviZ read the file as it is.
@@ -47,11 +48,13 @@ class HeldOut:
         draws: each (n, B, *shape).
         truth: each (B, *shape).
         observed: each (B, *shape).
+        doubts: why the sampler doubts its own draws, in words; empty where it does not.
     """
 
     draws: Arrays
     truth: Arrays
     observed: Arrays
+    doubts: str = ""
 
 
 @dataclass(frozen=True)

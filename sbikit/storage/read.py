@@ -64,6 +64,7 @@ def _held_out(groups: Mapping[str, xr.Dataset], spec: Spec, path: Path) -> HeldO
         draws=_arrays(groups, "calibration_posterior", spec.latents, (*DRAWS, *batch), path),
         truth=_arrays(groups, "calibration_truth", spec.latents, batch, path),
         observed=_arrays(groups, "calibration_observed", spec.observables, batch, path),
+        doubts=str(groups["calibration_posterior"].attrs.get("doubts", "")),
     )
     counts = {a.shape[1] for a in held_out.draws.values()}
     counts |= {len(a) for a in (*held_out.truth.values(), *held_out.observed.values())}

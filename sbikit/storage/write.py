@@ -32,6 +32,7 @@ def write_posterior(
     calibration_draws: Values | None = None,
     calibration_truth: Values | None = None,
     calibration_observed: Values | None = None,
+    calibration_doubts: str = "",
     sampler: str = "",
     trust: Trust | None = None,
 ) -> None:
@@ -49,6 +50,7 @@ def write_posterior(
         calibration_draws: draws for B held-out observations, each (n, B, *shape).
         calibration_truth: their latents, each (B, *shape).
         calibration_observed: their data, each (B, *shape).
+        calibration_doubts: why the sampler doubts these draws, in words; empty where it does not.
         sampler: name of the sampler that drew `posterior`.
         trust: what it says of these draws.
 
@@ -83,6 +85,8 @@ def write_posterior(
     groups["calibration_posterior"] = _dataset(
         calibration_draws, latents, ("draw", "observation"), "calibration_draws", batch
     ).expand_dims("chain")
+    if calibration_doubts:
+        groups["calibration_posterior"].attrs["doubts"] = calibration_doubts
     groups["calibration_truth"] = _dataset(
         calibration_truth, latents, ("observation",), "calibration_truth", batch[1:]
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.variables import Field, Values, Variable
 from sbikit.roles.simulator import (
     SupportsFloor,
+    SupportsMasks,
     SupportsObserve,
     SupportsSummaries,
 )
@@ -91,4 +93,27 @@ def check_floor(
                 where=where,
                 expected=f"values of at least {float(bound.flatten()[0]):.6g} (first draw)",
                 got=f"{float(lowest.flatten()[0]):.6g}",
+            )
+
+
+def check_masks(simulator: SupportsMasks, observed: Values, fields: Sequence[Field], name: str) -> None:
+    """Masks of observed fields, in whose masked pixels the data are 0."""
+    where = f"{name}.masks"
+    known = {field.name: field for field in fields}
+    for key, mask in simulator.masks().items():
+        if key not in known or tuple(mask.shape) != known[key].shape or mask.dtype != torch.bool:
+            raise ContractError(
+                f"The mask of {key!r} has the wrong name, shape or type.",
+                where=where,
+                expected=", ".join(f"{field.name} {field.shape}" for field in fields) + ", torch.bool",
+                got=f"{key} {tuple(mask.shape)}, {mask.dtype}",
+            )
+        hidden = observed[key][:, ~mask]
+        if bool((hidden != 0).any()):
+            raise ContractError(
+                f"The data {key!r} are not 0 where they are masked.",
+                where=where,
+                expected="0 in every masked pixel",
+                got=f"up to {float(hidden.abs().max()):.6g}",
+                fix="set masked pixels of what `simulate` and `observe` return to 0",
             )

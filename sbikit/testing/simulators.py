@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.seeds import draw_seeds
+from sbikit.problem.variables import Field
 from sbikit.roles.plugin import supports
 from sbikit.roles.simulator import (
     Simulator,
     SupportsFloor,
     SupportsLogDensity,
     SupportsMarginalDensity,
+    SupportsMasks,
     SupportsObserve,
     SupportsSummaries,
 )
 from sbikit.simulations.checked import run_simulator
-from sbikit.testing.capabilities import check_floor, check_observe, check_summaries
+from sbikit.testing.capabilities import check_floor, check_masks, check_observe, check_summaries
 from sbikit.testing.densities import check_log_density, check_marginal_density
 from sbikit.testing.promises import (
     ContractError,
@@ -63,6 +65,8 @@ def check_simulator(simulator: Simulator) -> None:
         check_summaries(simulator, simulator.summarised, observed, name)
     if supports(simulator, SupportsFloor):
         check_floor(simulator, parameters, outputs, spec.fields, name)
+    if supports(simulator, SupportsMasks):
+        check_masks(simulator, observed, [v for v in spec.observables if isinstance(v, Field)], name)
     if supports(simulator, SupportsLogDensity):
         check_log_density(simulator, observed, simulator, name)
     if supports(simulator, SupportsMarginalDensity):

@@ -31,7 +31,6 @@ from sbikit.fields import Rings
 from sbikit.testing import GaussianField, GaussianVector, check_sampler
 from sbikit_transformer import estimator, training
 from sbikit_transformer.denoiser import Denoiser, patch_size
-from sbikit_transformer.diffusion import draw_log_sigma, noise_levels, solve
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.network import patchify, unpatchify
 from sbikit_transformer.options import TransformerOptions
@@ -108,32 +107,6 @@ def test_a_skewed_field_is_made_even_and_comes_back() -> None:
     assert abs(skewness(y)) < 1.0
     torch.testing.assert_close(denoiser.decode((y, u))["x"], values["x"], rtol=1e-3, atol=1e-3)
     assert bool((denoiser.decode((y - 20.0, u))["x"] > -1.0).all())
-
-
-def test_training_noise_covers_what_sampling_visits() -> None:
-    levels = draw_log_sigma(20_000, generator(2)).exp()
-    edges = torch.tensor([0.05, 0.2, 1.0, 5.0, 30.0, 140.0])
-    shares = torch.histogram(levels, edges).hist / len(levels)
-    assert bool((shares > 0.03).all())
-
-
-def test_the_solver_reaches_a_known_normal() -> None:
-    """x ~ N(m, s^2): D = (s^2 x + sigma^2 m) / (s^2 + sigma^2), and the flow is the map z -> m + s z."""
-    mean, sd = 0.7, 0.3
-
-    def denoise(state: tuple[Tensor, Tensor], sigma: float) -> tuple[Tensor, Tensor]:
-        field, scalars = ((sd**2 * x + sigma**2 * mean) / (sd**2 + sigma**2) for x in state)
-        return field, scalars
-
-    z = torch.randn(4000, 1, generator=generator(3))
-    exact = mean + sd * z
-    errors = []
-    for steps in (12, 24, 48):
-        field, scalars = solve(denoise, (z[..., None], z), noise_levels(150.0, 0.003, steps))
-        torch.testing.assert_close(field[..., 0], scalars)
-        errors.append(float((scalars - exact).abs().max()) / sd)
-    assert errors[0] > 2.5 * errors[1] > 6.0 * errors[2]
-    assert errors[2] < 0.02
 
 
 # --- the guide ------------------------------------------------------------------------------

@@ -1,0 +1,41 @@
+"""What the sampler says of its own draws: are the data like its training, are draws wide enough."""
+
+from __future__ import annotations
+
+from sbikit import Reading, Trust
+
+# Of the last noise level: draws of a normal posterior 2 of it wide are 4 % too narrow, narrower ones more.
+_RESOLVED = 2.0
+# Draws from which their spread is told: of fewer it is too uncertain to warn of.
+LEAST_DRAWS = 32
+
+
+def judge(alien: int, usual: int, width: float | None) -> Trust:
+    """What to think of the draws for one observation.
+
+    Args:
+        alien: how many of the numbers that the network reads of the data lie further from the training
+            simulations than it is told.
+        usual: how many do for the strangest training simulation.
+        width: the narrowest standard deviation of the draws in units of the last noise level; None where
+            there are too few draws to tell.
+    """
+    readings = [
+        Reading("statistics of the data far from all training simulations", float(alien), f"at most {usual}")
+    ]
+    complaints = []
+    if alien > usual:
+        complaints.append(
+            f"{alien} statistics of the observation lie more than 6 standard deviations from the training "
+            f"simulations, of which none has more than {usual}: the network was never trained on such data"
+        )
+    if width is not None:
+        wanted = f"at least {_RESOLVED:g}"
+        name = "narrowest spread of the draws over the last noise level"
+        readings.append(Reading(name, width, wanted, worse="lower"))
+        if width < _RESOLVED:
+            complaints.append(
+                f"draws are no wider than {width:.2g} times the last noise level, below which nothing is "
+                "resolved: the posterior may be narrower; set a smaller estimator.sigma_min"
+            )
+    return Trust(not complaints, tuple(readings), tuple(complaints))
