@@ -6,6 +6,7 @@ Step k draws its simulations and its noise from (seed, k) alone.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from sbikit import JointDraws, Monitor, Workspace, derive_seed, generator, one_thread
 from sbikit.learning import Average, Muon, Plan, Trainer, cosine, unfinished
 from sbikit_transformer.denoiser import Denoiser
-from sbikit_transformer.levels import nothing_is_narrower
+from sbikit_transformer.levels import TrainingLevels, nothing_is_narrower
 from sbikit_transformer.network import Transformer
 from sbikit_transformer.options import TransformerOptions
 
@@ -72,8 +73,12 @@ class DenoisingLoss:
     ) -> None:
         self._denoiser, self._simulations, self._device = denoiser, simulations, device
         self._first, self._batch, self._seed = first, batch, seed
-        self._levels = denoiser.training_levels()
         self._copies = copies
+
+    @cached_property
+    def _levels(self) -> TrainingLevels:
+        """Asked for when the first step is made: a checkpoint may have changed them before."""
+        return self._denoiser.training_levels()
 
     def used(self, step: int) -> int:
         """Simulations used before a step, those of the guide included."""
