@@ -67,8 +67,10 @@ class Coordinates(nn.Module):
         values = {}
         for vector, part in self._parts():
             bijection = self._bijections.get(vector.name)
-            from_real = self._prior.from_white if bijection is None else bijection
-            values[vector.name] = from_real(real[..., part]).float()
+            if bijection is None:
+                values[vector.name] = self._prior.rounded(self._prior.from_white(real[..., part]))
+            else:
+                values[vector.name] = bijection(real[..., part]).float()
         return values
 
     def _to_real(self, latents: Values) -> Tensor:

@@ -31,6 +31,8 @@ _TAIL = 1.0  # standard deviations from which an edge lies in a tail; nearer, Ph
 # Newton's steps in a tail, which come from the right and never pass the root, and those that polish a
 # distance from an edge, to which it is right in absolute terms before. Both end at rounding.
 _STEPS, _POLISH = 6, 2
+# Distances from an edge above which nothing is polished: they have 14 digits as they are.
+_NEAR = 0.01
 _LEAST = 1e-30  # a distance that rounding made zero or less starts here
 _LONGEST = 100.0  # of the logarithm of a distance, in one step of polish
 
@@ -86,8 +88,10 @@ class Window:
         if math.isinf(self.a):
             return Point(z, torch.full_like(z, math.inf), torch.full_like(z, math.inf))
         at = self._from_tail(z) if self.a >= _TAIL else self._from_middle(z)
-        lower, target = z <= 0, log_ndtr(-z.abs())
-        polished = lower | math.isfinite(self.width)
+        lower = z <= 0
+        if bool((torch.where(lower, at.d, at.e) > _NEAR).all()):
+            return at
+        target, polished = log_ndtr(-z.abs()), lower | math.isfinite(self.width)
         for _ in range(_POLISH):
             at = _where(polished, self._polished(at, lower, target), at)
         return at
