@@ -1,4 +1,4 @@
-r"""Bends that open the bounds of a field: what the network draws may be any number, what comes out never lies beyond.
+r"""Bends that open the bounds of a field: the network draws any number, and none that comes out lies beyond.
 
 With a lower bound `low` and, if there is one, an upper bound `high`
 
@@ -107,8 +107,8 @@ def _skew(x: Tensor) -> float:
 
 
 def _off_normal(x: Tensor) -> float:
-    """Squared skewness and a quarter of the squared excess kurtosis (Jarque and Bera 1980): a field between two
-    bounds may be far from normal without any skewness.
+    """Squared skewness and a quarter of the squared excess kurtosis (Jarque and Bera 1980): a field between
+    two bounds may be far from normal without any skewness.
     """
     return _standard_moment(x, 3) ** 2 + 0.25 * (_standard_moment(x, 4) - 3.0) ** 2
 

@@ -85,7 +85,7 @@ def fit_model(u: Tensor, y: Tensor, d: Tensor, rings: Rings) -> tuple[Tensor, Te
     floor = _FLOOR * rings.power(d, d).sum(-1).mean() / rings.count.sum() + _TINY
     least = _FLOOR * p_y.mean() + _TINY
     log_power = fit_gamma(features, p_y + least)
-    # A ring without power, of a blocky field or a channel that never varies, has none in the field's own units.
+    # A ring without power, of a blocky field or a constant channel, has none in the field's own units.
     typical = p_y.sqrt().mean(0).square().clamp_min(least)
     slope = _fit_slope(features, p_y / typical, p_c / typical)
     b = (features @ slope)[:, rings.index].to(y.dtype)

@@ -19,18 +19,18 @@ from sbikit import Field, Simulator, SupportsFloor, Values, round_into, support_
 from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
-# Of the largest value: a smaller spread is the rounding of float32, and the channel is drawn as its mean.
+# Of the largest value: a smaller spread is rounding, and the channel is drawn as its mean.
 _LEAST_SPREAD = 1e-7
-# Of the mean height above a declared bound: the least width c for parameters whose bound lies near the mean of
-# all simulations, or above it.
+# Of the mean height above a declared bound: the least height taken where the bound of some parameters lies
+# near the mean of all simulations, or above it.
 _LEAST_WIDTH = 0.05
 
 
 class FieldMap(torch.nn.Module):
     """All latent fields of a problem, on one grid, as one field y of C channels.
 
-    A channel's bounds come from the simulator's `floor` and from the field's support. Where there are none and
-    the field is skewed, its bound lies a little below the least value simulated.
+    A channel's bounds come from the simulator's `floor` and from the field's support. Where there are none
+    and the field is skewed, its bound lies a little below the least value simulated.
 
     Raises:
         UnsupportedError: the support of a field is no interval.
@@ -131,7 +131,9 @@ class FieldMap(torch.nn.Module):
     def encode(self, values: Values, u: Tensor) -> Tensor:
         """Latent fields and vectors, u (*, P) -> y (*, C, *grid)."""
         t = self._soften(self._stack(values), values, u)
-        return (t - self._spread(quadratic(u) @ self.mean)) / self._spread(torch.where(self.sd > 0, self.sd, 1.0))
+        return (t - self._spread(quadratic(u) @ self.mean)) / self._spread(
+            torch.where(self.sd > 0, self.sd, 1.0)
+        )
 
     def decode(self, y: Tensor, vectors: Values, u: Tensor) -> dict[str, Tensor]:
         """y (*, C, *grid) with the draws' own vectors and scalars u (*, P) -> the latent fields."""

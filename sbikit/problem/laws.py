@@ -154,7 +154,9 @@ class TruncatedNormal(Law):
             from_middle = self.mean + self._side * self.sd * at.y
             from_low, from_high = self.low + self.sd * low, self.high - self.sd * high
             # From the nearer edge, whose distance is known best.
-            x = torch.where(torch.minimum(low, high).isinf(), from_middle, torch.where(low < high, from_low, from_high))
+            x = torch.where(
+                torch.minimum(low, high).isinf(), from_middle, torch.where(low < high, from_low, from_high)
+            )
             x = x.clamp(self.low, self.high)
             slope = torch.exp(-0.5 * z.square() - _HALF_LOG_2PI - self.log_density(x))
         return _with_slope(x, slope, z)

@@ -67,21 +67,22 @@ def check_law(label: str, law: Law) -> None:
     middle = 0.5 * (first + third)
     gaps = (third - first) / float(gap(torch.tensor(max(abs(first), abs(third)))))
     if gaps < LEAST_GAPS:
-        far = abs(middle) > third - first
+        offset = (
+            f"give the parameter as an offset from {middle:.10g}, and add that in the simulator in float64"
+        )
         raise SpecError(
             "Numbers in float32 do not resolve a law: its draws would lose their digits.",
             where=where,
             expected=f"a distance between the quartiles of {LEAST_GAPS} gaps between float32 numbers",
             got=f"{gaps:.3g} gaps: quartiles {third - first:.6g} apart at {middle:.10g}",
-            fix=f"give the parameter as an offset from {middle:.10g}, and add that in the simulator in float64"
-            if far
-            else "give the parameter in another unit",
+            fix=offset if abs(middle) > third - first else "give the parameter in another unit",
         )
 
 
 def round_inside(x: Tensor, low: float, high: float) -> Tensor:
     """The nearest float32 numbers that do not lie beyond `low`..`high`, and never on a bound at zero."""
-    least, most = np.float32(low), np.float32(high)
+    with np.errstate(over="ignore"):
+        least, most = np.float32(low), np.float32(high)
     if float(least) < low:
         least = np.nextafter(least, np.float32(math.inf))
     if float(most) > high:

@@ -1,4 +1,4 @@
-"""Supports of variables: the bounds of those that are an interval, and a text that is the same in any process."""
+"""Supports of variables: the bounds of intervals, and a text that is the same in any process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def round_into(name: str, support: Constraint, values: Tensor) -> Tensor:
 
 def _innermost(support: Constraint, bound: float, inwards: float) -> float:
     """The float32 number of a support that is nearest to its bound, which an open support does not hold."""
-    support, number = _of_a_value(support), np.float32(bound)
+    support = _of_a_value(support)
+    with np.errstate(over="ignore"):
+        number = np.float32(bound)
     if math.isinf(bound):
         return bound
     for _ in range(2):

@@ -100,7 +100,9 @@ class Window:
         """From log S(d) = log(1 - q (1 - S(width))), S the survival from the lower edge and q = Phi(z)."""
         whole = self._log_survival(torch.full_like(z, self.width))
         target = torch.where(
-            z < 0, torch.log1p(cdf(z) * torch.expm1(whole)), torch.logaddexp(log_ndtr(-z), log_ndtr(z) + whole)
+            z < 0,
+            torch.log1p(cdf(z) * torch.expm1(whole)),
+            torch.logaddexp(log_ndtr(-z), log_ndtr(z) + whole),
         )
         # Both bound d from above, since the hazard rises from its value at the edge and is more than y.
         steep = -2.0 * target / (self.a + torch.hypot(torch.full_like(z, self.a), (-2.0 * target).sqrt()))
@@ -171,7 +173,9 @@ def _log_mass(alpha: Tensor, d: Tensor) -> Tensor:
     near = torch.where(short, d, 0.0)
     nodes = [0.5 * (1.0 + node) * near for node in _NODES]
     mean = sum(0.5 * w * torch.exp(-s * (alpha + 0.5 * s)) for w, s in zip(_WEIGHTS, nodes, strict=True))
-    left = torch.where(torch.isinf(d), 0.0, torch.exp(-d * (alpha + 0.5 * d)) * erfcx(_ROOT_HALF * (alpha + d)))
+    left = torch.where(
+        torch.isinf(d), 0.0, torch.exp(-d * (alpha + 0.5 * d)) * erfcx(_ROOT_HALF * (alpha + d))
+    )
     long = _ROOT_HALF_PI * (erfcx(_ROOT_HALF * alpha) - left)
     return torch.log(torch.where(short, near * mean, long))
 

@@ -51,7 +51,7 @@ class Evidence:
         comparison: draws of an exact sampler for some observations; None where none was asked for.
 
     Raises:
-        SpecError: a scalar or a channel of the truths or of the draws is a constant; see `Evidence.judgeable`.
+        SpecError: truths or draws of a scalar or a channel are constants; see `judgeable`.
     """
 
     spec: Spec
@@ -74,6 +74,7 @@ class Evidence:
 
     @staticmethod
     def judgeable(
+        *,
         spec: Spec,
         truth: Values,
         observation: Values,
@@ -169,7 +170,7 @@ def mean_and_error(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def report_constants(left_out: tuple[Constant, ...]) -> Report:
-    """What could not be judged, as a report: draws that are a wrong constant fail, the rest has no verdict."""
+    """What could not be judged: draws that are a wrong constant fail, the rest has no verdict."""
     metrics = (
         Metric(
             "variation",

@@ -50,7 +50,7 @@ class Constant:
 
 
 def constants(spec: Spec, truth: Values, draws: Values, exact: Values) -> Iterator[Constant]:
-    """All of them; what is missing or misshapen is left to those who need it.
+    """Parts that are constants; what is missing or misshapen is left to those who need it.
 
     Args:
         spec: the problem.
@@ -88,7 +88,7 @@ class Judged:
         return Judged(replace(spec, latents=latents), kept) if latents else None
 
     def select(self, values: Values) -> dict[str, Tensor]:
-        """Of values (*batch, *shape) the parts that are kept; variables that are no latents stay as they are."""
+        """The parts of values (*batch, *shape) that are kept; what is no latent stays as it is."""
         dims = {v.name: -len(v.shape) for v in self.spec.latents}
         chosen = {}
         for name, value in values.items():

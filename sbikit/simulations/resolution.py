@@ -62,17 +62,16 @@ def _check_spread(variable: Variable, raw: Tensor, where: str) -> None:
         if bool(some.any()):
             found, least = gaps[part][some].median(), _LEAST_GAPS[raw.dtype]
             if found < least:
-                raise _unresolved(variable, part, float(found), x[:, part][:, some], least, where)
+                name = variable.labels[part] if isinstance(variable, Vector) else f"channel {part + 1}"
+                raise _unresolved(variable, x[:, part][:, some], float(found), least, f"{name} in {where}")
 
 
-def _unresolved(
-    variable: Variable, part: int, found: float, x: Tensor, least: float, where: str
-) -> SimulationError:
-    name = variable.labels[part] if isinstance(variable, Vector) else f"channel {part + 1}"
+def _unresolved(variable: Variable, x: Tensor, found: float, least: float, where: str) -> SimulationError:
+    """Of values x (B, pixels)."""
     middle, spread = float(x.mean()), float(x.std(0).median())
     return SimulationError(
         f"Numbers in float32 do not resolve {variable.name!r}: its digits would be lost.",
-        where=f"{name} in {where}",
+        where=where,
         expected=f"a standard deviation of {least:.0f} gaps between float32 numbers",
         got=f"{found:.3g} gaps: a standard deviation of {spread:.3g} around {middle:.10g}",
         fix=f"subtract {middle:.10g} from it in float64"
@@ -87,8 +86,9 @@ def _check_support(variable: Variable, raw: Tensor, where: str) -> None:
         low, high = support_bounds(variable.name, variable.support)
     except UnsupportedError:
         return
-    nearest = torch.tensor([low, high], dtype=torch.float32).tolist()
-    outside = (raw < min(low, nearest[0])) | (raw > max(high, nearest[1]))
+    # Bounds and values in float32: a value that rounding takes to the bound lies on it.
+    least, most = torch.tensor([low, high], dtype=torch.float32)
+    outside = (raw.float() < least) | (raw.float() > most)
     if bool(outside.any()):
         raise SimulationError(
             f"Values of {variable.name!r} lie outside of its support.",

@@ -41,7 +41,11 @@ WHITE = [-8.0, -7.0, -5.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 5.0, 7.0, 8.0]
 def _mass(a: mp.mpf, b: mp.mpf) -> mp.mpf:
     """Of a standard normal in a..b, in 60 digits."""
     root = mp.sqrt(2)
-    return (mp.erfc(a / root) - mp.erfc(b / root)) / 2 if a > 0 else (mp.erfc(-b / root) - mp.erfc(-a / root)) / 2
+    return (
+        (mp.erfc(a / root) - mp.erfc(b / root)) / 2
+        if a > 0
+        else (mp.erfc(-b / root) - mp.erfc(-a / root)) / 2
+    )
 
 
 class Exact:
@@ -90,7 +94,9 @@ def test_white_coordinates_are_those_of_the_exact_distribution(window: tuple[flo
     x = law.from_white(torch.tensor(WHITE, dtype=torch.float64))
     for xi, zi in zip(x.tolist(), law.to_white(x).tolist(), strict=True):
         if law.low < xi < law.high:
-            assert exact.off(xi, zi) * float(mp.exp(exact.log_density(xi)) / mp.npdf(zi)) < 1e-13 * (1 + abs(zi))
+            assert exact.off(xi, zi) * float(mp.exp(exact.log_density(xi)) / mp.npdf(zi)) < 1e-13 * (
+                1 + abs(zi)
+            )
         else:
             assert math.isinf(zi)
 

@@ -97,6 +97,11 @@ def test_float32_draws_never_lie_beyond_the_bounds(bounds: tuple[float, float]) 
         assert theta.flatten().tolist() == pytest.approx(bounds, rel=1e-6)
 
 
+def test_a_bound_beyond_float32_bounds_nothing() -> None:
+    prior = Prior({"a": TruncatedNormal(0.0, 1.0, -1e300, 1e300)})
+    assert torch.equal(prior.from_white(torch.tensor([[2.0]])), torch.tensor([[2.0]]))
+
+
 def test_a_bound_that_float32_rounds_outwards_still_has_a_density() -> None:
     prior = Prior({"a": Uniform(0.1, 0.3)})
     edges = torch.tensor([[0.1], [0.3]])  # 0.3 in float32 is more than 0.3

@@ -19,7 +19,10 @@ class Offset(Simulator):
 
     def __init__(self, offset, scale, dtype, *, support=constraints.real, fixed=0.0) -> None:
         self.numbers = offset, scale, dtype, fixed
-        self.outputs = (Vector("x", ("p", "q"), support=support), Field("f", (4, 4), channels=2, support=support))
+        self.outputs = (
+            Vector("x", ("p", "q"), support=support),
+            Field("f", (4, 4), channels=2, support=support),
+        )
 
     def simulate(self, parameters, *, seeds):
         offset, scale, dtype, fixed = self.numbers
@@ -53,7 +56,8 @@ def test_outputs_that_lose_their_digits_are_refused_with_the_figure(offset, scal
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("offset", "scale"), [(0.0, 1.0), (0.0, 1e-30), (0.0, 1e30), (1e4, 1.0), (1e9, 1e6), (-3e-9, 1e-9), (5.0, 0.0)]
+    ("offset", "scale"),
+    [(0.0, 1.0), (0.0, 1e-30), (0.0, 1e30), (1e4, 1.0), (1e9, 1e6), (-3e-9, 1e-9), (5.0, 0.0)],
 )
 def test_what_float32_resolves_passes(offset, scale, dtype) -> None:
     drawn = Simulations(Offset(offset, scale, dtype), 0).training(0, 64)
@@ -88,6 +92,7 @@ def test_what_is_finite_in_float64_alone_is_refused_as_too_large() -> None:
         (constraints.positive, -0.5, False),
         (constraints.independent(constraints.nonnegative, 1), -0.5, False),
         (constraints.interval(0.1, 0.3), 0.2, True),
+        (constraints.interval(-1e300, 1e300), 0.2, True),
     ],
 )
 def test_values_outside_of_a_declared_support_are_refused(support, offset, right) -> None:
@@ -98,3 +103,8 @@ def test_values_outside_of_a_declared_support_are_refused(support, offset, right
     with pytest.raises(SimulationError, match="outside of its support") as caught:
         Simulations(simulator, 0).training(0, 64)
     assert "% of them outside" in caught.value.got
+
+
+def test_a_value_that_rounding_takes_to_its_bound_lies_inside() -> None:
+    simulator = Offset(0.3, 0.0, torch.float64, support=constraints.interval(0.1, 0.3), fixed=0.3 + 1e-12)
+    assert float(Simulations(simulator, 0).training(0, 8)["f"].max()) == pytest.approx(0.3)

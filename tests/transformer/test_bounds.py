@@ -10,8 +10,19 @@ import scipy.stats
 import torch
 from torch.distributions import constraints
 
-from sbikit import Field, Normal, Prior, QuietMonitor, Simulator, UnsupportedError, Vector, Workspace, draw_seeds
-from sbikit import normals, round_into
+from sbikit import (
+    Field,
+    Normal,
+    Prior,
+    QuietMonitor,
+    Simulator,
+    UnsupportedError,
+    Vector,
+    Workspace,
+    draw_seeds,
+    normals,
+    round_into,
+)
 from sbikit.simulations import Simulations
 from sbikit_transformer.bounds import fit_bend, harden, soften
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
@@ -158,7 +169,12 @@ def test_a_floor_above_the_mean_of_all_fields_keeps_the_field() -> None:
 
 @pytest.mark.parametrize(
     "support",
-    [constraints.boolean, constraints.integer_interval(0, 3), constraints.positive_integer, constraints.simplex],
+    [
+        constraints.boolean,
+        constraints.integer_interval(0, 3),
+        constraints.positive_integer,
+        constraints.simplex,
+    ],
 )
 def test_a_field_in_no_interval_is_refused_before_any_work(support) -> None:
     simulator = Pixels("beta")

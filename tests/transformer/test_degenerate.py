@@ -56,7 +56,9 @@ class Odd(Simulator):
         d = f + (0.0 if self.oddity == "no noise" else 0.5) * z[:, 1]
         f, d = f[:, None], (torch.full_like(d, 2.0) if self.oddity == "constant data" else d)[:, None]
         if "channel" in self.oddity:
-            constant = {"channel of 0": 0.0, "channel of 1e5": 1e5, "channel of 1e-9": 1e-9}.get(self.oddity, 3.0)
+            constant = {"channel of 0": 0.0, "channel of 1e5": 1e5, "channel of 1e-9": 1e-9}.get(
+                self.oddity, 3.0
+            )
             f = torch.cat([f, torch.full_like(f, constant)], 1)
         if self.oddity == "data channel":
             d = torch.cat([d, torch.full_like(d, 2.0)], 1)
@@ -74,7 +76,17 @@ class Odd(Simulator):
 
 
 ODDITIES = [
-    *("a pixel", "a pixel on a line", "a line", "blocky", "flat", "no mean", "one wave", "no noise", "no map"),
+    *(
+        "a pixel",
+        "a pixel on a line",
+        "a line",
+        "blocky",
+        "flat",
+        "no mean",
+        "one wave",
+        "no noise",
+        "no map",
+    ),
     *("constant", "constant data", "channel of 0", "channel of 3", "channel of 1e5", "channel of 1e-9"),
     *("data channel", "copy", "known", "sum", "constant number"),
 ]
