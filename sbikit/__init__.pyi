@@ -30,6 +30,8 @@ from .problem import draw_seeds as draw_seeds
 from .problem import generator as generator
 from .problem import normals as normals
 from .problem import one_thread as one_thread
+from .problem import round_into as round_into
+from .problem import support_bounds as support_bounds
 from .problem import uniforms as uniforms
 from .roles import Comparison as Comparison
 from .roles import Curve as Curve

@@ -23,6 +23,7 @@ from sbikit import (
     check_observation,
     draw_seeds,
     normals,
+    support_bounds,
 )
 from sbikit.learning import describe_problem, fingerprint, read_checkpoint, write_checkpoint
 from sbikit_transformer.conditions import Condition
@@ -102,12 +103,14 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
     """One transformer diffusion model over field patches and parameters as tokens of one sequence."""
 
     def match(self, spec: Spec) -> Spec:
-        """Everything, if all fields share a grid.
+        """Everything, if all fields share a grid and the latent ones lie in intervals.
 
         Raises:
             UnsupportedError: they do not.
         """
         common_grid(spec)
+        for field in spec.fields:
+            support_bounds(field.name, field.support)
         return spec
 
     def fit(

@@ -91,9 +91,12 @@ class Proposal:
 
     @staticmethod
     def widened(mean: Tensor, covariance: Tensor, before: Proposal) -> Proposal:
-        """A proposal around weighted nodes, never much narrower than the nodes that found it."""
-        wide = _WIDEN**2 * covariance + _KEEP**2 * before.root @ before.root.mT
-        return Proposal(mean, torch.linalg.cholesky(wide))
+        """A proposal around weighted nodes with float64 `covariance`, never much narrower than the nodes that
+        found it. Scalars that the data tie to each other leave directions that float32 does not resolve.
+        """
+        root = before.root.double()
+        wide = _WIDEN**2 * covariance + _KEEP**2 * root @ root.mT
+        return Proposal(mean, torch.linalg.cholesky(wide).to(mean.dtype))
 
 
 class Guide(torch.nn.Module):
@@ -171,7 +174,7 @@ class Guide(torch.nn.Module):
                 sigma = torch.full((len(u),), math.exp(log_sigma))
                 state = (u + sigma[0] * noisy[0], field + sigma[0] * noisy[1])
                 guess = self(*state, data_modes, vectors, sigma)
-                scores[i, j] = (u - guess.mean).square().mean(0).log().mean()
+                scores[i, j] = (u - guess.mean).square().mean(0).clamp_min(_LEAST_PRIOR).log().mean()
         self.temper.copy_(torch.tensor(_TEMPERS)[scores.argmin(0)])
 
     def prior(self, vectors: Tensor) -> Tensor:
@@ -213,9 +216,10 @@ class Guide(torch.nn.Module):
                 dim=1,
             )
             mean = torch.einsum("bq,bqp->bp", weight, at)
-            offset = at - mean[:, None]
-            covariance = torch.einsum("bq,bqi,bqj->bij", weight, offset, offset)
+            offset = (at - mean[:, None]).double()
+            covariance = torch.einsum("bq,bqi,bqj->bij", weight.double(), offset, offset)
             proposal = Proposal.widened(mean, covariance, proposal)
+        covariance = covariance.to(u.dtype)
         sd = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(_LEAST_POSTERIOR).sqrt()
         w, error = model.wiener(weight, (y, data_modes), noise, rings)
         return Guess(mean, sd, _correlation(covariance, sd), w, error)

@@ -83,9 +83,11 @@ def fit_model(u: Tensor, y: Tensor, d: Tensor, rings: Rings) -> tuple[Tensor, Te
     p_y = rings.power(y, y).double() / rings.count
     p_c = rings.power(y, d).double() / rings.count
     floor = _FLOOR * rings.power(d, d).sum(-1).mean() / rings.count.sum() + _TINY
-    log_power = fit_gamma(features, p_y + _FLOOR * p_y.mean())
-    typical = p_y.sqrt().mean(0)
-    slope = _fit_slope(features, p_y / typical**2, p_c / typical**2)
+    least = _FLOOR * p_y.mean() + _TINY
+    log_power = fit_gamma(features, p_y + least)
+    # A ring without power, of a blocky field or a constant channel, has none in the field's own units.
+    typical = p_y.sqrt().mean(0).square().clamp_min(least)
+    slope = _fit_slope(features, p_y / typical, p_c / typical)
     b = (features @ slope)[:, rings.index].to(y.dtype)
     left = d - b * y
     p_n = rings.power(left, left).double() / rings.count

@@ -98,6 +98,10 @@ class Rings(torch.nn.Module):
 
     def transform(self, field: Tensor) -> Tensor:
         """Modes of a field, (..., *grid) -> complex (..., modes)."""
+        if not field.numel():  # no fields at all, which some Fourier libraries refuse
+            return field.new_zeros(*field.shape[: -len(self.grid)], len(self.index)).to(
+                field.dtype.to_complex()
+            )
         return torch.fft.rfftn(field, dim=self.axes, norm="ortho").flatten(-len(self.grid))
 
     def inverse(self, modes: Tensor) -> Tensor:

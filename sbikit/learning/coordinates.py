@@ -15,14 +15,14 @@ from torch.distributions import Transform, biject_to
 
 from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.prior import Prior
+from sbikit.problem.supports import round_into
 from sbikit.problem.variables import Values, Vector
 
 # A float32 on the very edge of the support has an infinite white coordinate. Of a million prior draws none
 # is expected beyond 5, and one in 10^12 beyond 7; a smaller value would move real draws.
 _FARTHEST_WHITE = 7.0
-# Keeps what never varies finite when it is divided by its spread; any spread of a float32 variable is
-# larger.
-_LEAST_SPREAD = 1e-12
+# Of the largest value: a smaller spread is the rounding of float32, and the scalar is drawn as its mean.
+_ROUNDING = 1e-7
 
 
 class Coordinates(nn.Module):
@@ -55,11 +55,12 @@ class Coordinates(nn.Module):
         for vector, part in self._parts():
             if vector.name in self._bijections:
                 self.mean[part] = real[:, part].mean(0)
-                self.sd[part] = real[:, part].std(0).clamp_min(_LEAST_SPREAD)
+                sd, size = real[:, part].std(0), real[:, part].abs().amax(0)
+                self.sd[part] = torch.where(sd > _ROUNDING * size, sd, 0.0)
 
     def encode(self, latents: Values) -> Tensor:
         """Latent vectors, each (*batch, D_i), to coordinates (*batch, D), float32."""
-        return (self._to_real(latents) - self.mean) / self.sd
+        return (self._to_real(latents) - self.mean) / torch.where(self.sd > 0, self.sd, 1.0)
 
     def decode(self, coordinates: Tensor) -> dict[str, Tensor]:
         """The inverse of `encode`, float32."""
@@ -67,8 +68,10 @@ class Coordinates(nn.Module):
         values = {}
         for vector, part in self._parts():
             bijection = self._bijections.get(vector.name)
-            from_real = self._prior.from_white if bijection is None else bijection
-            values[vector.name] = from_real(real[..., part]).float()
+            if bijection is None:
+                values[vector.name] = self._prior.rounded(self._prior.from_white(real[..., part]))
+            else:
+                values[vector.name] = _inside(vector, bijection(real[..., part]))
         return values
 
     def _to_real(self, latents: Values) -> Tensor:
@@ -84,6 +87,14 @@ class Coordinates(nn.Module):
         first = 0
         for vector in self._vectors:
             yield vector, slice(first, first := first + len(vector.labels))
+
+
+def _inside(vector: Vector, value: Tensor) -> Tensor:
+    """In float32, which may round out of an interval."""
+    try:
+        return round_into(vector.name, vector.support, value)
+    except UnsupportedError:
+        return value.float()
 
 
 def _bijection(vector: Vector) -> Transform:

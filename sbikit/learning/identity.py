@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from hashlib import blake2b
 from typing import Any
 
+from sbikit.problem.laws import describe_law
 from sbikit.problem.spec import Spec
+from sbikit.problem.supports import describe_support
 from sbikit.problem.variables import Variable, Vector
 from sbikit.roles.simulator import Simulator
 
@@ -17,7 +18,7 @@ def describe_problem(simulator: Simulator, spec: Spec) -> dict[str, Any]:
     return {
         "latents": [_describe(variable) for variable in spec.latents],
         "observables": [_describe(variable) for variable in spec.observables],
-        "prior": {label: _without_address(repr(law)) for label, law in simulator.prior.laws.items()},
+        "prior": {label: describe_law(law) for label, law in simulator.prior.laws.items()},
     }
 
 
@@ -29,9 +30,4 @@ def fingerprint(*parts: Any) -> str:
 
 def _describe(variable: Variable) -> list[Any]:
     labels = list(variable.labels) if isinstance(variable, Vector) else []
-    return [variable.name, list(variable.shape), labels]
-
-
-def _without_address(text: str) -> str:
-    """A law without a `__repr__` of its own is told by its class, not by where in memory it lies."""
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+    return [variable.name, list(variable.shape), labels, describe_support(variable.support)]

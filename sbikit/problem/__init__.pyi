@@ -24,6 +24,8 @@ from .seeds import uniforms as uniforms
 from .spec import Spec as Spec
 from .spec import check_observation as check_observation
 from .spec import check_values as check_values
+from .supports import round_into as round_into
+from .supports import support_bounds as support_bounds
 from .threads import one_thread as one_thread
 from .variables import Field as Field
 from .variables import Values as Values

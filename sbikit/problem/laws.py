@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
-from torch.special import ndtr, ndtri
+from torch.special import ndtri
 
 from sbikit.problem.errors import SpecError
+from sbikit.problem.truncated import Point, Window, cdf
 
+# White coordinates of the quantiles that describe a law, and their number: laws that agree at all of them to
+# ten digits make the same coordinates, for what a fit can tell.
+_DESCRIBED, _QUANTILES = 5.0, 129
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -38,6 +44,24 @@ class Law(ABC):
         """Log density at x inside the support."""
 
 
+def describe_law(law: Law) -> str:
+    """A text that tells a law from every other, in any process.
+
+    That is the fields of a dataclass of plain values, and what any other law does: its quantiles.
+    """
+    name = type(law).__name__
+    if is_dataclass(law):
+        values = {field.name: getattr(law, field.name) for field in fields(law)}
+        if all(isinstance(value, float | int | str) for value in values.values()):
+            plain = {k: value if isinstance(value, str) else float(value) for k, value in values.items()}
+            return f"{name}({', '.join(f'{k}={value!r}' for k, value in plain.items())})"
+    white = torch.linspace(-_DESCRIBED, _DESCRIBED, _QUANTILES, dtype=torch.float64)
+    found = law.from_white(white).tolist()
+    digest = blake2b(" ".join(f"{x:.9e}" for x in found).encode(), digest_size=8).hexdigest()
+    low, middle, high = found[0], found[_QUANTILES // 2], found[-1]
+    return f"{name}({low:.6g} to {high:.6g}, median {middle:.6g}, quantiles {digest})"
+
+
 def refuse(law: Law, message: str, fix: str) -> SpecError:
     return SpecError(message, where=repr(law), fix=fix)
 
@@ -50,14 +74,18 @@ class Uniform(Law):
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not (self.low < self.high and math.isfinite(self.high - self.low)):
             raise refuse(self, "A uniform law needs two finite bounds.", "give low < high")
 
     def from_white(self, z: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * ndtr(z)
+        width = self.high - self.low
+        return torch.where(z < 0, self.low + width * cdf(z), self.high - width * cdf(-z))
 
     def to_white(self, x: Tensor) -> Tensor:
-        return ndtri((x - self.low) / (self.high - self.low))
+        below, above = (x - self.low).clamp_min(0.0), (self.high - x).clamp_min(0.0)
+        lower = below < above
+        z = ndtri(torch.where(lower, below, above) / (self.high - self.low))
+        return torch.where(lower, z, -z)
 
     def log_density(self, x: Tensor) -> Tensor:
         return torch.full_like(x, -math.log(self.high - self.low))
@@ -74,8 +102,8 @@ class Normal(Law):
     high = math.inf
 
     def __post_init__(self) -> None:
-        if not self.sd > 0:
-            raise refuse(self, "A normal law needs a positive standard deviation.", "give sd > 0")
+        if not (math.isfinite(self.mean) and 0 < self.sd < math.inf):
+            raise refuse(self, "A normal law needs a finite mean and a positive sd.", "give sd > 0")
 
     def from_white(self, z: Tensor) -> Tensor:
         return self.mean + self.sd * z
@@ -97,27 +125,50 @@ class TruncatedNormal(Law):
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        if not (self.sd > 0 and self.low < self.high):
-            raise refuse(self, "A truncated normal law needs sd > 0 and low < high.", "correct them")
+        if not (math.isfinite(self.mean) and 0 < self.sd < math.inf and self.low < self.high):
+            raise refuse(self, "A truncated normal law needs a mean, sd > 0 and low < high.", "correct them")
+        if self.low == math.inf or self.high == -math.inf:
+            raise refuse(self, "A truncated normal law needs room between its bounds.", "correct them")
 
-    def _edges(self) -> tuple[float, float]:
-        edges = torch.tensor([self.low, self.high], dtype=torch.float64)
-        low, high = ndtr((edges - self.mean) / self.sd).tolist()
-        return low, high
+    @cached_property
+    def _side(self) -> float:
+        """1, or -1 where the window is mirrored: more of it lies below the mean than above."""
+        edges = (self.low - self.mean) / self.sd, (self.high - self.mean) / self.sd
+        return -1.0 if edges[0] < -edges[1] else 1.0
+
+    @cached_property
+    def _window(self) -> Window:
+        near = self.low if self._side > 0 else self.high
+        return Window(self._side * (near - self.mean) / self.sd, (self.high - self.low) / self.sd)
+
+    def _point(self, x: Tensor) -> Point:
+        """Points of the window, none beyond its edges."""
+        low, high = (x - self.low).clamp_min(0.0) / self.sd, (self.high - x).clamp_min(0.0) / self.sd
+        d, e = (low, high) if self._side > 0 else (high, low)
+        return Point(self._side * (x - self.mean) / self.sd, d, e)
 
     def from_white(self, z: Tensor) -> Tensor:
-        low, high = self._edges()
-        inside = self.mean + self.sd * ndtri(low + (high - low) * ndtr(z))
-        return inside.clamp(self.low, self.high)  # rounding leaves it far from the middle
+        with torch.no_grad():
+            at = self._window.from_white(self._side * z)
+            low, high = (at.d, at.e) if self._side > 0 else (at.e, at.d)
+            from_middle = self.mean + self._side * self.sd * at.y
+            from_low, from_high = self.low + self.sd * low, self.high - self.sd * high
+            # From the nearer edge, whose distance is known best.
+            x = torch.where(
+                torch.minimum(low, high).isinf(), from_middle, torch.where(low < high, from_low, from_high)
+            )
+            x = x.clamp(self.low, self.high)
+            slope = torch.exp(-0.5 * z.square() - _HALF_LOG_2PI - self.log_density(x))
+        return _with_slope(x, slope, z)
 
     def to_white(self, x: Tensor) -> Tensor:
-        low, high = self._edges()
-        return ndtri((ndtr((x - self.mean) / self.sd) - low) / (high - low))
+        with torch.no_grad():
+            z = self._side * self._window.to_white(self._point(x))
+            slope = torch.exp(self.log_density(x) + 0.5 * z.square() + _HALF_LOG_2PI)
+        return _with_slope(z, slope, x)
 
     def log_density(self, x: Tensor) -> Tensor:
-        low, high = self._edges()
-        parent = -0.5 * ((x - self.mean) / self.sd) ** 2 - _HALF_LOG_2PI - math.log(self.sd)
-        return parent - math.log(high - low)
+        return self._window.log_density(self._point(x)) - math.log(self.sd)
 
 
 @dataclass(frozen=True)
@@ -131,14 +182,19 @@ class LogNormal(Law):
     high = math.inf
 
     def __post_init__(self) -> None:
-        if not (self.median > 0 and self.sigma > 0):
+        if not (0 < self.median < math.inf and 0 < self.sigma < math.inf):
             raise refuse(self, "A log-normal law needs median > 0 and sigma > 0.", "correct them")
 
     def from_white(self, z: Tensor) -> Tensor:
         return self.median * torch.exp(self.sigma * z)
 
     def to_white(self, x: Tensor) -> Tensor:
-        return (torch.log(x) - math.log(self.median)) / self.sigma
+        return torch.log(x.clamp_min(0.0) / self.median) / self.sigma
 
     def log_density(self, x: Tensor) -> Tensor:
         return -0.5 * self.to_white(x) ** 2 - _HALF_LOG_2PI - math.log(self.sigma) - torch.log(x)
+
+
+def _with_slope(value: Tensor, slope: Tensor, at: Tensor) -> Tensor:
+    """`value`, whose derivative by `at` is `slope`: what an iteration found has no derivative of its own."""
+    return torch.where(at.isfinite() & slope.isfinite(), value + slope * (at - at.detach()), value)

@@ -26,3 +26,5 @@ from .validator import Metric as Metric
 from .validator import Report as Report
 from .validator import Validator as Validator
 from .validator import mean_and_error as mean_and_error
+from .validator import report_constants as report_constants
+from .variation import Constant as Constant

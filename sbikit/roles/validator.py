@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sbikit.problem.errors import SpecError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.plugin import OptionsT_co, Plugin
+from sbikit.roles.variation import Constant, Judged, constants
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Evidence:
         training: M draws of all variables from the training stream, each (M, *shape): they
             alone may fix scales and centres, so that nothing is tuned on the truths.
         comparison: draws of an exact sampler for some observations; None where none was asked for.
+
+    Raises:
+        SpecError: truths or draws of a scalar or a channel are constants; see `judgeable`.
     """
 
     spec: Spec
@@ -55,6 +60,39 @@ class Evidence:
     draws: Values
     training: Values
     comparison: Comparison | None = None
+
+    def __post_init__(self) -> None:
+        exact = {} if self.comparison is None else self.comparison.exact
+        for part in constants(self.spec, self.truth, self.draws, exact):
+            raise SpecError(
+                f"There is no variation in {part.name!r}.",
+                where="evidence",
+                expected="truths and draws that vary",
+                got=part.words,
+                fix="judge the rest: Evidence.judgeable leaves out what is constant",
+            )
+
+    @staticmethod
+    def judgeable(
+        *,
+        spec: Spec,
+        truth: Values,
+        observation: Values,
+        draws: Values,
+        training: Values,
+        comparison: Comparison | None = None,
+    ) -> tuple[Evidence | None, tuple[Constant, ...]]:
+        """Evidence without the scalars and channels that are constants, and these; None where all are."""
+        exact = {} if comparison is None else comparison.exact
+        left_out = tuple(constants(spec, truth, draws, exact))
+        judged = Judged.of(spec, left_out)
+        if judged is None:
+            return None, left_out
+        if comparison is not None:
+            drawn = judged.select(comparison.draws)
+            comparison = replace(comparison, exact=judged.select(comparison.exact), draws=drawn)
+        values = (judged.select(truth), observation, judged.select(draws), judged.select(training))
+        return Evidence(judged.spec, *values, comparison), left_out
 
 
 Verdict = Literal["pass", "fail", "none"]
@@ -129,3 +167,20 @@ class Validator(Plugin[OptionsT_co]):
 def mean_and_error(values: NDArray[np.floating]) -> tuple[float, float]:
     """The mean of independent values (B,), B at least 2, and its standard error, sd / sqrt(B)."""
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def report_constants(left_out: tuple[Constant, ...]) -> Report:
+    """What could not be judged: draws that are a wrong constant fail, the rest has no verdict."""
+    metrics = (
+        Metric(
+            "variation",
+            part.name,
+            0.0,
+            0.0,
+            None,
+            "fail" if part.why == "draws" else "none",
+            f"cannot be judged: {part.words}",
+        )
+        for part in left_out
+    )
+    return Report("variation", tuple(metrics))

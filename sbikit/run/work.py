@@ -23,7 +23,7 @@ from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Draws
 from sbikit.roles.simulator import Simulator, SupportsSummaries
 from sbikit.roles.trust import announcement, doubts
-from sbikit.roles.validator import Evidence
+from sbikit.roles.validator import Evidence, report_constants
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.job import Run
@@ -130,7 +130,7 @@ def validate(run: Run) -> Sequence[Path]:
     held_out = read_posterior(run.folder.posterior).held_out
     if held_out is None:
         raise RunFolderError("posterior.nc holds no calibration set.", where=str(run.folder.posterior))
-    evidence = Evidence(
+    evidence, left_out = Evidence.judgeable(
         spec=run.spec,
         truth=_tensors(held_out.truth),
         observation=_tensors(held_out.observed),
@@ -138,10 +138,14 @@ def validate(run: Run) -> Sequence[Path]:
         training=_training(run),
         comparison=comparison(run),
     )
-    reports, comparing = [], []
+    reports, comparing = [report_constants(left_out)] if left_out else [], []
+    for part in left_out:
+        run.monitor.say(f"validate: {part.name} is left out, {part.words}")
     with run.monitor.progress("validating", len(run.validators)) as advance:
         for choice, validator in zip(run.config.validators, run.validators, strict=True):
-            if validator.needs_reference and evidence.comparison is None:
+            if evidence is None:
+                run.monitor.say(f"validate: {choice.name} is left out, nothing of it can be judged")
+            elif validator.needs_reference and evidence.comparison is None:
                 run.monitor.say(f"validate: {choice.name} is left out, {no_comparison(run)}")
             else:
                 seed = derive_seed(run.config.seed, "validate", choice.name)

@@ -10,6 +10,7 @@ from torch import Tensor
 from sbikit.problem.errors import SbikitError, SimulationError
 from sbikit.problem.variables import Values
 from sbikit.roles.simulator import Simulator
+from sbikit.simulations.resolution import check_resolution
 
 
 def run_simulator(
@@ -28,7 +29,8 @@ def run_simulator(
 
     Raises:
         SimulationError: it raised, or an output is missing, of the wrong shape or not finite;
-            the message names the draw and its parameters.
+            the message names the draw and its parameters. Or float32 does not resolve an output, or its
+            values lie outside of its support.
     """
     name = type(simulator).__name__
     theta = parameters[simulator.prior.name]
@@ -62,7 +64,8 @@ def run_simulator(
                 got=", ".join(raw) or "nothing",
                 fix="return every variable that `outputs` declares",
             )
-        tensor = torch.as_tensor(raw[variable.name]).to(torch.float32).contiguous()
+        returned = torch.as_tensor(raw[variable.name])
+        tensor = returned.to(torch.float32).contiguous()
         expected = (len(theta), *variable.shape)
         if tuple(tensor.shape) != expected:
             raise SimulationError(
@@ -72,6 +75,12 @@ def run_simulator(
                 got=str(tuple(tensor.shape)),
                 fix="reshape the output, or correct the variable's declaration",
             )
+        check_resolution(
+            variable,
+            returned,
+            first=first,
+            where=f"{name}.simulate, draws {first} to {first + len(theta) - 1}",
+        )
         finite = torch.isfinite(tensor).flatten(1).all(1)
         if not bool(finite.all()):
             row = int((~finite).nonzero()[0])

@@ -30,11 +30,11 @@ from sbikit import (
 from sbikit.fields import Rings
 from sbikit.testing import GaussianField, GaussianVector, check_sampler
 from sbikit_transformer import estimator, training
+from sbikit_transformer.bounds import harden, soften
 from sbikit_transformer.denoiser import Denoiser, patch_size
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.network import patchify, unpatchify
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.transforms import harden, soften
 
 SMALL = TransformerOptions(
     steps=300, width=32, depth=2, guide_simulations=4096, guide_nodes=64, evaluations=20, sigma_min=0.03

@@ -36,7 +36,9 @@ def contraction(evidence: Evidence) -> list[Metric]:
 
 def _variances(evidence: Evidence, name: str) -> tuple[Tensor, Tensor]:
     """Posterior variance of every observation (B, *shape), squared deviations of training (M, *shape)."""
-    posterior = evidence.draws[name].var(0).double()
+    # In float64, one observation at a time: in float32 squares of 1e-23 vanish.
+    draws = evidence.draws[name]
+    posterior = torch.stack([draws[:, b].double().var(0) for b in range(draws.shape[1])])
     training = evidence.training[name].double()
     M = len(training)
     return posterior, (training - training.mean(0)).square() * (M / (M - 1))

@@ -1,0 +1,100 @@
+"""Whether float32, in which outputs travel, holds what a simulator returned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sbikit.problem.errors import SimulationError, UnsupportedError
+from sbikit.problem.precision import LARGEST, gap
+from sbikit.problem.supports import support_bounds
+from sbikit.problem.variables import Variable, Vector
+
+# Gaps between float32 numbers in a standard deviation. Where a simulator computes in float64, fewer would
+# throw digits away: 512 leave a posterior a hundred times narrower five. Where it computes in float32, its
+# own rounding is part of the data; fewer than 16 are a mistake of offset.
+_LEAST_GAPS = {torch.float64: 512.0, torch.float32: 16.0}
+# Below this much of a value's size float64 rounds, and below so many gaps float32: a constant.
+_ROUNDING, _ROUNDING_GAPS = 1e-12, 2.0
+_FEWEST, _MOST = 8, 64  # draws: fewer tell no spread, and more no more of it
+
+
+def check_resolution(variable: Variable, raw: Tensor, *, first: int, where: str) -> None:
+    """Refuse outputs (B, *shape), as they were returned, that float32 does not hold.
+
+    The spread is looked at in the first draws of a stream alone, so that no run stops halfway for a figure
+    that varies from batch to batch.
+
+    Args:
+        variable: what they are.
+        raw: as the simulator returned them, of any type; values that are not finite are left to others.
+        first: index of the first draw.
+        where: for messages.
+
+    Raises:
+        SimulationError: they are too large, vary too little for their size, or lie outside of their support.
+    """
+    if raw.dtype not in _LEAST_GAPS:
+        raw = raw.to(torch.float32 if raw.dtype.is_floating_point else torch.float64)
+    if not raw.numel() or not bool(raw.isfinite().all()):
+        return
+    largest = float(raw.abs().max())
+    if largest > LARGEST:
+        raise SimulationError(
+            f"Values of {variable.name!r} are too large for float32.",
+            where=where,
+            expected=f"at most {LARGEST:.3g}",
+            got=f"{largest:.3g}",
+            fix="return it in another unit, or its logarithm",
+        )
+    _check_support(variable, raw, where)
+    if first == 0 and len(raw) >= _FEWEST:
+        _check_spread(variable, raw[:_MOST], where)
+
+
+def _check_spread(variable: Variable, raw: Tensor, where: str) -> None:
+    x = raw.double()
+    sd, size = x.std(0), x.abs().amax(0)
+    gaps = sd / gap(size)
+    varies = sd > _ROUNDING * size if raw.dtype == torch.float64 else gaps > _ROUNDING_GAPS
+    for part in range(variable.shape[0]):
+        some = varies[part]
+        if bool(some.any()):
+            found, least = gaps[part][some].median(), _LEAST_GAPS[raw.dtype]
+            if found < least:
+                name = variable.labels[part] if isinstance(variable, Vector) else f"channel {part + 1}"
+                raise _unresolved(variable, x[:, part][:, some], float(found), least, f"{name} in {where}")
+
+
+def _unresolved(variable: Variable, x: Tensor, found: float, least: float, where: str) -> SimulationError:
+    """Of values x (B, pixels)."""
+    middle, spread = float(x.mean()), float(x.std(0).median())
+    return SimulationError(
+        f"Numbers in float32 do not resolve {variable.name!r}: its digits would be lost.",
+        where=where,
+        expected=f"a standard deviation of {least:.0f} gaps between float32 numbers",
+        got=f"{found:.3g} gaps: a standard deviation of {spread:.3g} around {middle:.10g}",
+        fix=f"subtract {middle:.10g} from it in float64"
+        if abs(middle) > spread
+        else "return it in another unit",
+    )
+
+
+def _check_support(variable: Variable, raw: Tensor, where: str) -> None:
+    """Only supports that are intervals are looked at; their bounds belong to them here."""
+    try:
+        low, high = support_bounds(variable.name, variable.support)
+    except UnsupportedError:
+        return
+    # Bounds and values in float32: a value that rounding takes to the bound lies on it.
+    least, most = torch.tensor([low, high], dtype=torch.float32)
+    outside = (raw.float() < least) | (raw.float() > most)
+    if bool(outside.any()):
+        raise SimulationError(
+            f"Values of {variable.name!r} lie outside of its support.",
+            where=where,
+            expected=f"{low:g} to {high:g}",
+            got=f"{float(raw.min()):.6g} to {float(raw.max()):.6g}, "
+            f"{100.0 * float(outside.float().mean()):.2g} % of them outside",
+            fix="mend the simulator, or declare another support",
+        )
