@@ -161,9 +161,10 @@ class Denoiser(nn.Module):
 
     def _of_each(self, field: Tensor, scalars: Tensor) -> Tensor:
         """Figures of scalars (P,) and of pixels (C, *grid) -> (P + C,), of each channel a low one."""
-        if not self.field_map.channels:
+        vary = self.field_map.vary()
+        if not bool(vary.any()):
             return scalars
-        pixels = field[self.field_map.vary()].flatten(1)
+        pixels = field[vary].flatten(1)
         return torch.cat([scalars, pixels.quantile(_NARROW, 1)])
 
     def _data(self, maps: Tensor) -> Tensor:
