@@ -81,15 +81,16 @@ def test_no_draw_lies_outside_of_the_support(law: str) -> None:
 
 def test_draws_of_a_field_between_two_bounds_have_its_distribution() -> None:
     simulator = Pixels("beta")
-    sampler, simulations = _fit(simulator, steps=150, depth=2, batch=64, rate=3e-3, guide_simulations=1024)
+    options = {"steps": 150, "depth": 2, "patch": 1, "batch": 64, "rate": 3e-3, "guide_simulations": 1024}
+    sampler, simulations = _fit(simulator, evaluations=None, **options)
     data = simulations.held_out(0, 64)
     drawn = sampler.sample({"d": data["d"]}, 64, seeds=draw_seeds(0, "t", 0, 64)).values["f"].numpy()
     # over observations, draws are distributed as the prior: 1024 numbers reach .043 once in twenty times
-    assert scipy.stats.kstest(drawn[0].ravel(), simulator.law.cdf).statistic < 0.06
+    assert scipy.stats.kstest(drawn[0].ravel(), simulator.law.cdf).statistic < 0.043
     mean, sd = _exact(simulator, data["d"].numpy().ravel())
     off = (drawn.mean(0).ravel() - mean) / sd
-    assert math.sqrt((off**2).mean()) < 0.35
-    assert (drawn.std(0).ravel() / sd).mean() == pytest.approx(1.0, abs=0.15)
+    assert math.sqrt((off**2).mean()) < 0.2  # 0.125 of it is the Monte-Carlo error of 64 draws
+    assert (drawn.std(0).ravel() / sd).mean() == pytest.approx(1.0, abs=0.05)
 
 
 def _exact(simulator: Pixels, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
