@@ -151,12 +151,13 @@ class TruncatedNormal(Law):
         with torch.no_grad():
             at = self._window.from_white(self._side * z)
             low, high = (at.d, at.e) if self._side > 0 else (at.e, at.d)
-            from_middle = self.mean + self._side * self.sd * at.y
-            from_low, from_high = self.low + self.sd * low, self.high - self.sd * high
-            # From the nearer edge, whose distance is known best.
-            x = torch.where(
-                torch.minimum(low, high).isinf(), from_middle, torch.where(low < high, from_low, from_high)
-            )
+            x = self.mean + self._side * self.sd * at.y
+            size = abs(self.mean) + self.sd * at.y.abs()
+            # From an edge where that is the sum of smaller numbers: a distance from it keeps its digits.
+            for edge, distance in ((self.low, self.sd * low), (self.high, -self.sd * high)):
+                nearer = abs(edge) + distance.abs() < size
+                x = torch.where(nearer, edge + distance, x)
+                size = torch.where(nearer, abs(edge) + distance.abs(), size)
             x = x.clamp(self.low, self.high)
             slope = torch.exp(-0.5 * z.square() - _HALF_LOG_2PI - self.log_density(x))
         return _with_slope(x, slope, z)

@@ -26,8 +26,10 @@ _FARTHEST = 7.0
 
 
 def gap(size: Tensor) -> Tensor:
-    """Distance between the float32 numbers around values of this size, never below the smallest normal."""
-    _, exponent = torch.frexp(size.double().abs())
+    """Distance between the float32 numbers around values of this size, never below the smallest normal, which
+    stands for zero, too.
+    """
+    _, exponent = torch.frexp(size.double().abs().clamp_min(SMALLEST))
     return torch.ldexp(torch.ones_like(size, dtype=torch.float64), exponent - 24).clamp_min(SMALLEST)
 
 
@@ -65,7 +67,7 @@ def check_law(label: str, law: Law) -> None:
             fix="let its logarithm be the parameter, or give it in another unit",
         )
     middle = 0.5 * (first + third)
-    gaps = (third - first) / float(gap(torch.tensor(max(abs(first), abs(third)))))
+    gaps = (third - first) / float(gap(torch.tensor(max(abs(first), abs(third)), dtype=torch.float64)))
     if gaps < LEAST_GAPS:
         offset = (
             f"give the parameter as an offset from {middle:.10g}, and add that in the simulator in float64"

@@ -89,9 +89,10 @@ class Window:
             return Point(z, torch.full_like(z, math.inf), torch.full_like(z, math.inf))
         at = self._from_tail(z) if self.a >= _TAIL else self._from_middle(z)
         lower = z <= 0
-        if bool((torch.where(lower, at.d, at.e) > _NEAR).all()):
+        polished = torch.where(lower, at.d, at.e) <= _NEAR
+        if not bool(polished.any()):
             return at
-        target, polished = log_ndtr(-z.abs()), lower | math.isfinite(self.width)
+        target = log_ndtr(-z.abs())
         for _ in range(_POLISH):
             at = _where(polished, self._polished(at, lower, target), at)
         return at

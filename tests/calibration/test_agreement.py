@@ -366,7 +366,7 @@ def test_a_part_of_the_problem_is_compared_where_the_draws_are_of_a_part(exact: 
     assert found == {key: metric for key, metric in whole.items() if key in found}
 
 
-def test_constant_draws_give_finite_figures() -> None:
+def test_constant_draws_fail_and_constant_exact_draws_are_refused() -> None:
     spec = Spec((Vector("theta", ("a", "b")), Field("f", (4, 4))), DATA)
     evidence = made(spec)
     collapsed = spoil(evidence, theta=torch.zeros(40, 8, 2), f=torch.zeros(40, 8, 1, 4, 4))
@@ -375,8 +375,8 @@ def test_constant_draws_give_finite_figures() -> None:
     assert found["pixel_variance_ratio", "f"].verdict == "fail"
     assert evidence.comparison is not None
     exact = {**evidence.comparison.exact, "f": torch.ones(80, 8, 1, 4, 4)}
-    both = replace(collapsed, comparison=replace(collapsed.comparison, exact=exact))
-    judge(both)
+    with pytest.raises(SpecError, match="no variation in 'f'"):
+        replace(collapsed, comparison=replace(collapsed.comparison, exact=exact))
 
 
 def test_the_halves_are_the_first_and_the_last_draws_and_an_odd_one_is_left_out() -> None:

@@ -34,6 +34,9 @@ WINDOWS = [
     (0, 1, 0.99, 40),
     (2.0, 3.0, -math.inf, math.inf),
     (1e9, 1.0, 1e9 - 1, 1e9 + 9),
+    (0, 1, -1e10, 1e10),
+    (0, 1, 2, 1e300),
+    (5, 2, -1e300, 4),
 ]
 WHITE = [-8.0, -7.0, -5.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 5.0, 7.0, 8.0]
 
@@ -53,7 +56,11 @@ class Exact:
 
     def __init__(self, mean: float, sd: float, low: float, high: float) -> None:
         self.mean, self.sd = mp.mpf(mean), mp.mpf(sd)
-        self.a, self.b = (mp.mpf(low) - self.mean) / self.sd, (mp.mpf(high) - self.mean) / self.sd
+        # beyond 10^9 standard deviations an edge is none, and mpmath fails
+        self.a, self.b = (
+            edge if abs(edge) < 1e9 else mp.sign(edge) * mp.inf
+            for edge in ((mp.mpf(low) - self.mean) / self.sd, (mp.mpf(high) - self.mean) / self.sd)
+        )
         self.total = _mass(self.a, self.b)
 
     def log_density(self, x: float) -> mp.mpf:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sbikit import Law, LogNormal, Normal, Prior, SpecError, TruncatedNormal, Uniform, draw_seeds
+from sbikit.problem.precision import gap
 
 
 class Shifted(Law):
@@ -27,6 +28,13 @@ class Shifted(Law):
 
     def log_density(self, x: torch.Tensor) -> torch.Tensor:
         return self.low - x
+
+
+def test_gaps_are_those_of_float32() -> None:
+    sizes = np.float32([1.0, 1.5, 2.0, -5e9, 2460000.5, 3e38, 1e-20])
+    found = gap(torch.from_numpy(sizes)).numpy()
+    np.testing.assert_array_equal(found, np.spacing(np.abs(sizes)).astype(np.float64))
+    assert gap(torch.tensor([0.0, 1e-42])).tolist() == [float(np.finfo(np.float32).tiny)] * 2
 
 
 UNRESOLVED = [

@@ -86,11 +86,12 @@ def _power_panel(field: Field, sets: Sequence[_Drawn], truth: Array | None, axes
         spectrum = _power(field, rows)
         return replace(spectrum, power=axis.power(spectrum.power))
 
-    _draw_spectra(axes, field, sets, drawn)
+    found = _draw_spectra(axes, field, sets, drawn)
     if truth is not None:
-        true = drawn(truth)
-        axes.plot(axis.position(true.k), true.power, color=TRUTH, ls="--", lw=1.2)
-    axes.set(yscale="log", ylabel=axis.power_label, title="power spectrum")
+        found.append(drawn(truth))
+        axes.plot(axis.position(found[-1].k), found[-1].power, color=TRUTH, ls="--", lw=1.2)
+    some = any(bool((one.power > 0).any()) for one in found)  # a constant has no power to take a logarithm of
+    axes.set(yscale="log" if some else "linear", ylabel=axis.power_label, title="power spectrum")
 
 
 def _ratio_panel(field: Field, sets: Sequence[_Drawn], truth: Array, axes: Axes) -> None:
