@@ -6,6 +6,7 @@
 """
 
 from sbikit_lognormal.spectra.choice import make_spectra
+from sbikit_lognormal.spectra.distributions import Sources
 from sbikit_lognormal.spectra.emulator import Emulator
 from sbikit_lognormal.spectra.grid import ELL, WEIGHTS, Z
 from sbikit_lognormal.spectra.hilbert import Hilbert2011, hilbert2011
@@ -14,7 +15,6 @@ from sbikit_lognormal.spectra.polynomials import PolynomialSpectra, fastest
 from sbikit_lognormal.spectra.process import Fit, inputs, matern, quadratic
 from sbikit_lognormal.spectra.shifts import Fixed, Shift, Unbounded
 from sbikit_lognormal.spectra.sources import (
-    Sources,
     binned_sources,
     equal_sources,
     make_sources,

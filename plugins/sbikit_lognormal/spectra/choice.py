@@ -27,7 +27,7 @@ def make_spectra(
     Raises:
         OptionError: the shift does not fit the bins, or cannot be read.
     """
-    limber = Limber(sources, device)
+    limber = Limber(sources, device, aligned=parameters.aligned)
     return fastest(DirectSpectra(parameters, limber, _shift(options, limber), Emulator(device=device)))
 
 

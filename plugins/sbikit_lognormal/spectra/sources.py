@@ -15,8 +15,6 @@ or the distributions are read from a file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,34 +23,12 @@ from scipy.special import erf
 
 from sbikit import OptionError
 from sbikit_lognormal.options import Z_MAX, SourceOptions
+from sbikit_lognormal.spectra.distributions import Sources
 from sbikit_lognormal.spectra.source_files import read_distributions
 
 Array = NDArray[np.float64]
 
 _Z = np.linspace(0.0, Z_MAX, 1001)  # steps as wide as the narrowest photometric scatter that may be asked for
-
-
-@dataclass(frozen=True, eq=False)
-class Sources:
-    """Source distributions, normalised.
-
-    Args:
-        z: redshifts (n_z,), ascending from 0 to 5.
-        n_z: distributions (bins, n_z), each of integral 1.
-    """
-
-    z: Array
-    n_z: Array
-
-    @property
-    def bins(self) -> int:
-        """How many tomographic bins there are."""
-        return len(self.n_z)
-
-    @cached_property
-    def mean(self) -> Array:
-        """Mean redshift of each bin, (bins,)."""
-        return np.asarray(np.trapezoid(self.n_z * self.z, self.z, axis=-1))
 
 
 def make_sources(options: SourceOptions) -> Sources:
