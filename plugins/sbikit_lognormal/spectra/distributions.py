@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from sbikit_lognormal.spectra.grid import panels
+
 Array = NDArray[np.float64]
 
 
@@ -42,6 +44,13 @@ class Sources:
         first, second = self.n_z[:, :-1], self.n_z[:, 1:]
         moments = (high - low) / 6.0 * (first * (2.0 * low + high) + second * (low + 2.0 * high))
         return np.asarray(moments.sum(-1))
+
+    @cached_property
+    def width(self) -> Array:
+        """Standard deviation of the redshifts of each bin, (bins,)."""
+        z, measure = panels(np.unique(self.z))
+        centred = z - self.mean[:, None, None]
+        return np.sqrt((self.density(z) * measure * centred**2).sum((-2, -1)))
 
     def density(self, z: Array) -> Array:
         """n_i at redshifts z (...), (bins, ...)."""

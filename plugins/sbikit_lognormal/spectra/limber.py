@@ -42,11 +42,11 @@ _ALIGNMENT = 0.0134  # C_1 rho_crit as Joachimi et al. have it; it sets the unit
 _ALIGNMENT_PIVOT = 0.62
 
 
-# Up to this error of lensing spectra (resolution.py) the redshifts of the matter power are enough. Five bins of a
-# scatter of .05 (1 + z) have 3e-7, ten of .005 (1 + z) 1e-4, sources at one redshift up to 3e-3.
+# Up to this error of lensing spectra (resolution.py) the redshifts of the matter power are enough. Five bins
+# of a scatter of .05 (1 + z) have 3e-7, ten of .005 (1 + z) 1e-4, sources at one redshift up to 3e-3.
 _MESH_ERROR = 1e-4
-# More terms of the series in a shift are tried up to the first, sources with more than the second are refused.
-# With alignments and moved by -.07 these five bins have 8e-4, the ten bins 5e-3.
+# More terms of the series in a shift are tried up to the first; sources with more than the second are
+# refused. With alignments and moved by -.07 these five bins have 8e-4, ten of .03 (1 + z) 5e-3.
 _GOOD_SERIES, _WORST_SERIES = 1e-3, 1e-2
 _NO_BETTER = 1.5  # more terms are taken if the error of fewer is so many times as large
 _TRIED_SHIFTS = tuple(MAX_PHOTO_Z_SHIFT * share for share in (-0.713, -0.387, 0.029, 0.531, 0.877))
@@ -187,6 +187,7 @@ class Limber:
         if self._shifts_are_resolved:
             return
         self._shifts_are_resolved = True
+        self._projection.resolve_shifts(SHIFT_TERMS[0])  # first of all, as it refuses bins that are lost
         u = self._place(REFERENCE.to(self.z.device)).table_u
         exact = {shift: self._moved(shift) for shift in _TRIED_SHIFTS}
         errors: dict[int, float] = {}

@@ -1,10 +1,10 @@
 """The redshifts at which the Limber sum is made: those of the matter power, or more where sources need it.
 
-Between the redshifts Z of grid.py the matter power p is smooth, and as smooth is p / g with g = z / (z + 0.03),
-which does not vanish today: a spline of fifth order carries it to other redshifts. The kernels W_i need not be
-smooth: that of galaxies at one redshift has a kink, and alignments follow n_i(z) itself. Then they are taken at
-the Gauss-Legendre points of cells. These are halved, in the end at the knots of the distribution, until the
-points give the integrals of n_i and n_i^2 over each cell.
+Between the redshifts Z of grid.py the matter power p is smooth, and as smooth is p / g, g = z / (z + 0.03),
+which vanishes less fast today: a spline of fifth order carries it to other redshifts. The kernels W_i need
+not be smooth: that of galaxies at one redshift has a kink, and alignments follow n_i(z) itself. Then they are
+taken at the Gauss-Legendre points of cells. These are halved, in the end at the knots of the distribution,
+until the points give the integrals of n_i and n_i^2 over each cell.
 """
 
 from __future__ import annotations

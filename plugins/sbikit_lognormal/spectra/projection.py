@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 _MODES = 24  # polynomials that hold z / u; 12 made an error of 1e-3 in spectra, 16 of 1e-4, 20 none
 SHIFT_TERMS = (24, 48, 96)
-"""Terms of the series in delta, fewest first. Of bins with a scatter of .05 (1 + z) 12 made 1.3e-4, 16 8e-5."""
+"""Terms of the series in delta, fewest first; of bins of a scatter of .05 (1 + z) 12 made 1.3e-4, 16 8e-5."""
 
 # Width of a panel: four steps of a source distribution's table; smooth ones need but 0.1.
 _KNOT_DISTANCE = 0.02
