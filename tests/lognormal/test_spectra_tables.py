@@ -361,3 +361,14 @@ def test_alignments_of_planes_are_refused() -> None:
 def test_options_without_effect_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="contradict"):
         make_sources(SourceOptions(**options))
+
+
+def test_the_report_is_told_the_mean_redshift_of_what_is_used(tmp_path: Path) -> None:
+    # A triangle has the mean of its corners; a histogram that of its centres.
+    triangle = written(tmp_path, np.array([0.2, 0.3, 1.0]), np.array([[0.0, 1.0, 0.0]]))
+    told = LogNormal(LogNormalOptions(size=8, sources={"table": triangle})).facts()
+    assert told["Mean redshift of the sources"] == "0.5000"
+    steps = LogNormal(LogNormalOptions(size=8, sources={"table": triangle, "rows": "lower-edges"})).facts()
+    assert steps["Mean redshift of the sources"] == "0.6500"
+    planes = LogNormal(LogNormalOptions(size=8, sources={"planes": (0.5, 1.25)}, photo_z_shift=0.01)).facts()
+    assert planes["Mean redshift of the sources, before photo_z_shift"] == "bin 1: 0.5000, bin 2: 1.2500"

@@ -47,7 +47,8 @@ def read_sources(path: Path, rows: Rows = "points") -> Sources:
             raise _no_table(path, "galaxies in each bin", "no galaxies in one", "leave the empty bin out")
         return source_planes([float(z[0])] * len(n_z))
     z, n_z = _where_galaxies_are(path, *_knots(path, z, n_z, rows))
-    return Sources(z, n_z / np.trapezoid(n_z, z, axis=-1)[:, None], "linear")
+    number = np.asarray(np.trapezoid(n_z, z, axis=-1))
+    return Sources(z, n_z / number[:, None], "linear")
 
 
 def source_planes(redshifts: Sequence[float]) -> Sources:
@@ -60,7 +61,7 @@ def source_planes(redshifts: Sequence[float]) -> Sources:
     if not len(planes) or not ((planes >= LOWEST_PLANE) & (planes <= HIGHEST_PLANE)).all():
         raise OptionError(
             "Source planes cannot lie there.",
-            where="simulator.sources.planes",
+            where="simulator.sources",
             expected=f"redshifts from {LOWEST_PLANE:g} to {HIGHEST_PLANE:g}",
             got=", ".join(f"{z:g}" for z in planes) or "none",
             fix="move the planes: nearer ones see wave numbers beyond the matter power that is known",
@@ -69,7 +70,8 @@ def source_planes(redshifts: Sequence[float]) -> Sources:
     z = np.unique(np.concatenate([low, planes, high]))
     height = 1.0 - np.abs(z - planes[:, None]) / (planes[:, None] * _HALF_WIDTH)
     n_z = np.where((z > low[:, None]) & (z < high[:, None]), np.clip(height, 0.0, None), 0.0)
-    return Sources(z, n_z / np.trapezoid(n_z, z, axis=-1)[:, None], "linear")
+    number = np.asarray(np.trapezoid(n_z, z, axis=-1))
+    return Sources(z, n_z / number[:, None], "linear")
 
 
 def _knots(path: Path, z: Array, n_z: Array, rows: Rows) -> tuple[Array, Array]:
