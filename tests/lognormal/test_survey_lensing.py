@@ -192,3 +192,15 @@ def test_shear_of_a_tilted_mass_is_the_integral_in_real_space(angle: float) -> N
         expected = -(mass * (dx + 1j * dy) ** 2 / square**2).sum() / math.pi
         got = g1[CENTRE + row, CENTRE + column] + 1j * g2[CENTRE + row, CENTRE + column]
         assert abs(got - expected) < 0.03 * scale
+
+
+def test_position_angles_from_north_through_east() -> None:
+    # Images that lie across the line to the centre, by their position angle p.
+    angle = np.arctan2(-X, Y) + math.pi / 2  # West is x, so that East is -x
+    g1, g2 = -np.cos(2 * angle), -np.sin(2 * angle)
+    _, flat, cross = tangential(FLAT, g1, g2, EVERYWHERE)
+    np.testing.assert_allclose(flat, 1.0, rtol=0.01)
+    np.testing.assert_allclose(cross, 0.0, atol=0.01)
+    sky = {"ra": -0.1 * X, "dec": 0.1 * Y}
+    on_sky = tangential(sky, g1, g2, EVERYWHERE, unit=0.1, ra_units="deg", dec_units="deg")[1]
+    np.testing.assert_allclose(on_sky, 1.0, rtol=0.01)
