@@ -255,6 +255,9 @@ def test_shifted_planes_are_right_or_refused(power: MatterPower) -> None:
     torch.testing.assert_close(moved, expected, rtol=2e-3, atol=0.0)
     with pytest.raises(OptionError, match="sharp"):
         Limber(far, aligned=True)(cosmology, log_power, photo_z_shift=shift)
+    spike = Sources(SPIKE[0], SPIKE[1] / np.trapezoid(SPIKE[1], SPIKE[0]), "linear")
+    with pytest.raises(OptionError, match="sharp"):
+        Limber(spike, aligned=True)(cosmology, log_power, photo_z_shift=shift)
     with pytest.raises((OptionError, SimulationError)) as lost:
         Limber(source_planes((0.06,)), aligned=False)(cosmology, log_power, photo_z_shift=0 * shift)
     assert lost.value.fix
