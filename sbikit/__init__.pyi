@@ -50,6 +50,7 @@ from .roles import Reading as Reading
 from .roles import Report as Report
 from .roles import Sampler as Sampler
 from .roles import Simulator as Simulator
+from .roles import SupportsFacts as SupportsFacts
 from .roles import SupportsFloor as SupportsFloor
 from .roles import SupportsLogDensity as SupportsLogDensity
 from .roles import SupportsMarginalDensity as SupportsMarginalDensity

@@ -89,6 +89,9 @@ class Toy(GaussianVector):
 
 
 class ToyField(GaussianField):
+    def facts(self):
+        return {"Pixels a side": f"{self.options.size}", "Noise": "white <as snow>"}
+
     def __init__(self, options=None):
         super().__init__(options)
         self.summarised = (replace(self.outputs[1], name="data_smooth", estimates="field"),)

@@ -30,7 +30,7 @@ from sbikit import (
     derive_seed,
     normals,
 )
-from sbikit_lognormal.chain import Engine, Engines, make_model, scan_prior
+from sbikit_lognormal.chain import Engine, Engines, facts, make_model, scan_prior
 from sbikit_lognormal.field import block_rows, in_blocks, white_modes
 from sbikit_lognormal.options import LogNormalOptions
 from sbikit_lognormal.posterior import Densities
@@ -144,6 +144,10 @@ class LogNormal(Simulator[LogNormalOptions]):
             theta: parameter vectors (..., D).
         """
         return self._engines.theory(theta.device).mode_power(theta)
+
+    def facts(self) -> dict[str, str]:
+        """Mean redshift and scatter of the sources that are used, noise, mask, axes and signs, in words."""
+        return facts(self._engines.model)
 
     def floor(self, parameters: Values) -> dict[str, Tensor]:
         """The lowest convergence there can be, -lambda, (*batch, bins), for parameters (*batch, D).

@@ -11,6 +11,7 @@ from .sampler import Sampler as Sampler
 from .simulator import LogDensity as LogDensity
 from .simulator import MarginalDensity as MarginalDensity
 from .simulator import Simulator as Simulator
+from .simulator import SupportsFacts as SupportsFacts
 from .simulator import SupportsFloor as SupportsFloor
 from .simulator import SupportsLogDensity as SupportsLogDensity
 from .simulator import SupportsMarginalDensity as SupportsMarginalDensity

@@ -161,6 +161,15 @@ class SupportsSummaries(Protocol):
 
 
 @runtime_checkable
+class SupportsFacts(Protocol):
+    """Knows what its options amount to, in figures that a reader of a result should see."""
+
+    def facts(self) -> Mapping[str, str]:
+        """What is told -> the figure or the convention, in words; the report shows them in this order."""
+        ...
+
+
+@runtime_checkable
 class SupportsFloor(Protocol):
     """Knows a lower bound of a latent field that depends on the parameters."""
 

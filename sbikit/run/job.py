@@ -12,9 +12,9 @@ from sbikit.plugins.installed import Kind
 from sbikit.problem.errors import DeviceError, UnsupportedError
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
-from sbikit.roles.plugin import Plugin
+from sbikit.roles.plugin import Plugin, supports
 from sbikit.roles.sampler import ExactSampler, Sampler
-from sbikit.roles.simulator import Simulator
+from sbikit.roles.simulator import Simulator, SupportsFacts
 from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
@@ -119,6 +119,8 @@ class Run:
             )
         self._refuse_lesser_reference()
         self.provenance.note("inferred", [v.name for v in self.spec.latents])
+        if supports(self.simulator, SupportsFacts):
+            self.provenance.note("facts", dict(self.simulator.facts()))
 
     def _refuse_lesser_reference(self) -> None:
         """Refuse a reference that leaves out what is to be compared with it."""

@@ -61,6 +61,7 @@ class Provenance:
             "simulations": before.get("simulations"),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
             "inferred": before.get("inferred"),
+            "facts": before.get("facts", {}),
         }
 
     @contextmanager

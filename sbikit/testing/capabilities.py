@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.variables import Field, Values, Variable
 from sbikit.roles.simulator import (
+    SupportsFacts,
     SupportsFloor,
     SupportsMasks,
     SupportsObserve,
@@ -70,6 +71,21 @@ def check_summaries(
     for key, summary in flat.items():
         text = f"the summary {key!r} is the same for any batch shape"
         same(nested[key].flatten(0, 1), summary, where, text, like=summary)
+
+
+def check_facts(simulator: SupportsFacts, name: str) -> None:
+    """Facts: words by words, the same each time."""
+    where = f"{name}.facts"
+    told = simulator.facts()
+    words = all(isinstance(word, str) and word for pair in told.items() for word in pair)
+    if not words or list(simulator.facts().items()) != list(told.items()):
+        raise ContractError(
+            "The facts are not words that stay the same.",
+            where=where,
+            expected="a mapping of strings that are not empty",
+            got=repr(dict(told)),
+            fix="format figures, and take them from the options alone",
+        )
 
 
 def check_floor(

@@ -13,6 +13,7 @@ from sbikit.problem.variables import Field
 from sbikit.roles.plugin import supports
 from sbikit.roles.simulator import (
     Simulator,
+    SupportsFacts,
     SupportsFloor,
     SupportsLogDensity,
     SupportsMarginalDensity,
@@ -21,7 +22,7 @@ from sbikit.roles.simulator import (
     SupportsSummaries,
 )
 from sbikit.simulations.checked import run_simulator
-from sbikit.testing.capabilities import check_floor, check_masks, check_observe, check_summaries
+from sbikit.testing.capabilities import check_facts, check_floor, check_masks, check_observe, check_summaries
 from sbikit.testing.densities import check_log_density, check_marginal_density
 from sbikit.testing.promises import (
     ContractError,
@@ -63,6 +64,8 @@ def check_simulator(simulator: Simulator) -> None:
         check_observe(simulator, latents, spec.observables, seeds, name)
     if supports(simulator, SupportsSummaries):
         check_summaries(simulator, simulator.summarised, observed, name)
+    if supports(simulator, SupportsFacts):
+        check_facts(simulator, name)
     if supports(simulator, SupportsFloor):
         check_floor(simulator, parameters, outputs, spec.fields, name)
     if supports(simulator, SupportsMasks):
@@ -76,7 +79,7 @@ def check_simulator(simulator: Simulator) -> None:
 def _check_class(simulator: Simulator) -> None:
     """A capability that one instance has and its class has not would be overlooked."""
     name = type(simulator).__name__
-    for method in ("observe", "summaries", "floor", "log_density", "marginal_density"):
+    for method in ("observe", "summaries", "facts", "floor", "log_density", "marginal_density"):
         if method in vars(simulator):
             raise ContractError(
                 "A capability is set on the instance.",

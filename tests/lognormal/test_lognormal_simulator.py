@@ -20,6 +20,7 @@ from sbikit import (
     ObservationError,
     OptionError,
     SimulationError,
+    SupportsFacts,
     SupportsFloor,
     SupportsLogDensity,
     SupportsMarginalDensity,
@@ -51,6 +52,7 @@ NUISANCES: dict[str, Any] = {
 GAUSSIAN: dict[str, Any] = {"field": "gaussian"}
 CONVERGENCE: dict[str, Any] = {"observes": "convergence"}
 CAPABILITIES = (
+    SupportsFacts,
     SupportsFloor,
     SupportsLogDensity,
     SupportsMarginalDensity,

@@ -43,6 +43,25 @@ def test_no_map_is_cut_off_and_none_lies_on_another(layout, channels, extent):
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+def test_a_row_of_a_map_is_shown_where_its_axis_says():
+    field = Field("kappa", (4, 6), extent=(2.0, 3.0), extent_unit="deg")
+    values = np.zeros(field.shape)
+    values[0, 0, 5] = 1.0  # the first row, y = 0 to 0.5; the last column, x = 2.5 to 3
+    axes = data_maps(field, values, WIDE, signed=True).axes[0]
+    shown = axes.get_images()[0]
+    figure = axes.get_figure()
+    FigureCanvasAgg(figure).draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+
+    def colour(x, y):
+        column, row = axes.transData.transform((x, y))
+        return pixels[len(pixels) - 1 - int(row), int(column), :3].tolist()
+
+    assert colour(2.75, 0.25) != colour(0.25, 0.25)
+    assert colour(2.75, 1.75) == colour(0.25, 0.25)
+    assert shown.get_array()[0, 5] == 1.0
+
+
 def titles(shown):
     return [axes.get_title() for axes in field_maps(shown, WIDE).axes if axes.get_title()]
 

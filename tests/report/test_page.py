@@ -45,6 +45,8 @@ def test_every_section_is_there(full):
         "from 128,000 simulations",
         "200 draws for the observation",
         "64 draws for each of 24 held-out simulations",
+        "Mean redshift of the sources bin 1: 0.4321, bin 2: 0.8765",
+        "Masked pixels <none>",
         "simulator.noise.sigma_e",
         "validators.coverage.levels",
         "Wall time",

@@ -307,7 +307,9 @@ def test_a_partial_posterior_is_announced_and_summaries_kept(start: Callable[...
     run = start("simulator.size=4", simulator="toy-field", reference=None)
     run.prepare()
     assert "toy-linear infers theta and leaves out field" in run.folder.log.read_text()
-    assert json.loads(run.folder.provenance.read_text())["inferred"] == ["theta"]
+    noted = json.loads(run.folder.provenance.read_text())
+    assert noted["inferred"] == ["theta"]
+    assert noted["facts"] == {"Pixels a side": "4", "Noise": "white <as snow>"}
 
 
 # --- the reference --------------------------------------------------------------------------

@@ -340,8 +340,16 @@ class MarginalOfTheBatch(GaussianField):
         )
 
 
+class FactsOfNumbers(GaussianField):
+    def facts(self) -> dict[str, str]:
+        return {"size": self.options.size}  # type: ignore[dict-item]
+
+
 class RightCapabilities(GaussianField):
     summarised = (Field("smooth", (8, 8)),)
+
+    def facts(self) -> dict[str, str]:
+        return {"size": f"{self.options.size}"}
 
     def floor(self, parameters: Values) -> Values:
         return {"field": torch.full((len(parameters["theta"]), 1), -100.0)}
@@ -372,6 +380,7 @@ def test_capabilities_that_keep_their_promises_are_accepted() -> None:
         (DecodesAnotherPrior, "do not follow the prior"),
         (DecodesAnotherShape, "wrong shape"),
         (ObservesWithoutSeeds, "Other seeds give the same"),
+        (FactsOfNumbers, "words that stay the same"),
         (FloorTooHigh, "falls below its floor"),
         (FloorOfWrongShape, "wrong name or shape"),
         (SummaryOnAnotherGrid, "wrong shape"),

@@ -39,9 +39,14 @@ class Parameters:
         h, omega_b, n_s = (torch.full_like(s8, FIXED[name]) for name in ("h", "omega_b", "n_s"))
         return torch.stack([omega_m - omega_b, omega_b, s8 * torch.sqrt(0.3 / omega_m), h, n_s, w_0], -1)
 
+    @property
+    def aligned(self) -> bool:
+        """Whether there are intrinsic alignments."""
+        return self.fixed.get("A_IA") != 0.0
+
     def alignment(self, theta: Tensor) -> Tensor | None:
         """A_IA and eta_IA, (..., 2); None where there is no alignment."""
-        if self.fixed.get("A_IA") == 0.0:
+        if not self.aligned:
             return None
         return torch.stack([self._value(theta, name) for name in ("A_IA", "eta_IA")], -1)
 

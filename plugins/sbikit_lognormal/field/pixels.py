@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from sbikit import SpecError
+
 Array = NDArray[np.float64]
 
 # In units of k_s. What is left out is up to 1.5 % of the power in the modes' corner and 0.15 % of the
@@ -36,11 +38,25 @@ class Pixels:
         extent: side in radians.
         window: whether a pixel holds the mean of the field over its square, which aliases what is smaller.
             Without, mode k has the power C(|k|), as some simulators have it.
+
+    Raises:
+        SpecError: the number of pixels is odd, or there are none: the quadrant of modes (quadrant.py) and the
+            white numbers (white.py) are those of an even grid.
     """
 
     size: int
     extent: float
     window: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.size % 2:
+            raise SpecError(
+                "Convergence is drawn on an even number of pixels a side.",
+                where="size",
+                expected="an even number, 2 or more",
+                got=str(self.size),
+                fix="take one pixel more",
+            )
 
     @property
     def lags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 Z_MAX = 5.0
 """The largest redshift of a source. Of the default distribution 0.1 % of the galaxies lie beyond."""
 
+LOWEST_PLANE, HIGHEST_PLANE = 0.05, 4.9
+"""Where source planes may lie: nearer the matter power is not known to a per cent, further nothing is."""
+
 MAX_PHOTO_Z_SHIFT = 0.1
 """The largest shift of a bin's redshifts, to either side: five times a wide prior of surveys, sd .02."""
 

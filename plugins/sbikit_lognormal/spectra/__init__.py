@@ -6,6 +6,7 @@
 """
 
 from sbikit_lognormal.spectra.choice import make_spectra
+from sbikit_lognormal.spectra.distributions import Sources
 from sbikit_lognormal.spectra.emulator import Emulator
 from sbikit_lognormal.spectra.grid import ELL, WEIGHTS, Z
 from sbikit_lognormal.spectra.hilbert import Hilbert2011, hilbert2011
@@ -13,12 +14,11 @@ from sbikit_lognormal.spectra.limber import Limber
 from sbikit_lognormal.spectra.polynomials import PolynomialSpectra, fastest
 from sbikit_lognormal.spectra.process import Fit, inputs, matern, quadratic
 from sbikit_lognormal.spectra.shifts import Fixed, Shift, Unbounded
+from sbikit_lognormal.spectra.source_tables import read_sources, source_planes
 from sbikit_lognormal.spectra.sources import (
-    Sources,
     binned_sources,
     equal_sources,
     make_sources,
-    read_sources,
 )
 from sbikit_lognormal.spectra.table import BUILD, QUANTITIES, TABLE, MatterTable, shipped_table
 from sbikit_lognormal.spectra.tabulated_shift import TabulatedShift
@@ -58,4 +58,5 @@ __all__ = [
     "quadratic",
     "read_sources",
     "shipped_table",
+    "source_planes",
 ]

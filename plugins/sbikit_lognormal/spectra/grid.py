@@ -34,11 +34,12 @@ _PANEL_NODES, _PANEL_WEIGHTS = np.polynomial.legendre.leggauss(12)
 def _redshifts(size: int) -> tuple[Array, Array, Array]:
     """Gauss-Legendre abscissae y, the redshifts there and the weights of an integral over z; each (size,)."""
     y, weight = np.polynomial.legendre.leggauss(size)
-    z = _z_of_y(y)
+    z = z_of_y(y)
     return y, z, weight * _dz_dy(y)
 
 
-def _z_of_y(y: Array) -> Array:
+def z_of_y(y: Array) -> Array:
+    """The redshift of an abscissa."""
     x = 0.5 * (1.0 + np.arcsin(_EVENNESS * y) / math.asin(_EVENNESS))
     return _Z_SCALE * np.expm1(math.log1p(Z_MAX / _Z_SCALE) * x)
 
@@ -51,7 +52,7 @@ def y_of_z(z: Array) -> Array:
 
 def _dz_dy(y: Array) -> Array:
     dx_dy = 0.5 * _EVENNESS / (math.asin(_EVENNESS) * np.sqrt(1.0 - (_EVENNESS * y) ** 2))
-    return np.asarray(math.log1p(Z_MAX / _Z_SCALE) * (_z_of_y(y) + _Z_SCALE) * dx_dy)
+    return np.asarray(math.log1p(Z_MAX / _Z_SCALE) * (z_of_y(y) + _Z_SCALE) * dx_dy)
 
 
 def _multipoles(size: int) -> Array:
@@ -74,10 +75,14 @@ def coefficients(terms: int) -> Array:
     return np.asarray(values * weight[:, None] * (np.arange(terms) + 0.5))
 
 
-def distance_matrix() -> Array:
-    """From f at the nodes to its integrals over z from 0 to each, (n_z, n_z); exact for polynomials in y."""
+def distance_matrix(to: Array) -> Array:
+    """From f at the nodes to its integrals over z from 0 on, (n_z, n); exact for polynomials in y.
+
+    Args:
+        to: abscissae y (n,), ascending, at which the integrals end.
+    """
     terms = len(Y)
-    y, measure = panels(np.concatenate([[-1.0], Y]))
+    y, measure = panels(np.concatenate([[-1.0], to]))
     values = np.polynomial.legendre.legvander(y, terms - 1) * (measure * _dz_dy(y))[..., None]
     return np.asarray(coefficients(terms) @ values.sum(1).cumsum(0).T)
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from sbikit import SimulationError
 from sbikit_lognormal.chebyshev import polynomials
 from sbikit_lognormal.options import MAX_PHOTO_Z_SHIFT, Z_MAX
-from sbikit_lognormal.spectra.grid import Z, coefficients, panels, y_of_z
-from sbikit_lognormal.spectra.sources import Sources
+from sbikit_lognormal.spectra.distributions import Sources
+from sbikit_lognormal.spectra.grid import coefficients, panels, y_of_z
 
 Array = NDArray[np.float64]
 
 _MODES = 24  # polynomials that hold z / u; 12 made an error of 1e-3 in spectra, 16 of 1e-4, 20 none
-_SHIFTS = 24  # terms of the series in delta; of bins with a scatter of .05 (1 + z) 12 made 1.3e-4, 16 8e-5
+SHIFT_TERMS = (24, 48, 96)
+"""Terms of the series in delta, fewest first; of bins of a scatter of .05 (1 + z) 12 made 1.3e-4, 16 8e-5."""
+
 # Width of a panel: four steps of a source distribution's table; smooth ones need but 0.1.
 _KNOT_DISTANCE = 0.02
 
@@ -31,17 +32,18 @@ class Projection:
 
     Args:
         sources: the source distributions.
+        at: redshifts from which on the integrals are wanted, (n,).
         device: where to compute.
     """
 
-    def __init__(self, sources: Sources, device: torch.device | str) -> None:
-        self._sources, self._device = sources, device
+    def __init__(self, sources: Sources, at: Array, device: torch.device | str) -> None:
+        self._sources, self._at, self._device = sources, at, device
         self._modes = torch.from_numpy(coefficients(_MODES)).to(device)
-        self._unshifted = _Series([_shifted_matrices(sources, 0.0)], device)
+        self._unshifted = _Series([_shifted_matrices(sources, at, 0.0)], device)
         self._shifted: _Series | None = None
 
     def __call__(self, z_over_u: Tensor, photo_z_shift: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Integrals over n_i and n_i / u from z on, and n_i, each (..., bins, n_z).
+        """Integrals over n_i and n_i / u from z on, and n_i, each (..., bins, n).
 
         Args:
             z_over_u: z / u at the redshifts of grid.py, (..., n_z).
@@ -55,13 +57,19 @@ class Projection:
             return self._unshifted(modes)
         _refuse_large(photo_z_shift)
         if self._shifted is None:
-            self._shifted = self._series_in_shift()
+            self.resolve_shifts(SHIFT_TERMS[0])
+        assert self._shifted is not None
         return self._shifted(modes, photo_z_shift / MAX_PHOTO_Z_SHIFT)
 
-    def _series_in_shift(self) -> _Series:
-        nodes = MAX_PHOTO_Z_SHIFT * np.cos(np.pi * (np.arange(_SHIFTS) + 0.5) / _SHIFTS)
-        tables = [_shifted_matrices(self._sources, float(node)) for node in nodes]
-        return _Series(tables, self._device)
+    def resolve_shifts(self, terms: int) -> None:
+        """Make the series in the shift.
+
+        Args:
+            terms: of the series.
+        """
+        nodes = MAX_PHOTO_Z_SHIFT * np.cos(np.pi * (np.arange(terms) + 0.5) / terms)
+        tables = [_shifted_matrices(self._sources, self._at, float(node)) for node in nodes]
+        self._shifted = _Series(tables, self._device)
 
 
 class _Series:
@@ -112,31 +120,46 @@ def _refuse_large(photo_z_shift: Tensor) -> None:
         )
 
 
-def _shifted_matrices(sources: Sources, shift: float) -> tuple[Array, Array, Array]:
+def _shifted_matrices(sources: Sources, at: Array, shift: float) -> tuple[Array, Array, Array]:
     """The integrals over the distributions moved by `shift`.
 
+    Args:
+        sources: the source distributions.
+        at: redshifts (n,).
+        shift: how far they are moved.
+
     Returns:
-        The integral of n_i from each node on (bins, n_z), the matrix from the modes of z/u to that of n_i / u
-        (bins, n_z, n_modes), and n_i (bins, n_z).
+        The integral of n_i from each redshift on (bins, n), the matrix from the modes of z/u to that of
+        n_i / u (bins, n, n_modes), and n_i (bins, n).
     """
-    spline = CubicSpline(sources.z, sources.n_z, axis=-1)
-
-    def moved(z: Array) -> Array:
-        inside = (z >= shift) & (z <= Z_MAX + shift)
-        return np.asarray(spline(np.clip(z - shift, 0.0, Z_MAX)) * inside)
-
-    knots = np.arange(0.0, Z_MAX + _KNOT_DISTANCE, _KNOT_DISTANCE) + shift
-    bounds = np.unique(np.concatenate([[0.0, Z_MAX], Z, knots[(knots > 0.0) & (knots < Z_MAX)]]))
+    moved = sources.moved(shift)
+    even = np.arange(0.0, Z_MAX + _KNOT_DISTANCE, _KNOT_DISTANCE) + shift
+    knots = even if sources.between == "cubic" else np.concatenate([even, moved.z])
+    bounds = np.unique(np.concatenate([[0.0, Z_MAX], at, knots[(knots > 0.0) & (knots < Z_MAX)]]))
     z, measure = panels(bounds)
-    number = moved(z) * measure
+    number = moved.density(z) * measure
     modes = np.polynomial.legendre.legvander(y_of_z(z), _MODES - 1) / z[..., None]
     total = number.sum((-2, -1))
-    beyond = _sums_from_nodes(number.sum(-1)[..., None], bounds)[..., 0]
-    inverse = _sums_from_nodes(np.einsum("bpk,pkm->bpm", number, modes), bounds)
-    return beyond / total[:, None], inverse / total[:, None, None], moved(Z) / total[:, None]
+    _refuse_lost(total, shift)
+    from_each = np.searchsorted(bounds, at)
+    beyond = _sums_above(number.sum(-1)[..., None])[:, from_each, 0]
+    inverse = _sums_above(np.einsum("bpk,pkm->bpm", number, modes))[:, from_each]
+    return beyond / total[:, None], inverse / total[:, None, None], moved.density(at) / total[:, None]
 
 
-def _sums_from_nodes(values: Array, bounds: Array) -> Array:
-    """Sums over the panels above each node, (bins, n_z, n), of values a panel (bins, n_panels, n)."""
-    above = np.flip(np.flip(values, 1).cumsum(1), 1)
-    return np.asarray(above[:, np.searchsorted(bounds, Z)])
+def _sums_above(values: Array) -> Array:
+    """Sums over each panel and those above, (bins, n_panels, n), of values a panel of the same shape."""
+    return np.flip(np.flip(values, 1).cumsum(1), 1)
+
+
+def _refuse_lost(number: Array, shift: float) -> None:
+    """What a shift moves below redshift 0 is lost; something has to be left."""
+    if (number > 0.0).all():
+        return
+    raise SimulationError(
+        "A photometric redshift shift moves a bin out of the redshifts that are looked at.",
+        where=f"photo_z_shift of bin {int(np.argmin(number)) + 1}",
+        expected=f"galaxies between redshift 0 and {Z_MAX:g}",
+        got=f"none after a shift of {shift:.3g}",
+        fix="leave out photo_z_shift of this bin, or the bin",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbikit import OptionError
-from sbikit_lognormal.options import Z_MAX
 
 Array = NDArray[np.float64]
 
@@ -22,14 +23,8 @@ def read_distributions(path: Path) -> tuple[Array, Array]:
         OptionError: the file cannot be read, or does not hold distributions.
     """
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                z, n_z = file["z"], file["n_z"]
-        else:
-            columns = np.loadtxt(path, ndmin=2).T
-            z, n_z = columns[0], columns[1:]
-        z, n_z = np.asarray(z, dtype=np.float64), np.atleast_2d(np.asarray(n_z, dtype=np.float64))
-    except (OSError, ValueError, KeyError) as error:
+        z, n_z = (_real(array) for array in _columns(path))
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise OptionError(
             "The redshift distributions cannot be read.",
             where=str(path),
@@ -37,8 +32,31 @@ def read_distributions(path: Path) -> tuple[Array, Array]:
             got=f"{type(error).__name__}: {error}",
             fix="check the path and the file's format",
         ) from error
+    z, n_z = np.atleast_1d(z), np.atleast_2d(n_z)
     _check(path, z, n_z)
     return z, n_z
+
+
+def _columns(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """z and n_z of whatever type they are."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return file["z"], file["n_z"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no data")
+        columns = np.loadtxt(path, ndmin=2).T
+    return columns[0], columns[1:]
+
+
+def _real(array: NDArray[np.generic]) -> Array:
+    """The array in double precision.
+
+    Raises:
+        ValueError: it does not hold real numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"an array of {array.dtype}, which are no real numbers")
+    return np.asarray(array, dtype=np.float64)
 
 
 def _check(path: Path, z: Array, n_z: Array) -> None:
@@ -65,7 +83,7 @@ class _Fault(NamedTuple):
 
 def _faults(z: Array, n_z: Array) -> Iterator[_Fault]:
     """All that may be wrong; each holds sense only where those before it are not found."""
-    shapes = z.ndim == 1 and n_z.ndim == 2 and len(z) >= 2 and n_z.shape[-1:] == z.shape and len(n_z) > 0
+    shapes = z.ndim == 1 and n_z.ndim == 2 and len(z) >= 1 and n_z.shape[-1:] == z.shape and len(n_z) > 0
     yield _Fault(
         not shapes,
         "z (n_z,) and n_z (bins, n_z)",
@@ -78,11 +96,13 @@ def _faults(z: Array, n_z: Array) -> Iterator[_Fault]:
         "NaN or infinity",
         "take out the values that are not finite",
     )
+    falling = np.flatnonzero(~(np.diff(z) > 0))
+    row = int(falling[0]) + 1 if len(falling) else 0
     yield _Fault(
-        not (np.diff(z) > 0).all() or z[0] < 0 or z[-1] > Z_MAX,
-        f"redshifts ascending, between 0 and {Z_MAX:g}",
-        f"{z.min():g} to {z.max():g}",
-        f"sort the rows by redshift and cut them at {Z_MAX:g}",
+        bool(len(falling)),
+        "redshifts ascending, none twice",
+        f"{z[row]:g} after {z[row - 1]:g} in row {row + 1}",
+        "sort the rows by redshift and leave one row of each",
     )
     yield _Fault(
         bool((n_z < 0).any()),

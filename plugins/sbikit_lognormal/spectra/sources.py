@@ -10,14 +10,10 @@ doi:10.1111/j.1365-2966.2007.12271.x):
 
     n_i(z) ~ n(z) [erf((z - low_i) / t) - erf((z - high_i) / t)] / [1 + erf(z / t)],    t = sqrt(2) s (1 + z)
 
-or the distributions are read from a file.
+or the distributions are read from a file, or are source planes.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,34 +21,12 @@ from scipy.special import erf
 
 from sbikit import OptionError
 from sbikit_lognormal.options import Z_MAX, SourceOptions
-from sbikit_lognormal.spectra.source_files import read_distributions
+from sbikit_lognormal.spectra.distributions import Sources
+from sbikit_lognormal.spectra.source_tables import read_sources, source_planes
 
 Array = NDArray[np.float64]
 
 _Z = np.linspace(0.0, Z_MAX, 1001)  # steps as wide as the narrowest photometric scatter that may be asked for
-
-
-@dataclass(frozen=True, eq=False)
-class Sources:
-    """Source distributions, normalised.
-
-    Args:
-        z: redshifts (n_z,), ascending from 0 to 5.
-        n_z: distributions (bins, n_z), each of integral 1.
-    """
-
-    z: Array
-    n_z: Array
-
-    @property
-    def bins(self) -> int:
-        """How many tomographic bins there are."""
-        return len(self.n_z)
-
-    @cached_property
-    def mean(self) -> Array:
-        """Mean redshift of each bin, (bins,)."""
-        return np.asarray(np.trapezoid(self.n_z * self.z, self.z, axis=-1))
 
 
 def make_sources(options: SourceOptions) -> Sources:
@@ -63,7 +37,9 @@ def make_sources(options: SourceOptions) -> Sources:
     """
     _refuse_contradictions(options)
     if options.table is not None:
-        return read_sources(options.table)
+        return read_sources(options.table, options.rows)
+    if options.planes is not None:
+        return source_planes(options.planes)
     if options.edges is not None:
         return binned_sources(options.alpha, options.beta, options.z0, options.edges, options.photo_z)
     return equal_sources(options.alpha, options.beta, options.z0, options.bins, options.photo_z)
@@ -106,20 +82,6 @@ def binned_sources(alpha: float, beta: float, z0: float, edges: tuple[float, ...
     return Sources(_Z, _normalised(_Z, binned))
 
 
-def read_sources(path: Path) -> Sources:
-    """The distributions of a file; between its redshifts they are linear, beyond them zero.
-
-    Args:
-        path: .npz with `z` (n_z,) and `n_z` (bins, n_z) or (n_z,), or text with z in the first column.
-
-    Raises:
-        OptionError: the file cannot be read, or does not hold distributions.
-    """
-    z, n_z = read_distributions(path)
-    resampled = np.array([np.interp(_Z, z, row, left=0.0, right=0.0) for row in n_z])
-    return Sources(_Z, _normalised(_Z, resampled))
-
-
 def _smail(alpha: float, beta: float, z0: float) -> Array:
     """Smail's distribution on the grid, normalised, (n_z,)."""
     n_z = _Z**alpha * np.exp(-((_Z / z0) ** beta))
@@ -153,11 +115,21 @@ def _refuse_contradictions(options: SourceOptions) -> None:
     idle: set[str] = set()
     reason = ""
     if options.table is not None:
-        idle, reason = given - {"table"}, "a table says all"
+        idle, reason = given - {"table", "rows"}, "a table says all"
+    elif options.planes is not None:
+        idle, reason = given - {"planes"}, "planes say all"
     elif options.edges is not None:
-        idle, reason = given & {"bins"}, "the edges say how many bins there are"
+        idle, reason = (
+            given & {"bins", "rows"},
+            "the edges say how many bins there are, and there is no table",
+        )
     elif options.bins == 1:
-        idle, reason = given & {"photo_z"}, "one bin holds all galaxies whatever their photometric redshift"
+        idle, reason = (
+            given & {"photo_z", "rows"},
+            "one bin holds all galaxies whatever their photometric redshift",
+        )
+    else:
+        idle, reason = given & {"rows"}, "there is no table"
     idle = {name for name in idle if getattr(options, name) != type(options).model_fields[name].default}
     if idle:
         raise OptionError(

@@ -53,7 +53,8 @@ class TreeLevel(Shift):
         if log_linear is None:
             raise TypeError("the tree-level shift needs the linear matter power")
         power = log_linear.exp()
-        variance, slope = power @ self._variance, power @ self._slope
+        variance = self._limber.carried(power @ self._variance)
+        slope = self._limber.carried(power @ self._slope)
         # S_3 V^2, with dln V / dln theta = slope / V.
         third = (36.0 / 7.0 * variance + 1.5 * slope) * variance
         u = self._limber.distance(cosmology).unsqueeze(-2)

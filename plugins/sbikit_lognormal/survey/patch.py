@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbikit import SpecError
+
 
 def cut(maps: Tensor, size: int) -> Tensor:
     """The central patch (..., N, N) of maps (..., M, M), M - N even; a view.
@@ -12,8 +14,11 @@ def cut(maps: Tensor, size: int) -> Tensor:
     Args:
         maps: the maps.
         size: pixels a side of the patch, N.
+
+    Raises:
+        SpecError: the patch cannot lie in the centre.
     """
-    edge = (maps.shape[-1] - size) // 2
+    edge = _edge(maps.shape[-1], size)
     return maps[..., edge : edge + size, edge : edge + size]
 
 
@@ -23,6 +28,22 @@ def embed(maps: Tensor, size: int) -> Tensor:
     Args:
         maps: the patch.
         size: pixels a side of the larger maps, M.
+
+    Raises:
+        SpecError: the patch cannot lie in the centre.
     """
-    edge = (size - maps.shape[-1]) // 2
+    edge = _edge(size, maps.shape[-1])
     return torch.nn.functional.pad(maps, (edge, edge, edge, edge))
+
+
+def _edge(box: int, patch: int) -> int:
+    """Pixels between the sides of box and patch."""
+    if box < patch or (box - patch) % 2:
+        raise SpecError(
+            "The patch cannot lie in the centre of the box.",
+            where="patch and box",
+            expected=f"a box wider than {patch} pixels by an even number, or as wide",
+            got=f"{box} pixels",
+            fix="make both even or both odd, the box not smaller",
+        )
+    return (box - patch) // 2

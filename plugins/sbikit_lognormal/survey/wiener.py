@@ -39,8 +39,8 @@ class WienerFilter:
 
     Args:
         lensing: of the periodic box, M x M pixels, in its precision and where it computes.
-        power: S, (pairs, M, M/2+1), float64: rfft2 of the correlation functions of the bins' pixelised maps
-            on the box, pairs in the order of `torch.tril_indices`.
+        power: S, (pairs, M, H), float64: rfft2 of the correlation functions of the bins' pixelised maps
+            on the box, H = M // 2 + 1, pairs in the order of `torch.tril_indices`.
         weight: 1 / variance of one shear component, (bins, N, N), 0 where masked; M - N is even.
         iterations: conjugate gradient steps; none are made where the solution is known in closed form.
 
@@ -63,7 +63,9 @@ class WienerFilter:
         root = _root_of_covariance(power, mean)
         self._root = root.repeat_interleave(2, -1).to(device, dtype)
         self._half_plane = torch.full((2 * power.shape[-1],), 2.0, dtype=dtype, device=device)
-        self._half_plane[[0, 1, -2, -1]] = 1.0
+        self._half_plane[:2] = 1.0
+        if self._lensing.size % 2 == 0:
+            self._half_plane[-2:] = 1.0
 
     def convergence(self, shear: Tensor) -> Tensor:
         """Map (..., bins, N, N) of shear (..., bins, 2, N, N).
@@ -75,7 +77,7 @@ class WienerFilter:
         return cut(self._lensing.maps(self._coloured(u)), self._patch).contiguous()
 
     def _solve(self, right: Tensor) -> Tensor:
-        """u (..., bins, M, M+2) after the fixed number of conjugate gradient steps."""
+        """u (..., bins, M, 2H) after the fixed number of conjugate gradient steps."""
         if not self._iterations:
             return right
         u, residual, direction = torch.zeros_like(right), right, right
@@ -109,7 +111,7 @@ class WienerFilter:
 
 
 def _product(matrix: Tensor, modes: Tensor) -> Tensor:
-    """A matrix (bins, bins, M, M+2) in each mode times modes (..., bins, M, M+2)."""
+    """A matrix (bins, bins, M, 2H) in each mode times modes (..., bins, M, 2H)."""
     first, *others = zip(matrix.unbind(1), modes.unsqueeze(-3).unbind(-4), strict=True)
     total = first[0] * first[1]
     for column, bin_ in others:
@@ -123,12 +125,12 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _root_of_covariance(power: Tensor, weight: Tensor) -> Tensor:
-    """T of each mode, (bins, bins, M, M/2+1), float64.
+    """T of each mode, (bins, bins, M, H), float64.
 
     With L L^T = S and R R^T = 1 + L^T w L, T = L R^-T.
 
     Args:
-        power: S, (pairs, M, M/2+1).
+        power: S, (pairs, M, H).
         weight: w, (bins,).
     """
     bins = len(weight)

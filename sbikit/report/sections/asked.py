@@ -27,6 +27,7 @@ class Asked:
     simulations: str
     shown_draws: str
     held_out: str
+    facts: list[tuple[str, str]]
     options: list[tuple[str, str]]
 
 
@@ -49,8 +50,14 @@ def asked(files: RunFiles) -> Asked:
         simulations=plural(int(count), "simulation") if count is not None else "simulations",
         shown_draws=plural(len(next(iter(posterior.posterior.values()))), "draw"),
         held_out=held_out,
+        facts=_facts(files.provenance.get("facts")),
         options=list(_flat(run)),
     )
+
+
+def _facts(noted: Any) -> list[tuple[str, str]]:
+    """What the simulator says of its options."""
+    return [(str(key), str(value)) for key, value in noted.items()] if isinstance(noted, Mapping) else []
 
 
 def _listed(variables: Iterable[Variable]) -> Markup:
