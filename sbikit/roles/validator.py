@@ -94,7 +94,7 @@ class Metric:
 class Curve:
     """One curve with its band; all sequences have one length.
 
-    The band is around the measured curve, its error, or around the ideal, where an exact posterior's would be.
+    The band is around the measured curve, its error, or around the ideal, for curves of an exact posterior.
     """
 
     name: str

@@ -49,7 +49,7 @@ def places(evidence: Evidence, count: int, seed: int) -> dict[str, Centres]:
 
 
 def closeness(name: str, evidence: Evidence, centres: Mapping[str, Centres], seed: int) -> Iterator[Ranked]:
-    """Ranks of every block for every kind of centres, as `places` gives them; the seed fixes how ties fall."""
+    """Ranks of every block for every kind of centres, as `places` gives them; the seed decides on ties."""
     for end, kind in centres.items():
         for block, excess in excesses(evidence, kind).items():
             yield Ranked(name + end, block, ranks(excess, derive_seed(seed, "ties", name + end, block)))

@@ -4,8 +4,8 @@ Of every observation there are n + 1 members, the truth and n draws, and under a
 may be any of them. So the rank of any function of a member is uniform (Talts et al., arXiv:1804.06788), also
 of one that depends on the data or on the members as a set (Modrak et al., arXiv:2211.02383):
 
-    parameters  every scalar of every vector
-    fields      statistics of every channel (`maps`)
+    parameters  every scalar of every vector, and the distance of each vector from the members' mean
+    fields      statistics of every channel (`maps`), and the distance of each map from the members' mean
     dependence  products (a - mean a)(b - mean b) over the members, of two scalars, and of a scalar and a
                 statistic of a map: how they hang together, which marginals do not show
 """
@@ -26,9 +26,11 @@ from sbikit_calibration.ranks.maps import MapStatistics
 Floats = NDArray[np.float64]
 Family = Literal["parameters", "fields", "dependence"]
 
+DISTANCE = "distance"
 # Statistics of a map whose dependence on the parameters is ranked: amplitude, shape and lower end, on which
 # parameters act; each further one makes all verdicts a little blunter.
 _PAIRED = ("log_variance", "skewness", "minimum")
+_FEWEST_A_SCALAR = 4  # members a scalar: of fewer the covariance says little, and scalars count alike instead
 _MOST_PRODUCTS = 120  # of two scalars, those of 16; of more scalars than that no dependence is ranked
 
 
@@ -54,8 +56,9 @@ class Quantity:
 def quantities(evidence: Evidence) -> list[Quantity]:
     """All that is ranked: parameters, statistics of fields, their dependence."""
     scalars = [one for v in evidence.spec.vectors for one in _scalars(evidence, v)]
+    distances = [_distance(evidence, v) for v in evidence.spec.vectors if len(v.labels) > 1]
     statistics = [one for field in evidence.spec.fields for one in _statistics(evidence, field)]
-    return [*scalars, *statistics, *_dependence(scalars, statistics)]
+    return [*scalars, *distances, *statistics, *_dependence(scalars, statistics)]
 
 
 def _scalars(evidence: Evidence, vector: Vector) -> Iterator[Quantity]:
@@ -69,12 +72,33 @@ def _statistics(evidence: Evidence, field: Field) -> Iterator[Quantity]:
     for channel in range(field.channels):
         truth = evidence.truth[field.name][:, channel].numpy()
         draws = evidence.draws[field.name][:, :, channel].numpy()
-        rows = [of(np.concatenate([truth[b : b + 1], draws[:, b]])) for b in range(len(truth))]
-        found = np.stack(rows)
+        members = (np.concatenate([truth[b : b + 1], draws[:, b]]) for b in range(len(truth)))
+        found = np.stack([np.concatenate([of(maps), _distances(maps)], 1) for maps in members])
         variable = field.name if field.channels == 1 else f"{field.name}.{channel + 1}"
-        for i, name in enumerate(of.names):
+        for i, name in enumerate((*of.names, DISTANCE)):
             words = f"{name.replace('_', ' ')} of {variable}"
             yield Quantity(name, variable, "fields", found[..., i], words)
+
+
+def _distances(maps: NDArray[np.floating]) -> Floats:
+    """Mean squared deviation of maps (n + 1, *grid) from their mean, in pixel variances, (n + 1, 1)."""
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    square = (flat - flat.mean(0)) ** 2
+    variance = square.mean(0)
+    return np.asarray((square / np.where(variance > 0, variance, 1.0)).mean(1, keepdims=True))
+
+
+def _distance(evidence: Evidence, vector: Vector) -> Quantity:
+    """Squared distance from the members' mean in the metric of their covariance (Mahalanobis)."""
+    y = _centred(_members(evidence, vector.name))
+    sd = y.std(1, keepdims=True)
+    z = y / np.where(sd > 0, sd, 1.0)
+    if z.shape[1] < _FEWEST_A_SCALAR * z.shape[2]:
+        values = (z**2).sum(-1)
+    else:
+        precision = np.linalg.pinv(np.einsum("bni,bnj->bij", z, z) / z.shape[1], hermitian=True)
+        values = np.einsum("bni,bij,bnj->bn", z, precision, z)
+    return Quantity(DISTANCE, vector.name, "parameters", values, f"distance of {vector.name}")
 
 
 def _dependence(scalars: Sequence[Quantity], statistics: Sequence[Quantity]) -> Iterator[Quantity]:

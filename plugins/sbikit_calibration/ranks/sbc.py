@@ -1,7 +1,7 @@
 """Simulation-based calibration: ranks of truths among draws, of parameters, of maps, of their dependence.
 
-arXiv:1804.06788, with the data-dependent quantities of arXiv:2211.02383. What is ranked stands in `quantities`,
-how ranks are tested in `scores`, the joint test in `together`.
+arXiv:1804.06788, with the data-dependent quantities of arXiv:2211.02383. `quantities` says what is ranked,
+`scores` how ranks are tested, `together` holds the joint test.
 
 Ranks of one quantity see what random distances of many (MIRA, TARP) average away: a shift of a third of a
 posterior sd in one parameter, maps of too little skewness. They do not see whether the data were used: the
