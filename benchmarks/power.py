@@ -1,8 +1,9 @@
 """What the default validators see, and how often they alarm for nothing: `python benchmarks/power.py FILE`.
 
 Exact draws of a toy (2 parameters, log-normal maps of 16 x 16 pixels) are spoiled in eleven ways, at the
-sizes of the quick preset, 256 observations with 64 draws each. FILE holds one JSON line a repeat; what is there is
-not repeated, so that an interrupted benchmark goes on. It ends with the table of docs/results/power.md.
+sizes of the quick preset, 256 observations with 64 draws each. FILE holds one JSON line a repeat; what is
+there is not repeated, so that an interrupted benchmark goes on. It ends with the table of
+docs/results/power.md.
 
     --repeats 200 --processes 16      what the table is made of
 """

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from sbikit import Curve, Metric
 from sbikit_calibration.coverage.distance import ranks
 from sbikit_calibration.ranks.bands import band
-from sbikit_calibration.ranks.quantities import Quantity
+from sbikit_calibration.ranks.quantities import DISTANCE, Quantity
 from sbikit_calibration.ranks.reach import unit
-from sbikit_calibration.ranks.scores import normal_scores, tests
+from sbikit_calibration.ranks.scores import Score, normal_scores, tests
 
 Integers = NDArray[np.int64]
 
 _MEANINGS = {
     "shift": "how far draws lie above truths, in posterior sd, from the ranks of truths among draws",
     "spread": "scatter of truths among draws, over that of one more draw; above 1 draws are too narrow",
-    "beyond": "share of truths that lie below all draws or above all",
-    "dependence": "how far the product of both deviations lies above that of truths, in units of its scatter",
+    "outliers": "share of truths that lie below all draws or above all",
+    "dependence": "how the two vary together; above 0 draws have the larger correlation, below the smaller",
 }
+_FARTHER = "distance from the mean of truth and draws; below 0 truths lie farther out: draws too narrow"
+_FARTHEST = "share of truths that lie farther from the mean than all draws"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +59,18 @@ class Ranked:
     @cached_property
     def metrics(self) -> list[Metric]:
         """Its figures, not judged yet."""
+        test, r, n = tests(self.draws, len(self.truth)), self.truth, self.draws
         if self.of_dependence:
-            return [self._metric("dependence", 0, *_shift(self.truth, self.draws))]
+            return [self._metric("dependence", test.shift, *_shift(r, n))]
+        if self.quantity.name == DISTANCE:
+            return [
+                self._metric("shift", test.shift, *_shift(r, n), meaning=_FARTHER),
+                self._metric("outliers", test.farthest, *_share(r == n, 1 / (n + 1)), meaning=_FARTHEST),
+            ]
         return [
-            self._metric("shift", 0, *_shift(self.truth, self.draws)),
-            self._metric("spread", 1, *_spread(self.truth, self.draws)),
-            self._metric("beyond", 2, *_beyond(self.truth, self.draws)),
+            self._metric("shift", test.shift, *_shift(r, n)),
+            self._metric("spread", test.spread, *_spread(r, n)),
+            self._metric("outliers", test.outliers, *_share((r == 0) | (r == n), 2 / (n + 1))),
         ]
 
     @property
@@ -85,12 +93,13 @@ class Ranked:
             high,
             (0.0,) * len(x),
             "rank of the truth among the draws, as a share",
-            "share of truths below it, minus that share",
+            "share of truths below it, minus that share (band: 95 % of curves)",
             band="ideal",
         )
 
-    def _metric(self, kind: str, test: int, value: float, error: float, ideal: float) -> Metric:
-        score = tests(self.draws, len(self.truth))[test]
+    def _metric(
+        self, kind: str, test: Score, value: float, error: float, ideal: float, *, meaning: str = ""
+    ) -> Metric:
         about = self.quantity.name
         part = "" if kind == "dependence" else f"{kind}_of_" if about else kind
         return Metric(
@@ -100,8 +109,8 @@ class Ranked:
             error,
             ideal,
             "none",
-            _MEANINGS[kind],
-            p=score.p_value(score.total(self.truth)),
+            meaning or _MEANINGS[kind],
+            p=test.p_value(test.total(self.truth)),
         )
 
 
@@ -118,8 +127,6 @@ def _spread(truth: Integers, n: int) -> tuple[float, float, float]:
     return float(square[truth].mean()) ** 0.5, 0.5 * float(square.std()) / len(truth) ** 0.5, 1.0
 
 
-def _beyond(truth: Integers, n: int) -> tuple[float, float, float]:
-    """Share of extreme ranks: value, standard error, ideal."""
-    ideal = 2.0 / (n + 1)
-    share = float(((truth == 0) | (truth == n)).mean())
-    return share, (ideal * (1.0 - ideal) / len(truth)) ** 0.5, ideal
+def _share(counted: NDArray[np.bool_], ideal: float) -> tuple[float, float, float]:
+    """Share of the counted ones: value, standard error where calibrated, ideal."""
+    return float(counted.mean()), (ideal * (1.0 - ideal) / len(counted)) ** 0.5, ideal

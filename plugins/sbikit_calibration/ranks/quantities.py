@@ -43,14 +43,12 @@ class Quantity:
         variable: what it is about, as a metric names it.
         family: what kind it is.
         members: truth (entry 0) and draws, (B, n + 1).
-        words: what it is, for the reader.
     """
 
     name: str
     variable: str
     family: Family
     members: Floats
-    words: str
 
 
 def quantities(evidence: Evidence) -> list[Quantity]:
@@ -64,7 +62,7 @@ def quantities(evidence: Evidence) -> list[Quantity]:
 def _scalars(evidence: Evidence, vector: Vector) -> Iterator[Quantity]:
     members = _members(evidence, vector.name)
     for i, label in enumerate(vector.labels):
-        yield Quantity("", f"{vector.name}.{label}", "parameters", members[..., i], label)
+        yield Quantity("", f"{vector.name}.{label}", "parameters", members[..., i])
 
 
 def _statistics(evidence: Evidence, field: Field) -> Iterator[Quantity]:
@@ -76,8 +74,7 @@ def _statistics(evidence: Evidence, field: Field) -> Iterator[Quantity]:
         found = np.stack([np.concatenate([of(maps), _distances(maps)], 1) for maps in members])
         variable = field.name if field.channels == 1 else f"{field.name}.{channel + 1}"
         for i, name in enumerate((*of.names, DISTANCE)):
-            words = f"{name.replace('_', ' ')} of {variable}"
-            yield Quantity(name, variable, "fields", found[..., i], words)
+            yield Quantity(name, variable, "fields", found[..., i])
 
 
 def _distances(maps: NDArray[np.floating]) -> Floats:
@@ -98,7 +95,7 @@ def _distance(evidence: Evidence, vector: Vector) -> Quantity:
     else:
         precision = np.linalg.pinv(np.einsum("bni,bnj->bij", z, z) / z.shape[1], hermitian=True)
         values = np.einsum("bni,bij,bnj->bn", z, precision, z)
-    return Quantity(DISTANCE, vector.name, "parameters", values, f"distance of {vector.name}")
+    return Quantity(DISTANCE, vector.name, "parameters", values)
 
 
 def _dependence(scalars: Sequence[Quantity], statistics: Sequence[Quantity]) -> Iterator[Quantity]:
@@ -106,16 +103,20 @@ def _dependence(scalars: Sequence[Quantity], statistics: Sequence[Quantity]) -> 
     pairs = list(itertools.combinations(scalars, 2))
     if len(pairs) <= _MOST_PRODUCTS:
         for a, b in pairs:
-            label = b.variable.partition(".")[2]
-            yield _product(a, b, f"dependence_on_{label}", a.variable)
+            yield _product(a, b, f"dependence_on_{_label(b, beside=a)}")
     if len(scalars) * len(paired) <= _MOST_PRODUCTS:
         for a, b in itertools.product(scalars, paired):
-            yield _product(a, b, f"dependence_on_{b.name}_of_{b.variable}", a.variable)
+            yield _product(a, b, f"dependence_on_{b.name}_of_{b.variable}")
 
 
-def _product(a: Quantity, b: Quantity, name: str, variable: str) -> Quantity:
-    values = _centred(a.members) * _centred(b.members)
-    return Quantity(name, variable, "dependence", values, f"dependence of {a.words} on {b.words}")
+def _product(a: Quantity, b: Quantity, name: str) -> Quantity:
+    return Quantity(name, a.variable, "dependence", _centred(a.members) * _centred(b.members))
+
+
+def _label(scalar: Quantity, *, beside: Quantity) -> str:
+    """A scalar's label, after its vector's name where that of the scalar beside it is another."""
+    vector, _, label = scalar.variable.partition(".")
+    return label if beside.variable.partition(".")[0] == vector else scalar.variable
 
 
 def _centred(members: Floats) -> Floats:

@@ -89,16 +89,16 @@ def reach(draws: int, observations: int, alpha: float) -> Reach:
         observations: B.
         alpha: the p-value at which one test raises an alarm.
     """
-    shift, spread, beyond = tests(draws, observations)
+    test = tests(draws, observations)
 
     def width(scale: float) -> float:
         chances = rank_chances(draws, 0.0, scale)
-        return max(test.power(chances, alpha) for test in (spread, beyond))
+        return max(one.power(chances, alpha) for one in (test.spread, test.outliers))
 
     narrow = _least(lambda log: width(math.exp(log)))
     wide = _least(lambda log: width(math.exp(-log)))
     return Reach(
-        _least(lambda delta: shift.power(rank_chances(draws, delta), alpha)),
+        _least(lambda delta: test.shift.power(rank_chances(draws, delta), alpha)),
         None if narrow is None else math.exp(-narrow),
         None if wide is None else math.exp(wide),
     )

@@ -4,9 +4,9 @@ Under an exact posterior the rank r of the truth among n draws is uniform on 0..
 observations are independent. A test is a sum of scores s(r_b) over the observations. With the normal scores
 z(r) = Phi^-1((r + 1/2) / (n + 1)),
 
-    shift   s = z            sees draws that lie too low or too high (van der Waerden 1952),
-    spread  s = z^2          sees draws that are too narrow or too wide (Klotz 1962),
-    beyond  s = [r is 0 or n]  sees the few observations that are far off.
+    shift     s = z              sees draws that lie too low or too high (van der Waerden 1952),
+    spread    s = z^2            sees draws that are too narrow or too wide (Klotz 1962),
+    outliers  s = [r is 0 or n]  sees the few observations that are far off; of a distance s = [r is n].
 
 For a normal posterior and many draws the first two are as powerful as the best tests of mean and variance
 (doi:10.1214/aoms/1177704576). Scores are rounded to whole numbers, so that their sum has a null
@@ -84,17 +84,30 @@ def normal_scores(draws: int) -> Floats:
     return np.asarray(ndtri((np.arange(draws + 1) + 0.5) / (draws + 1)), np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class Tests:
+    """The tests of ranks among n draws of B observations; `farthest` is that of outliers for a distance."""
+
+    shift: Score
+    spread: Score
+    outliers: Score
+    farthest: Score
+
+
 @lru_cache(maxsize=8)
-def tests(draws: int, observations: int) -> tuple[Score, Score, Score]:
-    """The tests of shift, spread and outliers for ranks among n draws of B observations."""
+def tests(draws: int, observations: int) -> Tests:
+    """The tests for ranks among n draws of B observations."""
     z = normal_scores(draws)
     steps = max(2, min(_MOST_LEVELS, _LONGEST // observations))
-    ends = np.zeros(draws + 1, np.int64)
-    ends[[0, -1]] = 1
-    return (
+    last = np.zeros(draws + 1, np.int64)
+    last[-1] = 1
+    ends = last.copy()
+    ends[0] = 1
+    return Tests(
         Score("shift", _whole(z, steps), observations),
         Score("spread", _whole(z**2, steps), observations),
-        Score("beyond", ends, observations),
+        Score("outliers", ends, observations),
+        Score("outliers", last, observations),
     )
 
 
