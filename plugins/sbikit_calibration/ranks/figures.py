@@ -14,7 +14,7 @@ from sbikit_calibration.coverage.distance import ranks
 from sbikit_calibration.ranks.bands import band
 from sbikit_calibration.ranks.quantities import DISTANCE, Quantity
 from sbikit_calibration.ranks.reach import unit
-from sbikit_calibration.ranks.scores import Score, normal_scores, tests
+from sbikit_calibration.ranks.scores import Score, normal_scores, rank_tests
 
 Integers = NDArray[np.int64]
 
@@ -59,7 +59,7 @@ class Ranked:
     @cached_property
     def metrics(self) -> list[Metric]:
         """Its figures, not judged yet."""
-        test, r, n = tests(self.draws, len(self.truth)), self.truth, self.draws
+        test, r, n = rank_tests(self.draws, len(self.truth)), self.truth, self.draws
         if self.of_dependence:
             return [self._metric("dependence", test.shift, *_shift(r, n))]
         if self.quantity.name == DISTANCE:

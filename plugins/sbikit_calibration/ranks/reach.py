@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaln, log_ndtr
 from scipy.stats import norm
 
-from sbikit_calibration.ranks.scores import normal_scores, tests
+from sbikit_calibration.ranks.scores import normal_scores, rank_tests
 
 Floats = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def reach(draws: int, observations: int, alpha: float) -> Reach:
         observations: B.
         alpha: the p-value at which one test raises an alarm.
     """
-    test = tests(draws, observations)
+    test = rank_tests(draws, observations)
 
     def width(scale: float) -> float:
         chances = rank_chances(draws, 0.0, scale)

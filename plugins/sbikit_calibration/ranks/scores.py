@@ -85,7 +85,7 @@ def normal_scores(draws: int) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Tests:
+class RankTests:
     """The tests of ranks among n draws of B observations; `farthest` is that of outliers for a distance."""
 
     shift: Score
@@ -95,7 +95,7 @@ class Tests:
 
 
 @lru_cache(maxsize=8)
-def tests(draws: int, observations: int) -> Tests:
+def rank_tests(draws: int, observations: int) -> RankTests:
     """The tests for ranks among n draws of B observations."""
     z = normal_scores(draws)
     steps = max(2, min(_MOST_LEVELS, _LONGEST // observations))
@@ -103,7 +103,7 @@ def tests(draws: int, observations: int) -> Tests:
     last[-1] = 1
     ends = last.copy()
     ends[0] = 1
-    return Tests(
+    return RankTests(
         Score("shift", _whole(z, steps), observations),
         Score("spread", _whole(z**2, steps), observations),
         Score("outliers", ends, observations),
