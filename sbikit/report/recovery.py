@@ -28,7 +28,9 @@ from sbikit.roles.validator import mean_and_error
 # With fewer draws the ideal scatter's (n - 3) and a width from half of them mean little; with fewer
 # observations their scatter does, on which every standard error rests.
 FEWEST_DRAWS, FEWEST_OBSERVATIONS = 8, 4
-STAND_INS = 8  # draws an observation that stand in for its truth: enough for an error's second digit
+# Draws an observation that stand in for its truth: all, unless that takes too long; of many pixels 8 will do
+# for an error's second digit.
+_FEWEST_STAND_INS, _NUMBERS = 8, 2**25
 BINS = 8  # of widths: more resolve where a posterior fails, fewer have smaller error bars
 
 
@@ -97,7 +99,8 @@ def _ideal_square(n: int) -> float:
 def _null_errors(draws: Array) -> tuple[float, float]:
     """Standard errors of mean z and mean z^2 under an exact posterior; draws stand in for truths."""
     n, observations = draws.shape[:2]
-    chosen = np.unique(np.linspace(0, n - 1, STAND_INS).round().astype(int))
+    count = min(n, max(_FEWEST_STAND_INS, _NUMBERS // draws.size))
+    chosen = np.linspace(0, n - 1, count).round().astype(int)
     z = np.stack([_offsets(draws[j], np.delete(draws, j, 0)) for j in chosen])
     fewer = _ideal_square(n) / _ideal_square(n - 1)  # a stand-in has one draw less beside it
     bias = math.sqrt(fewer * float((z.mean(2) ** 2).mean()))
