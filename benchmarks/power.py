@@ -2,10 +2,10 @@
 
 Exact draws of a toy (2 parameters, log-normal maps of 16 x 16 pixels) are spoiled in eleven ways, at the
 sizes of the quick preset, 256 observations with 64 draws each. FILE holds one JSON line a repeat; what is
-there is not repeated, so that an interrupted benchmark goes on. It ends with the table of
-docs/results/power.md.
+there is not repeated, so that an interrupted benchmark goes on. It prints one JSON line a figure.
 
-    --repeats 200 --processes 16      what the table is made of
+    --repeats 200 --processes 16      what docs/results/power.md is made of
+    --markdown                        its table in the place of one JSON line a figure
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from _power.repeat import repeat
-from _power.table import markdown
+from _power.table import figures, markdown
 
 
 def work(seed: int, observations: int, draws: int) -> dict[str, Any]:
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--observations", type=int, default=256)
     parser.add_argument("--draws", type=int, default=64)
+    parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args()
     sizes = (given.observations, given.draws)
     there = {line["repeat"] for line in done(given.file, *sizes)}
@@ -73,7 +74,11 @@ def main() -> None:
         for line in results(missing, *sizes, given.processes):
             out.write(json.dumps(line) + "\n")
             out.flush()
-    print(markdown([line for line in done(given.file, *sizes) if line["repeat"] < given.repeats]))
+    lines = [line for line in done(given.file, *sizes) if line["repeat"] < given.repeats]
+    if given.markdown:
+        print(markdown(lines))
+    else:
+        figures(lines)
 
 
 if __name__ == "__main__":

@@ -73,8 +73,9 @@ def _with(evidence: Evidence, **draws: Tensor) -> Evidence:
     return replace(evidence, draws={**evidence.draws, **draws})
 
 
+EXACT = "exact draws"
 SPOILINGS: dict[str, Spoiling] = {
-    "exact draws": lambda evidence, _: evidence,
+    EXACT: lambda evidence, _: evidence,
     "every parameter shifted by 0.1 sd": _shifted(0.1),
     "every parameter shifted by 0.3 sd": _shifted(0.3),
     "width of every parameter x 0.8": _widened(0.8),

@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from _record import record
 from scipy.stats import binomtest
 
 from _power.repeat import VALIDATORS
-from _power.spoilings import SPOILINGS
+from _power.spoilings import EXACT, SPOILINGS
+from sbikit_calibration.alarms import ALPHA
 
 COLUMNS = ("page", *VALIDATORS)
+ALLOWED = {"page": sum(ALPHA.values()), **ALPHA}
+"""False alarms that are allowed."""
+_UNLIKELY = 0.01  # chance of so many false alarms, below which they are more than allowed
 
 
 def shares(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, int, int]]:
@@ -20,6 +25,22 @@ def shares(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, int, int
         alarms = [line["alarms"][case] for line in lines]
         for column in COLUMNS:
             yield case, column, sum(bool(a) if column == "page" else column in a for a in alarms), len(alarms)
+
+
+def figures(lines: Sequence[dict[str, Any]]) -> None:
+    """Print every share with its binomial standard error."""
+    for case, column, count, of in shares(lines):
+        share = count / of
+        error = (share * (1 - share) / of) ** 0.5
+        goal = ALLOWED[column] if case == EXACT else None
+        ok = None if goal is None else binomtest(count, of, goal, "greater").pvalue > _UNLIKELY
+        record(
+            f"share of {of} repeats with an alarm of {column}: {case}",
+            share,
+            error,
+            goal=None if goal is None else f"at most {goal:g}",
+            ok=ok,
+        )
 
 
 def markdown(lines: Sequence[dict[str, Any]]) -> str:

@@ -64,7 +64,7 @@ class VerdictSummary:
     Args:
         state: pass, fail or none.
         headline: one line.
-        failed: of each variable the failed check that is farthest off.
+        failed: all of few failed checks; of many, for each variable one that is farthest off.
         unlisted: how many more failed.
         judged: checks in all.
         sees: what the checks would have seen in nine of ten cases.
@@ -90,7 +90,7 @@ def verdict(reports: Sequence[Report], spec: Spec) -> VerdictSummary:
     if not checks:
         return VerdictSummary("none", "Not judged: no calibration check was made", [], 0, 0, [], nothing)
     wrong = [metric for metric in checks if metric.verdict == "fail"]
-    worst = _worst(wrong)
+    worst = wrong if len(wrong) <= _LISTED else _worst(reports)
     sees = list(dict.fromkeys(phrase for report in reports for phrase in report.sees))
     score = f"{len(checks) - len(wrong)} of {plural(len(checks), 'check')} pass"
     word = "Not calibrated" if wrong else "Calibrated" if sees else "No fault was found"
@@ -105,13 +105,12 @@ def verdict(reports: Sequence[Report], spec: Spec) -> VerdictSummary:
     )
 
 
-def _worst(wrong: Sequence[Metric]) -> list[Metric]:
-    """All of few failed checks; of many, for each variable the one that is farthest off, the worst first."""
-    if len(wrong) <= _LISTED:
-        return list(wrong)
+def _worst(reports: Sequence[Report]) -> list[Metric]:
+    """For each variable the failed check that is farthest off, of the first validator that refuses it."""
     found: dict[str, Metric] = {}
-    for metric in sorted(wrong, key=_chance):
-        found.setdefault(metric.variable, metric)
+    for report in reports:
+        for metric in sorted((m for m in report.metrics if m.verdict == "fail"), key=_chance):
+            found.setdefault(metric.variable, metric)
     return list(found.values())[:_LISTED]
 
 
