@@ -86,7 +86,7 @@ def calibration(folder: Path) -> None:
 def _goal(metric: dict[str, Any]) -> str:
     if metric.get("floor") is not None:
         return "the floor, within the tolerance of agreement"
-    return f"{metric['ideal']:.4g} within 3 standard errors"
+    return f"{metric['ideal']:.4g}, within what the number of verdicts allows"
 
 
 def cost(folder: Path) -> None:

@@ -105,6 +105,9 @@ def gaussian_problem(rng, spec, observations, draws, noise=0.02):
     )
 
 
+SEEN = "a shift of one parameter by 0.33 of its posterior sd"
+
+
 def _tensors(values, index=()):
     return {name: torch.from_numpy(np.ascontiguousarray(a[index], np.float32)) for name, a in values.items()}
 
@@ -140,7 +143,7 @@ def reports(spec):
         "contraction", names[0], 0.81, 0.02, None, "none", "1 - posterior variance / prior variance."
     )
     return (
-        Report("mira", (*mira, contraction), (), ("Sharief et al. 2026, arXiv:2605.02014",)),
+        Report("mira", (*mira, contraction), (), ("Sharief et al. 2026, arXiv:2605.02014",), (SEEN,)),
         Report(
             "coverage",
             coverage,

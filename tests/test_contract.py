@@ -19,6 +19,8 @@ from sbikit.testing import (
 )
 from sbikit_calibration.coverage.mira import Mira
 from sbikit_calibration.coverage.tarp import Tarp
+from sbikit_calibration.ranks.intervals import Coverage
+from sbikit_calibration.ranks.sbc import Sbc
 from sbikit_exact.hmc import HMC, HMCOptions
 from sbikit_exact.nuts import NUTS, NUTSOptions
 from sbikit_exact.wiener import Wiener, WienerOptions
@@ -48,7 +50,12 @@ SAMPLERS: dict[str, Callable[[], tuple[Simulator, Sampler]]] = {
     "field-spoiled": lambda: _spoiled(GaussianField(GaussianFieldOptions(size=8, parameters=1))),
 }
 
-VALIDATORS: dict[str, Callable[[], Validator]] = {"mira": Mira, "tarp": Tarp}
+VALIDATORS: dict[str, Callable[[], Validator]] = {
+    "mira": Mira,
+    "tarp": Tarp,
+    "sbc": Sbc,
+    "coverage": Coverage,
+}
 
 
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {

@@ -57,7 +57,7 @@ def sbc(folder: Path, scale: Scale) -> None:
                 f"{metric.name} of {metric.variable}, draws of hmc",
                 metric.value,
                 metric.error,
-                goal=f"{metric.ideal:.4g} within 3 standard errors",
+                goal=f"{metric.ideal:.4g}, within what the number of verdicts allows",
                 ok=metric.verdict == "pass",
             )
 

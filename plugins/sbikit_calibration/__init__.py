@@ -1,12 +1,15 @@
 """Calibration: are truths distributed as the posterior says, and are draws those of an exact sampler?
 
-`coverage` holds the tests against truths (MIRA, TARP), `agreement` the comparison with an exact sampler.
+`ranks` holds the tests of ranks (sbc, coverage), `coverage` those of distances (MIRA, TARP), `agreement` the
+comparison with an exact sampler; `alarms` corrects verdicts for their number.
 """
 
 from __future__ import annotations
 
 from sbikit import Offer, hookimpl
 
+_SBC = "sbikit_calibration.ranks.sbc:Sbc"
+_COVERAGE = "sbikit_calibration.ranks.intervals:Coverage"
 _MIRA = "sbikit_calibration.coverage.mira:Mira"
 _TARP = "sbikit_calibration.coverage.tarp:Tarp"
 _AGREEMENT = "sbikit_calibration.agreement.validator:Agreement"
@@ -14,8 +17,10 @@ _AGREEMENT = "sbikit_calibration.agreement.validator:Agreement"
 
 @hookimpl
 def sbikit_validators() -> list[Offer]:
-    """MIRA, TARP and agreement with an exact sampler."""
+    """Ranks, intervals, MIRA, TARP and agreement with an exact sampler."""
     return [
+        Offer("sbc", _SBC, "ranks of parameters, map statistics and their dependence, with a joint test"),
+        Offer("coverage", _COVERAGE, "coverage of 68 and 95 % intervals of parameters and pixels"),
         Offer("mira", _MIRA, "MIRA score of parameters, fields and their joint"),
         Offer("tarp", _TARP, "TARP expected coverage with an exact null"),
         Offer(

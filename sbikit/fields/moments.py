@@ -45,11 +45,12 @@ def moments(field: ArrayLike, *, axes: int) -> Moments:
     over = tuple(range(-axes, 0))
     mean = values.mean(over)
     centred = values - values.mean(over, keepdims=True)
-    variance = (centred**2).mean(over)
+    square = centred * centred  # products: powers of arrays cost ten times as much
+    variance = square.mean(over)
     safe = np.where(variance > 0, variance, 1.0)
     return Moments(
         mean=mean,
         sd=np.sqrt(variance),
-        skewness=(centred**3).mean(over) / safe**1.5,
-        kurtosis=np.where(variance > 0, (centred**4).mean(over) / safe**2 - 3.0, 0.0),
+        skewness=(square * centred).mean(over) / safe**1.5,
+        kurtosis=np.where(variance > 0, (square * square).mean(over) / safe**2 - 3.0, 0.0),
     )

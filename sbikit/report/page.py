@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sbikit import __version__
 from sbikit.report.pictures import Picture
 from sbikit.report.run_files import RunFiles, read_run
+from sbikit.report.sections.alarms import false_alarms
 from sbikit.report.sections.asked import asked
 from sbikit.report.sections.calibration import calibration
 from sbikit.report.sections.citations import references
@@ -59,6 +60,7 @@ def page_content(files: RunFiles) -> dict[str, Any]:
         "sbikit": __version__,
         "asked": asked(files),
         "verdict": verdict(calibrating, posterior.spec),
+        "false_alarms": false_alarms(files, calibrating),
         "observation": observation(posterior),
         "parameters": parameters(posterior),
         "fields": fields(posterior),

@@ -8,8 +8,10 @@ exact posterior
     E[(m - t)^2] = (1 + 1/n) E[s^2]                (any posterior).
 
 Where a variable has many pixels, z, z^2 and the coverage are averaged over the pixels of an observation
-first, and standard errors come from the scatter between observations, which are independent; pixels
-are not.
+first: observations are independent, pixels are not. Errors of bias and scatter are those under an exact
+posterior, as those of the verdicts are: draws that are too wide make z scatter little, which must not make
+a small bias look certain. There a draw may stand in for the truth, so its z among the other draws says how
+much z scatters. The error of a field's coverage is that of the mean over observations.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from sbikit.roles.validator import mean_and_error
 # With fewer draws the ideal scatter's (n - 3) and a width from half of them mean little; with fewer
 # observations their scatter does, on which every standard error rests.
 FEWEST_DRAWS, FEWEST_OBSERVATIONS = 8, 4
+# Draws an observation that stand in for its truth: all, unless that takes too long; of many pixels 8 will do
+# for an error's second digit.
+_FEWEST_STAND_INS, _NUMBERS = 8, 2**25
 BINS = 8  # of widths: more resolve where a posterior fails, fewer have smaller error bars
 
 
@@ -69,18 +74,38 @@ def recovery(truth: Array, draws: Array) -> Recovery:
         truth: (B, P), with P pixels, or P = 1 for a scalar.
         draws: (n, B, P), n at least `FEWEST_DRAWS`, B at least `FEWEST_OBSERVATIONS`.
     """
-    n = len(draws)
-    mean, sd = draws.mean(0, dtype=np.float64), draws.std(0, ddof=1, dtype=np.float64)
-    z = (mean - truth) / np.maximum(sd, np.finfo(np.float32).tiny)
-    square, square_error = mean_and_error((z**2).mean(1))
-    scatter = math.sqrt(square)
-    ideal_scatter = math.sqrt((1 + 1 / n) * (n - 1) / (n - 3))
+    z = _offsets(truth, draws)
+    ideal = math.sqrt(_ideal_square(len(draws)))
+    bias_error, square_error = _null_errors(draws)
     return Recovery(
-        bias=Estimate(*mean_and_error(z.mean(1)), 0.0),
-        scatter=Estimate(scatter, square_error / (2 * scatter) if scatter else 0.0, ideal_scatter),
+        bias=Estimate(float(z.mean()), bias_error, 0.0),
+        scatter=Estimate(math.sqrt(float((z**2).mean())), square_error / (2 * ideal), ideal),
         coverage=_coverage(truth, draws),
-        width=_width(truth, sd),
+        width=_width(truth, draws.std(0, ddof=1, dtype=np.float64)),
     )
+
+
+def _offsets(truth: Array, draws: Array) -> Array:
+    """z of truths (B, P) among draws (n, B, P), (B, P)."""
+    mean, sd = draws.mean(0, dtype=np.float64), draws.std(0, ddof=1, dtype=np.float64)
+    return np.asarray((mean - truth) / np.maximum(sd, np.finfo(np.float32).tiny))
+
+
+def _ideal_square(n: int) -> float:
+    """E[z^2] of n draws."""
+    return (1 + 1 / n) * (n - 1) / (n - 3)
+
+
+def _null_errors(draws: Array) -> tuple[float, float]:
+    """Standard errors of mean z and mean z^2 under an exact posterior; draws stand in for truths."""
+    n, observations = draws.shape[:2]
+    count = min(n, max(_FEWEST_STAND_INS, _NUMBERS // draws.size))
+    chosen = np.linspace(0, n - 1, count).round().astype(int)
+    z = np.stack([_offsets(draws[j], np.delete(draws, j, 0)) for j in chosen])
+    fewer = _ideal_square(n) / _ideal_square(n - 1)  # a stand-in has one draw less beside it
+    bias = math.sqrt(fewer * float((z.mean(2) ** 2).mean()))
+    square = fewer * float((z**2).mean(2).std())
+    return bias / math.sqrt(observations), square / math.sqrt(observations)
 
 
 def _coverage(truth: Array, draws: Array) -> Estimate:

@@ -112,6 +112,8 @@ class Metric:
         meaning: one line for the reader.
         floor: the same figure between two sets of exact draws; None where it has none.
         floor_error: the standard error of that.
+        p: the probability that exact draws give a figure as far from the ideal, not corrected for the number
+            of figures; None where it is not known. The verdict is.
     """
 
     name: str
@@ -123,11 +125,15 @@ class Metric:
     meaning: str
     floor: float | None = None
     floor_error: float | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve with its band; all sequences have one length."""
+    """One curve with its band; all sequences have one length.
+
+    The band is around the measured curve, its error, or around the ideal, for curves of an exact posterior.
+    """
 
     name: str
     variable: str
@@ -138,16 +144,28 @@ class Curve:
     ideal: tuple[float, ...]
     x_label: str
     y_label: str
+    band: Literal["measured", "ideal"] = "measured"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a validator found."""
+    """What a validator found.
+
+    Args:
+        validator: its name.
+        metrics: its figures.
+        curves: what is drawn.
+        references: what it rests on.
+        sees: departures from the exact posterior that it would have seen in nine of ten such cases, each a
+            phrase ("a shift of one parameter by 0.35 posterior sd"). A page says that a posterior is
+            calibrated only where it can say what would have been seen.
+    """
 
     validator: str
     metrics: tuple[Metric, ...]
     curves: tuple[Curve, ...] = ()
     references: tuple[str, ...] = field(default=())
+    sees: tuple[str, ...] = ()
 
 
 class Validator(Plugin[OptionsT_co]):

@@ -1,6 +1,7 @@
 """metrics.json: what the validators found, as JSON.
 
-    {"reports": [{"validator": ..., "metrics": [...], "curves": [...], "references": [...]}, ...],
+    {"reports": [{"validator": ..., "metrics": [...], "curves": [...], "references": [...], "sees": [...]},
+                 ...],
      "compared": [validators whose figures compare with an exact sampler]}
 
 The keys are the fields of `Report`, `Metric` and `Curve`; those with a default may be missing. Numbers are
@@ -54,6 +55,7 @@ def report_from_dict(record: Mapping[str, Any], *, where: str = "report") -> Rep
             metrics=tuple(_record(Metric, entry) for entry in record["metrics"]),
             curves=tuple(_record(Curve, entry) for entry in record["curves"]),
             references=tuple(str(text) for text in record["references"]),
+            sees=tuple(str(text) for text in record.get("sees", ())),
         )
         problem = _problem(report)
     except (KeyError, TypeError, ValueError) as error:
@@ -131,21 +133,35 @@ def _record(kind: type[_Record], entry: Mapping[str, Any]) -> _Record:
 
 def _problem(report: Report) -> str:
     """What is wrong with a report, "" where nothing is."""
-    for metric in report.metrics:
-        numbers = [metric.value, metric.error, 0.0 if metric.ideal is None else metric.ideal]
-        if not all(math.isfinite(number) for number in numbers):
-            return f"{metric.name} of {metric.variable} is {metric.value} ± {metric.error}"
-        floor = (metric.floor, metric.floor_error)
-        if floor != (None, None) and not all(part is not None and math.isfinite(part) for part in floor):
-            return f"the floor of {metric.name} of {metric.variable} is {metric.floor} ± {metric.floor_error}"
-        if metric.verdict not in ("pass", "fail", "none"):
-            return f"{metric.name} of {metric.variable} has the verdict {metric.verdict!r}"
-    for curve in report.curves:
-        columns = [getattr(curve, name) for name in _SEQUENCES]
-        if len({len(column) for column in columns}) != 1 or not columns[0]:
-            return f"the sequences of curve {curve.name} of {curve.variable} differ in length or are empty"
-        if not all(math.isfinite(number) for column in columns for number in column):
-            return f"curve {curve.name} of {curve.variable} has values that are not finite"
+    problems = [_metric_problem(metric) for metric in report.metrics]
+    problems += [_curve_problem(curve) for curve in report.curves]
+    return next((problem for problem in problems if problem), "")
+
+
+def _metric_problem(metric: Metric) -> str:
+    about = f"{metric.name} of {metric.variable}"
+    numbers = [metric.value, metric.error, 0.0 if metric.ideal is None else metric.ideal]
+    if not all(math.isfinite(number) for number in numbers):
+        return f"{about} is {metric.value} ± {metric.error}"
+    floor = (metric.floor, metric.floor_error)
+    if floor != (None, None) and not all(part is not None and math.isfinite(part) for part in floor):
+        return f"the floor of {about} is {metric.floor} ± {metric.floor_error}"
+    if metric.p is not None and not 0.0 <= metric.p <= 1.0:
+        return f"{about} has the p-value {metric.p}"
+    if metric.verdict not in ("pass", "fail", "none"):
+        return f"{about} has the verdict {metric.verdict!r}"
+    return ""
+
+
+def _curve_problem(curve: Curve) -> str:
+    about = f"curve {curve.name} of {curve.variable}"
+    columns = [getattr(curve, name) for name in _SEQUENCES]
+    if len({len(column) for column in columns}) != 1 or not columns[0]:
+        return f"the sequences of {about} differ in length or are empty"
+    if not all(math.isfinite(number) for column in columns for number in column):
+        return f"{about} has values that are not finite"
+    if curve.band not in ("measured", "ideal"):
+        return f"the band of {about} is around {curve.band!r}"
     return ""
 
 

@@ -122,6 +122,13 @@ def _check_metric(metric: Metric, known: set[str], where: str) -> None:
             expected=f"finite Python numbers, an error of 0 or more, a variable among {sorted(known)}",
             got=repr(metric),
         )
+    if metric.p is not None and not 0.0 <= metric.p <= 1.0:
+        raise ContractError(
+            f"The p-value of {metric.name!r} is no probability.",
+            where=where,
+            expected="a number between 0 and 1, or None",
+            got=repr(metric.p),
+        )
     if metric.verdict not in ("pass", "fail", "none"):
         raise ContractError(
             "Unknown verdict.", where=where, expected="pass, fail or none", got=metric.verdict

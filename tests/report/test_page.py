@@ -51,7 +51,7 @@ def test_every_section_is_there(full):
         "validators.coverage.levels",
         "Wall time",
         "2 min 37 s",
-        "1.0286 ± 0.0046",
+        "1.0286 ± 0.0048",
         "sbikit run --sim lognormal --estimator diffusion-transformer --seed 3 --out runs/a",
         "last validation loss 0.306",
         "torch",

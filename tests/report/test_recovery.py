@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from sbikit.report.marginal import marginal
 from sbikit.report.recovery import error_by_width, recovery
@@ -81,3 +82,25 @@ def test_a_marginal_agrees_with_numpy():
     assert found.sd == pytest.approx(2.0, abs=4 * found.sd_error)
     assert (found.low, found.high) == pytest.approx((1.011, 4.989), abs=0.2)
     assert found.mean_error == pytest.approx(draws.std(ddof=1) / np.sqrt(5000))
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_the_error_of_the_bias_is_that_of_an_exact_posterior_however_wide_the_draws_are(scale):
+    """Student's t of n - 1 degrees of freedom, times sqrt(1 + 1/n), of B observations."""
+    observations, n = 400, 40
+    truth, draws = calibrated(observations, draws=n)
+    found = recovery(truth, draws.mean(0) + scale * (draws - draws.mean(0)))
+    exact = stats.t(n - 1).std() * np.sqrt((1 + 1 / n) / observations)
+    assert found.bias.error == pytest.approx(exact, rel=0.05)
+    fourth = stats.t(n - 1).moment(4) - stats.t(n - 1).moment(2) ** 2
+    square = (1 + 1 / n) * np.sqrt(fourth / observations)
+    assert found.scatter.error == pytest.approx(square / (2 * found.scatter.ideal), rel=0.1)
+
+
+def test_draws_that_are_too_wide_do_not_make_a_small_bias_look_certain():
+    truth, draws = calibrated(observations=256, draws=64)
+    centre = draws.mean(0)
+    wide = centre + 5 * (draws - centre) + 0.5 * draws.std(0, ddof=1)
+    found = recovery(truth, wide)
+    assert found.bias.value == pytest.approx(0.1, abs=0.02)
+    assert found.bias.offset == pytest.approx(0.1 * 16, abs=0.5)

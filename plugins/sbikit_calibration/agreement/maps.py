@@ -116,8 +116,11 @@ def _summaries(maps: Maps, flat: Maps, bands: Floats, threshold: float) -> Float
     return np.stack(columns, 1).astype(np.float64)
 
 
-def peaks(maps: Maps, threshold: float) -> Floats:
-    """Pixels above every neighbour and above the threshold, (n,), for periodic maps (n, *grid)."""
+def peaks(maps: Maps, threshold: float | Floats) -> Floats:
+    """Pixels above every neighbour and above the threshold, (n,), for periodic maps (n, *grid).
+
+    The threshold is one, or one a map, (n, 1, ...).
+    """
     highest = np.full_like(maps, -np.inf)
     axes = tuple(axis for axis in range(1, maps.ndim) if maps.shape[axis] > 1)
     for shift in itertools.product((-1, 0, 1), repeat=len(axes)):

@@ -17,10 +17,13 @@ tell a posterior from the prior. MIRA sees no more of the distribution of u = m/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import Field as Option
 from torch import Tensor
 
 from sbikit import Evidence, Metric, Options, Report, Validator, mean_and_error
+from sbikit_calibration.alarms import ALPHA, DESCRIPTION, judged, students_p
 from sbikit_calibration.coverage.contraction import contraction
 from sbikit_calibration.coverage.ranked import Ranked, ranked
 
@@ -48,10 +51,7 @@ class MiraOptions(Options):
     # Of 200 observations of a map with 16^2 pixels the error is .0058 with 1 centre, .0037 with 8 and .0035
     # with 64: what is left is what the centres of one observation share.
     centres: int = Option(default=8, ge=1, le=1000, description="centres an observation, of each kind")
-    # Of normal errors 1 in 370 is beyond 3: more rings fewer false alarms, and misses more.
-    threshold: float = Option(
-        default=3.0, gt=0, description="standard errors from 2/3 beyond which the verdict is fail"
-    )
+    alpha: float = Option(default=ALPHA["mira"], gt=0, lt=1, description=DESCRIPTION)
 
 
 class Mira(Validator[MiraOptions]):
@@ -63,18 +63,23 @@ class Mira(Validator[MiraOptions]):
         Raises:
             SpecError: the evidence is too small or of the wrong shape.
         """
-        scores = [self._metric(found) for found in ranked("mira", evidence, self.options.centres, seed)]
+        scores = self.judge(ranked("mira", evidence, self.options.centres, seed))
         return Report("mira", (*scores, *contraction(evidence)), references=("arXiv:2605.02014",))
 
-    def _metric(self, found: Ranked) -> Metric:
-        value, error = mean_score(score(found.closer, found.draws))
-        wrong = abs(value - IDEAL) > self.options.threshold * error
-        return Metric(
-            found.name,
-            found.block,
-            value,
-            error,
-            IDEAL,
-            "fail" if wrong else "pass",
-            "mean predictive probability of random balls; 2/3 where calibrated, more is not better",
-        )
+    def judge(self, found: Iterable[Ranked]) -> list[Metric]:
+        """The scores of ranks, with verdicts."""
+        return judged([_metric(one) for one in found], self.options.alpha)
+
+
+def _metric(found: Ranked) -> Metric:
+    value, error = mean_score(score(found.closer, found.draws))
+    return Metric(
+        found.name,
+        found.block,
+        value,
+        error,
+        IDEAL,
+        "none",
+        "mean predictive probability of random balls; 2/3 where calibrated, more is not better",
+        p=students_p(value - IDEAL, error, len(found.ranks)),
+    )

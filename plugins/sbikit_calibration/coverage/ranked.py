@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from sbikit import Evidence, derive_seed
 from sbikit_calibration.coverage.centres import data_centres, prior_centres
-from sbikit_calibration.coverage.distance import check_evidence, excesses, ranks
+from sbikit_calibration.coverage.distance import Centres, check_evidence, excesses, ranks
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,24 @@ class Ranked:
         return self.ranks.shape[-1] - 1
 
 
+def places(evidence: Evidence, count: int, seed: int) -> dict[str, Centres]:
+    """Where distances are measured from: the end of a metric's name -> `count` centres an observation.
+
+    Prior centres have no such end, data centres have "_data_centres"; the seed fixes both.
+    """
+    return {
+        "": prior_centres(evidence, count, derive_seed(seed, "prior")),
+        "_data_centres": data_centres(evidence, count, derive_seed(seed, "data")),
+    }
+
+
+def closeness(name: str, evidence: Evidence, centres: Mapping[str, Centres], seed: int) -> Iterator[Ranked]:
+    """Ranks of every block for every kind of centres, as `places` gives them; the seed decides on ties."""
+    for end, kind in centres.items():
+        for block, excess in excesses(evidence, kind).items():
+            yield Ranked(name + end, block, ranks(excess, derive_seed(seed, "ties", name + end, block)))
+
+
 def ranked(name: str, evidence: Evidence, centres: int, seed: int) -> Iterator[Ranked]:
     """Ranks for prior centres under `name`, for data centres under `name`_data_centres.
 
@@ -50,8 +68,4 @@ def ranked(name: str, evidence: Evidence, centres: int, seed: int) -> Iterator[R
         SpecError: the evidence is too small or of the wrong shape.
     """
     check_evidence(evidence)
-    far = prior_centres(evidence, centres, derive_seed(seed, "prior"))
-    near = data_centres(evidence, centres, derive_seed(seed, "data"))
-    for kind, places in ((name, far), (f"{name}_data_centres", near)):
-        for block, excess in excesses(evidence, places).items():
-            yield Ranked(kind, block, ranks(excess, derive_seed(seed, "ties", kind, block)))
+    return closeness(name, evidence, places(evidence, centres, seed), seed)

@@ -12,6 +12,8 @@ take its place; the statistic's rank among those of many such replacements is an
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -20,6 +22,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from sbikit import Curve, Evidence, Metric, Options, Report, Validator, derive_seed, generator
+from sbikit_calibration.alarms import ALPHA, DESCRIPTION, judged
 from sbikit_calibration.coverage.contraction import contraction
 from sbikit_calibration.coverage.ranked import Ranked, ranked
 
@@ -27,6 +30,9 @@ from sbikit_calibration.coverage.ranked import Ranked, ranked
 _BOOTSTRAP = 1000
 _LEVELS = 101  # points of a curve where there are more draws: one a per cent, finer than a plot shows
 _CHUNK = 2**20  # ranks in flight, 8 MiB: fewer take more passes, more take memory
+# Replacements that reach the statistic: with 20 the p-value is far above any that raises an alarm; with fewer
+# there are so many replacements in all that an alarm is raised by up to 5 that do.
+_FEW, _RESOLVED = 20, 5
 _ROUNDING = 1e-12  # equal distances of equal counts, summed in another order, differ by some 1e-16
 
 
@@ -85,13 +91,14 @@ def bootstrap_curves(curves: Tensor, seed: int) -> Tensor:
 class TarpOptions(Options):
     """Options of `Tarp`."""
 
-    # What more centres bring is at `MiraOptions`, 4000 replacements know a p-value of .0027 to .0008.
+    # What more centres bring is at `MiraOptions`.
     centres: int = Option(default=8, ge=1, le=1000, description="references an observation, of each kind")
-    alpha: float = Option(
-        default=0.0027, gt=0, lt=1, description="p-value below which the verdict is fail (0.0027: 3 sigma)"
-    )
+    alpha: float = Option(default=ALPHA["tarp"], gt=0, lt=1, description=DESCRIPTION)
     null_draws: int = Option(
-        default=4000, ge=100, le=1_000_000, description="replacements of the truth that make the null"
+        default=4000,
+        ge=100,
+        le=1_000_000,
+        description="replacements of the truth that make the null; more are made where few are as far off",
     )
 
     @model_validator(mode="after")
@@ -110,18 +117,21 @@ class Tarp(Validator[TarpOptions]):
         Raises:
             SpecError: the evidence is too small or of the wrong shape.
         """
-        metrics: list[Metric] = []
-        curves: list[Curve] = []
-        for found in ranked("tarp", evidence, self.options.centres, seed):
-            own = derive_seed(seed, found.name, found.block)
-            metrics.extend(self._metrics(found, own))
-            curves.append(_curve(found, own))
-        return Report("tarp", (*metrics, *contraction(evidence)), tuple(curves), ("arXiv:2302.03026",))
+        found = list(ranked("tarp", evidence, self.options.centres, seed))
+        curves = tuple(_curve(one, _own(one, seed)) for one in found)
+        metrics = (*self.judge(found, seed), *contraction(evidence))
+        return Report("tarp", metrics, curves, ("arXiv:2302.03026",))
 
-    def _metrics(self, found: Ranked, seed: int) -> tuple[Metric, Metric]:
+    def judge(self, found: Sequence[Ranked], seed: int) -> list[Metric]:
+        """The statistics of ranks, with verdicts, each with its p-value after it."""
+        each = [self._metric(one, _own(one, seed), len(found)) for one in found]
+        pairs = zip(judged([metric for metric, _ in each], self.options.alpha), each, strict=True)
+        return [metric for one, (_, p) in pairs for metric in (one, p)]
+
+    def _metric(self, found: Ranked, seed: int, verdicts: int) -> tuple[Metric, Metric]:
         each = coverage(found.closer, found.draws)
         statistic = float(distance_to_uniform(each.mean(0)))
-        null = null_distances(found.ranks, self.options.null_draws, derive_seed(seed, "null"))
+        null = self._null(found, statistic, derive_seed(seed, "null"), verdicts)
         p = p_value(statistic, null)
         spread = distance_to_uniform(bootstrap_curves(each, derive_seed(seed, "bootstrap"))).std()
         return (
@@ -131,8 +141,9 @@ class Tarp(Validator[TarpOptions]):
                 statistic,
                 float(spread),
                 float(null.mean()),
-                "fail" if p < self.options.alpha else "pass",
+                "none",
                 "largest distance of the expected coverage from the diagonal; ideal: mean where calibrated",
+                p=p,
             ),
             Metric(
                 f"{found.name}_p",
@@ -144,6 +155,18 @@ class Tarp(Validator[TarpOptions]):
                 "probability of a distance this large where calibrated; uniform between 0 and 1 there",
             ),
         )
+
+    def _null(self, found: Ranked, statistic: float, seed: int, verdicts: int) -> Tensor:
+        """The null; where few reach the statistic, large enough for the p-value that an alarm needs."""
+        null = null_distances(found.ranks, self.options.null_draws, seed)
+        more = math.ceil(_RESOLVED * verdicts / self.options.alpha) - len(null)
+        if more <= 0 or int((null >= statistic - _ROUNDING).sum()) >= _FEW:
+            return null
+        return torch.cat([null, null_distances(found.ranks, more, derive_seed(seed, "more"))])
+
+
+def _own(found: Ranked, seed: int) -> int:
+    return derive_seed(seed, found.name, found.block)
 
 
 def _curve(found: Ranked, seed: int) -> Curve:

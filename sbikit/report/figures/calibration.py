@@ -9,7 +9,7 @@ from matplotlib.ticker import AutoMinorLocator
 
 from sbikit.report.figures.labels import wrapped
 from sbikit.report.figures.panels import THIRD, panels, tidy
-from sbikit.report.figures.style import POSTERIOR, TRUTH, WIDE, FigureLayout, styled
+from sbikit.report.figures.style import MUTED, POSTERIOR, TRUTH, WIDE, FigureLayout, styled
 from sbikit.roles.validator import Curve
 
 
@@ -20,7 +20,8 @@ def calibration_curves(curves: Sequence[Curve], titles: Sequence[str], layout: F
     figure, made = panels(len(curves), layout, height=0.88, columns=columns, widest=THIRD)
     for axes, curve, title in zip(made, curves, titles, strict=True):
         axes.plot(curve.x, curve.ideal, color=TRUTH, ls="--", lw=1.1, label="ideal")
-        axes.fill_between(curve.x, curve.low, curve.high, color=POSTERIOR, alpha=0.22, lw=0)
+        around = POSTERIOR if curve.band == "measured" else MUTED
+        axes.fill_between(curve.x, curve.low, curve.high, color=around, alpha=0.22, lw=0)
         axes.plot(curve.x, curve.y, color=POSTERIOR, label="measured")
         axes.set(xlabel=wrapped(curve.x_label), ylabel=wrapped(curve.y_label), title=title)
         axes.xaxis.set_minor_locator(AutoMinorLocator(2))

@@ -12,15 +12,30 @@ from sbikit.report.pictures import Picture, make_picture
 from sbikit.report.sections.verdict import MetricRow, metric_row
 from sbikit.roles.validator import Metric, Report
 
+_MOST_ROWS = 16  # of a table that is read at a glance
+
 
 @dataclass(frozen=True)
 class ValidatorFindings:
-    """One validator's checks, its figures without a verdict that no validator before it gave, its curves."""
+    """One validator's checks, its figures without a verdict that no validator before it gave, its curves.
+
+    Of many checks those that fail are shown, and all are folded away.
+    """
 
     name: str
     rows: list[MetricRow]
     unjudged: list[MetricRow]
     curves: Picture | None
+
+    @property
+    def folded(self) -> bool:
+        """Whether there are too many checks to show them all."""
+        return len(self.rows) > _MOST_ROWS
+
+    @property
+    def failed(self) -> list[MetricRow]:
+        """The checks that fail."""
+        return [row for row in self.rows if row.verdict == "fail"]
 
 
 def calibration(reports: Iterable[Report], spec: Spec) -> list[ValidatorFindings]:
@@ -41,13 +56,27 @@ def calibration(reports: Iterable[Report], spec: Spec) -> list[ValidatorFindings
     return findings
 
 
+_AROUND_MEASURED = (
+    "Curves of {} with their error bands (blue) and the ideal (dashed).",
+    "a dashed line that stays inside the band. A curve that crosses it in the middle means draws "
+    "that are too wide or too narrow; one that stays on one side means a bias.",
+)
+_AROUND_IDEAL = (
+    "Curves of {} (blue) with the ideal (dashed) and the band that holds those of an exact posterior (grey).",
+    "a line that leaves the band. Of ranks, one above it means draws that lie too high, one below it draws "
+    "that lie too low; one that rises first and falls then means draws that are too narrow, one that falls "
+    "first draws that are too wide.",
+)
+
+
 def _curves_picture(report: Report, spec: Spec) -> Picture:
     titles = [curve_title(curve, spec) for curve in report.curves]
+    ideal = all(curve.band == "ideal" for curve in report.curves)
+    caption, look = _AROUND_IDEAL if ideal else _AROUND_MEASURED
     return make_picture(
         f"calibration_{report.validator}",
         f"Calibration curves of {report.validator}",
-        f"Curves of {title(report.validator)} with their error bands (blue) and the ideal (dashed).",
-        "a dashed line that stays inside the band. A curve that crosses it in the middle means draws "
-        "that are too wide or too narrow; one that stays on one side means a bias.",
+        caption.format(title(report.validator)),
+        look,
         lambda layout: calibration_curves(report.curves, titles, layout),
     )

@@ -1,0 +1,143 @@
+"""Coverage: how many truths lie inside central credible intervals of 68 and 95 %.
+
+The interval between the j-th smallest and the j-th largest of n draws holds one more draw with the
+probability (n + 1 - 2j)/(n + 1) (Wilks 1941, doi:10.1214/aoms/1177731788), so that is its nominal value for
+every n, with the j that comes nearest to the level.
+
+Of a parameter the number of truths inside is binomial, and so are its error and p-value. Pixels of one map
+are correlated: of a field the share of each observation's pixels is one number, and the error is that of
+the mean of these numbers, the jackknife over observations; its p-value is Student's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field as Option
+from torch import Tensor
+
+from sbikit import (
+    Evidence,
+    Metric,
+    Options,
+    Report,
+    Validator,
+    Variable,
+    Vector,
+    derive_seed,
+    generator,
+    mean_and_error,
+)
+from sbikit_calibration.alarms import ALPHA, DESCRIPTION, binomial_p, judged, students_p
+from sbikit_calibration.coverage.distance import check_evidence
+
+_REFERENCES = ("doi:10.1214/aoms/1177731788",)
+Integers = NDArray[np.int64]
+
+LEVELS = (0.68, 0.95)  # those of 1 and 2 standard deviations of a normal posterior
+
+
+def edge(level: float, draws: int) -> int:
+    """j: the order statistic, counted from either end, that bounds the interval nearest to the level."""
+    return max(1, min(round(0.5 * (1.0 - level) * (draws + 1)), draws // 2))
+
+
+def nominal(level: float, draws: int) -> float:
+    """The share of truths inside that interval where the posterior is exact."""
+    return (draws + 1 - 2 * edge(level, draws)) / (draws + 1)
+
+
+def inside(ranks: Integers, draws: int, level: float) -> NDArray[np.bool_]:
+    """Whether truths of these ranks among `draws` draws lie inside the interval."""
+    j = edge(level, draws)
+    return np.asarray((ranks >= j) & (ranks <= draws - j))
+
+
+def truth_ranks(truth: Tensor, draws: Tensor, seed: int) -> Integers:
+    """Ranks of truths (B, *shape) among draws (n, B, *shape), (B, *shape); ties fall at random."""
+    below = torch.zeros(truth.shape, dtype=torch.int64)
+    equal = torch.zeros(truth.shape, dtype=torch.int64)
+    for draw in draws:
+        below += draw < truth
+        equal += draw == truth
+    places = torch.rand(truth.shape, dtype=torch.float64, generator=generator(seed)) * (equal + 1)
+    return (below + places.long().minimum(equal)).numpy()
+
+
+class CoverageOptions(Options):
+    """Options of `Coverage`."""
+
+    alpha: float = Option(default=ALPHA["coverage"], gt=0, lt=1, description=DESCRIPTION)
+
+
+class Coverage(Validator[CoverageOptions]):
+    """Coverage of every parameter and of the pixels of every field."""
+
+    def validate(self, evidence: Evidence, *, seed: int) -> Report:
+        """Coverage at 68 and 95 % with error, nominal value and verdict; the seed decides how ties fall.
+
+        Raises:
+            SpecError: the evidence is too small or of the wrong shape.
+        """
+        check_evidence(evidence)
+        metrics: list[Metric] = []
+        for variable in evidence.spec.latents:
+            name, draws = variable.name, len(evidence.draws[variable.name])
+            ranks = truth_ranks(evidence.truth[name], evidence.draws[name], derive_seed(seed, name))
+            of = _of_scalar if isinstance(variable, Vector) else _of_pixels
+            for part, about in enumerate(_parts(variable)):
+                for level in LEVELS:
+                    metrics.append(_metric(about, level, of(ranks[:, part], draws, level)))
+        return Report("coverage", tuple(judged(metrics, self.options.alpha)), references=_REFERENCES)
+
+
+def _parts(variable: Variable) -> list[str]:
+    """Names of a vector's scalars and of a field's channels."""
+    if isinstance(variable, Vector):
+        return [f"{variable.name}.{label}" for label in variable.labels]
+    if variable.channels == 1:
+        return [variable.name]
+    return [f"{variable.name}.{channel + 1}" for channel in range(variable.channels)]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A coverage with its error, its nominal value and its p-value."""
+
+    value: float
+    error: float
+    ideal: float
+    p: float
+
+
+def _of_scalar(ranks: Integers, draws: int, level: float) -> _Found:
+    """Ranks (B,) of one scalar: a binomial number inside."""
+    ideal, B = nominal(level, draws), len(ranks)
+    count = int(inside(ranks, draws, level).sum())
+    error = (ideal * (1.0 - ideal) / B) ** 0.5
+    return _Found(count / B, error, ideal, binomial_p(count, B, ideal))
+
+
+def _of_pixels(ranks: Integers, draws: int, level: float) -> _Found:
+    """Ranks (B, *grid) of one channel: a share of pixels an observation."""
+    ideal = nominal(level, draws)
+    shares = inside(ranks, draws, level).reshape(len(ranks), -1).mean(1)
+    value, error = mean_and_error(shares)
+    return _Found(value, error, ideal, students_p(value - ideal, error, len(shares)))
+
+
+def _metric(about: str, level: float, found: _Found) -> Metric:
+    percent = f"{100 * level:.0f}"
+    return Metric(
+        f"coverage_{percent}",
+        about,
+        found.value,
+        found.error,
+        found.ideal,
+        "none",
+        f"share of truths inside the central interval of {percent} %; above the ideal draws are too wide",
+        p=found.p,
+    )
