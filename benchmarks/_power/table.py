@@ -33,7 +33,7 @@ def figures(lines: Sequence[dict[str, Any]]) -> None:
         share = count / of
         error = (share * (1 - share) / of) ** 0.5
         goal = ALLOWED[column] if case == EXACT else None
-        ok = None if goal is None else binomtest(count, of, goal, "greater").pvalue > _UNLIKELY
+        ok = None if goal is None else bool(binomtest(count, of, goal, "greater").pvalue > _UNLIKELY)
         record(
             f"share of {of} repeats with an alarm of {column}: {case}",
             share,
