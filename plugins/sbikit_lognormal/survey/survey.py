@@ -91,8 +91,8 @@ def make_survey(
         depth: how their density varies, if it does.
 
     Raises:
-        OptionError: the bins do not fit together, a file does not fit the patch, all is masked, or the noise is
-            none that single precision can hold.
+        OptionError: the bins do not fit together, a file does not fit the patch, all is masked, or single
+            precision cannot hold the noise.
     """
     _check_bins(n_gal, sigma_e)
     usable = np.ones((size, size)) if mask is None else usable_fraction(mask, size, extent)
