@@ -261,6 +261,13 @@ def test_bins_that_do_not_fit_are_refused(n_gal: list[float], sigma_e: list[floa
         make_survey(SIZE, EXTENT, n_gal, sigma_e)
 
 
+@pytest.mark.parametrize(("n_gal", "sigma_e"), [(1e-80, 0.26), (10.0, 1e-300), (10.0, 1e-17), (1e300, 0.26)])
+def test_noise_that_single_precision_cannot_hold_is_refused(n_gal: float, sigma_e: float) -> None:
+    with pytest.raises(OptionError, match="out of range") as caught:
+        make_survey(SIZE, EXTENT, [10.0, n_gal], [0.26, sigma_e])
+    assert all((caught.value.where, caught.value.expected, caught.value.got, caught.value.fix))
+
+
 def test_unknown_or_impossible_options_are_refused() -> None:
     for model, values in (
         (StarMask, {"radius": 0.0}),

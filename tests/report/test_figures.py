@@ -48,7 +48,6 @@ def test_a_row_of_a_map_is_shown_where_its_axis_says():
     values = np.zeros(field.shape)
     values[0, 0, 5] = 1.0  # the first row, y = 0 to 0.5; the last column, x = 2.5 to 3
     axes = data_maps(field, values, WIDE, signed=True).axes[0]
-    shown = axes.get_images()[0]
     figure = axes.get_figure()
     FigureCanvasAgg(figure).draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())
@@ -59,7 +58,6 @@ def test_a_row_of_a_map_is_shown_where_its_axis_says():
 
     assert colour(2.75, 0.25) != colour(0.25, 0.25)
     assert colour(2.75, 1.75) == colour(0.25, 0.25)
-    assert shown.get_array()[0, 5] == 1.0
 
 
 def titles(shown):

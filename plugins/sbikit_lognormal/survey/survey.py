@@ -18,12 +18,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit import OptionError
 from sbikit_lognormal.options import DepthFile, MaskFile, StarMask, VaryingDepth
 from sbikit_lognormal.survey.depth import relative_density
 from sbikit_lognormal.survey.masks import usable_fraction
+
+_NOISE = (1e-15, 1e15)
 
 LEAST_USABLE = 0.25
 """A pixel of which a smaller fraction is usable is masked: more loses good pixels, less keeps noisy ones."""
@@ -88,7 +91,8 @@ def make_survey(
         depth: how their density varies, if it does.
 
     Raises:
-        OptionError: the bins do not fit together, a file does not fit the patch, or all is masked.
+        OptionError: the bins do not fit together, a file does not fit the patch, all is masked, or single
+            precision cannot hold the noise.
     """
     _check_bins(n_gal, sigma_e)
     usable = np.ones((size, size)) if mask is None else usable_fraction(mask, size, extent)
@@ -103,6 +107,7 @@ def make_survey(
             fix="mask fewer or smaller stars or a narrower edge, or mend the file",
         )
     area = (extent * 60.0 / size) ** 2
+    _check_noise(np.asarray(sigma_e) / np.sqrt(np.asarray(n_gal) * area))
     galaxies = np.where(observed, area * usable * density, 0.0)
     weight = galaxies * (np.asarray(n_gal) / np.square(sigma_e))[:, None, None]
     noise = np.divide(1.0, np.sqrt(weight), out=np.zeros_like(weight), where=weight > 0)
@@ -112,6 +117,19 @@ def make_survey(
         weight=torch.from_numpy(weight),
         uniform=bool((galaxies == galaxies[0, 0]).all()),
     )
+
+
+def _check_noise(noise: NDArray[np.float64]) -> None:
+    """Refuse noise (bins,) whose square, or its inverse, is none in single precision."""
+    low, high = _NOISE
+    if not ((noise >= low) & (noise <= high)).all():
+        raise OptionError(
+            "The noise of a pixel is out of range.",
+            where="simulator.n_gal, simulator.sigma_e",
+            expected=f"sigma_e / sqrt(galaxies in a pixel) from {low:g} to {high:g}",
+            got=", ".join(f"{value:.3g}" for value in noise),
+            fix="give galaxies per square arcminute, and the dispersion of one component of the ellipticity",
+        )
 
 
 def _check_bins(n_gal: Sequence[float], sigma_e: Sequence[float]) -> None:
