@@ -28,15 +28,14 @@ def shares(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, int, int
 
 
 def figures(lines: Sequence[dict[str, Any]]) -> None:
-    """Print every share with its binomial standard error."""
+    """Print every share with its error: the sd of the posterior of a binomial chance, which is never 0."""
     for case, column, count, of in shares(lines):
-        share = count / of
-        error = (share * (1 - share) / of) ** 0.5
+        error = ((count + 1) * (of - count + 1) / (of + 3)) ** 0.5 / (of + 2)
         goal = ALLOWED[column] if case == EXACT else None
         ok = None if goal is None else bool(binomtest(count, of, goal, "greater").pvalue > _UNLIKELY)
         record(
             f"share of {of} repeats with an alarm of {column}: {case}",
-            share,
+            count / of,
             error,
             goal=None if goal is None else f"at most {goal:g}",
             ok=ok,
