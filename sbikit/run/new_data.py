@@ -8,6 +8,7 @@ from sbikit.problem.errors import OptionError, RunFolderError
 from sbikit.problem.seeds import draw_seeds
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.trust import Trust
+from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.drawing import draw, observed
 from sbikit.run.job import Run
 from sbikit.run.work import first, summarised
@@ -19,8 +20,11 @@ def fitted(run: Run) -> Sampler:
     """The fitted sampler.
 
     Raises:
-        RunFolderError: the fit is not done.
+        RunFolderError: the fit is not done, or with another configuration.
     """
+    wrong = run.folder.ledger.differs("fit", depends_on(run.config, "fit"))
+    if wrong:
+        raise another_configuration(run.folder.path, "fit", wrong)
     if not run.folder.ledger.done("fit", ()):
         raise RunFolderError(
             "There is no trained posterior in this run folder.",
