@@ -133,4 +133,3 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
         got=f"{type(error).__name__}: {error}",
         fix="restore it from a copy, or delete it and fit again",
     )
-

@@ -10,6 +10,7 @@ from sbikit.roles.sampler import Sampler
 from sbikit.roles.trust import Trust
 from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.drawing import draw, observed
+from sbikit.run.familiar import Wary, read_familiar
 from sbikit.run.job import Run
 from sbikit.run.work import first, summarised
 from sbikit.storage.observation import read_observation
@@ -17,7 +18,7 @@ from sbikit.storage.write import write_posterior
 
 
 def fitted(run: Run) -> Sampler:
-    """The fitted sampler.
+    """The fitted sampler, which says where data are unlike those that it was trained on.
 
     Raises:
         RunFolderError: the fit is not done, or with another configuration.
@@ -31,7 +32,11 @@ def fitted(run: Run) -> Sampler:
             where=str(run.folder.path),
             fix=f"sbikit fit {run.folder.path}",
         )
-    return run.sampler
+    familiar = read_familiar(run.folder.training_observables)
+    if familiar is None:
+        run.monitor.say("This run kept nothing that the data can be compared with.")
+        return run.sampler
+    return Wary(run.sampler, familiar)
 
 
 def exact(run: Run) -> Sampler:

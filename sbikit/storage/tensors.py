@@ -5,6 +5,7 @@ Tensors and header cannot disagree, and a checksum of both finds a single change
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,12 +22,19 @@ _HEADER, _CHECKSUM = "sbikit", "checksum"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write a file all or nothing; folders above it are made."""
+    """Write a file all or nothing; folders above it are made.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(dict(header), allow_nan=False)
     with replacing(path) as partial:
-        save_file(plain, partial, metadata={_HEADER: text, _CHECKSUM: tensor_digest(plain, text)})
+        try:
+            save_file(plain, partial, metadata={_HEADER: text, _CHECKSUM: tensor_digest(plain, text)})
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
