@@ -41,17 +41,22 @@ def inspect(path: Path) -> None:
         RunFolderError: it does, or it cannot be read.
     """
     _refuse_swapped(path)
-    for folder, _, _ in os.walk(path, onerror=_unreadable):
-        for entry in os.scandir(folder):
-            kind = entry.stat(follow_symlinks=False).st_mode
-            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-                raise RunFolderError(
-                    f"A run folder holds files and folders alone, and this is a {_kind(kind)}.",
-                    where=entry.path,
-                    expected="a file or a folder of its own",
-                    got=f"a link to {os.readlink(entry.path)}" if stat.S_ISLNK(kind) else _kind(kind),
-                    fix="look where the folder comes from; delete the entry, or choose another --out",
-                )
+    for folder, folders, files in os.walk(path, onerror=_unreadable):
+        for name in (*folders, *files):
+            _refuse_strange(Path(folder, name))
+
+
+def _refuse_strange(entry: Path) -> None:
+    """Refuse what is neither a file nor a folder."""
+    kind = entry.lstat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise RunFolderError(
+            f"A run folder holds files and folders alone, and this is a {_kind(kind)}.",
+            where=str(entry),
+            expected="a file or a folder of its own",
+            got=f"a link to {os.readlink(entry)}" if stat.S_ISLNK(kind) else _kind(kind),
+            fix="look where the folder comes from; delete the entry, or choose another --out",
+        )
 
 
 def _unreadable(error: OSError) -> None:

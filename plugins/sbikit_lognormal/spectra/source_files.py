@@ -29,7 +29,8 @@ def read_distributions(path: Path) -> tuple[Array, Array]:
             columns = np.loadtxt(path, ndmin=2).T
             z, n_z = columns[0], columns[1:]
         z, n_z = np.asarray(z, dtype=np.float64), np.atleast_2d(np.asarray(n_z, dtype=np.float64))
-    except (OSError, ValueError, KeyError) as error:
+    # A damaged archive makes zipfile, zlib and numpy raise by a dozen classes.
+    except Exception as error:
         raise OptionError(
             "The redshift distributions cannot be read.",
             where=str(path),
