@@ -6,8 +6,8 @@ Four parts: runs killed with SIGKILL at random moments and taken up again (100),
 (300), configurations and observations fuzzed (1,000), bad simulators (all). Answered well is a refusal with a
 message and status 2, or the very numbers of a run that nothing happened to. Each case is a line of
 FOLDER/faults.jsonl, and the same command goes on where it was interrupted; with --quick a tenth of the cases.
-Prints the counts of each part; status 1 if any case was answered badly. What a badly answered case left behind
-stays in FOLDER.
+Prints the counts of each part; status 1 if any case was answered badly. What a badly answered case left
+behind stays in FOLDER.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _be_sbikit(words: list[str], folder: Path, out: Path, err: Path) -> None:
         for number, file in ((1, out), (2, err)):
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(descriptor, number)
-        sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", closefd=False) for n in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8", closefd=False) for n in (1, 2))
         sys.argv = ["sbikit", *words]
         from sbikit.cli import main
 

@@ -104,9 +104,7 @@ def damaged(folder: Path, number: int) -> dict[str, object]:
     return {**about, "well": verdict, **told}
 
 
-def _judged(
-    run: Path, right: Path, status: int | None, *, refused: bool, broke: bool
-) -> tuple[bool, str]:
+def _judged(run: Path, right: Path, status: int | None, *, refused: bool, broke: bool) -> tuple[bool, str]:
     """Whether it was answered well, and if not why."""
     if broke:
         return False, "a traceback, or it hung"

@@ -58,6 +58,11 @@ def guarded(debug: bool = False) -> Iterator[Session]:
             _record(session, str(error))
             _refuse(error, debug)
             raise typer.Exit(2) from None
+        except SystemExit as end:
+            refusal = _ended(end)
+            _record(session, str(refusal))
+            _refuse(refusal, debug)
+            raise typer.Exit(2) from None
         except OSError as error:
             if not _is_of_a_file(error):
                 _fail(error, session, debug)
@@ -76,6 +81,17 @@ def guarded(debug: bool = False) -> Iterator[Session]:
 def _is_exit(error: BaseException) -> bool:
     """Whether typer or click raised it to end the program."""
     return type(error).__module__.partition(".")[0] in ("typer", "click")
+
+
+def _ended(end: SystemExit) -> SbikitError:
+    """The refusal of what a plug-in ended: without it the command would seem to have done its work."""
+    place = traceback.extract_tb(end.__traceback__)[-1]
+    return SbikitError(
+        "Code that the command called ended the program before the work was done.",
+        where=f"{place.filename}:{place.lineno}",
+        got=f"SystemExit({end.code!r})",
+        fix="let it raise an error instead of calling sys.exit",
+    )
 
 
 def _is_of_a_file(error: OSError) -> bool:

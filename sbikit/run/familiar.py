@@ -1,13 +1,15 @@
 """What observations looked like in training, and whether new data are like them.
 
-Of each of the first training draws the mean, standard deviation, minimum and maximum of every channel of a field,
-and every entry of a vector, are taken, and of each figure the range over the draws is kept in
-`training_observables.json`. New data are unlike them where a figure lies further outside its range than a
-quarter of the range: of 512 normal figures the range is 6.1 sd, so beyond 4.6 sd, by chance once in 240,000.
+Of each of the first training draws the mean, standard deviation, minimum and maximum of every channel of a
+field, and every entry of a vector, are taken, and of each figure the range over the draws is kept in
+`training_observables.json`. New data are unlike them where a figure lies further outside its range than half
+of the range: of 512 normal figures the range is 6.1 sd, so beyond 6.1 sd from their mean. Nearer ones are not
+told from figures with a long tail, such as a maximum. Standard deviations are compared by their logarithms.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +26,9 @@ from sbikit.storage.files import read_json, write_json
 from sbikit.storage.seals import sealed, unsealed
 
 DRAWS = 512
+_SPREAD, _LEAST = "sd", 1e-300  # what is compared by its logarithm, and the least that has one
 _FEWEST = 32  # draws: of fewer the range says nothing
-_BEYOND = 0.25  # of a range: less raises false alarms, more overlooks
+_BEYOND = 0.5  # of a range: less raises false alarms, more overlooks
 
 
 def figures(variable: Variable, value: Tensor) -> dict[str, NDArray[np.float64]]:
@@ -37,7 +40,7 @@ def figures(variable: Variable, value: Tensor) -> dict[str, NDArray[np.float64]]
     for c in range(variable.channels):
         of = variable.name if variable.channels == 1 else f"channel {c + 1} of {variable.name}"
         pixels = array[:, c].reshape(len(array), -1)
-        for name, figure in (("mean", np.mean), ("sd", np.std), ("minimum", np.min), ("maximum", np.max)):
+        for name, figure in (("mean", np.mean), (_SPREAD, np.std), ("minimum", np.min), ("maximum", np.max)):
             found[f"{name} of {of}"] = figure(pixels, axis=1)
     return found
 
@@ -75,9 +78,15 @@ class Familiar:
         count = len(next(iter(found.values())))
         return [self._words({name: float(of[b]) for name, of in found.items()}) for b in range(count)]
 
+    def _compared(self, name: str) -> Range:
+        """The range of a figure on the scale that it is compared on."""
+        return Range(*(_scaled(name, end) for end in (self.ranges[name].low, self.ranges[name].high)))
+
     def _words(self, found: Mapping[str, float]) -> list[str]:
         excess = {
-            name: self.ranges[name].excess(value) for name, value in found.items() if name in self.ranges
+            name: self._compared(name).excess(_scaled(name, value))
+            for name, value in found.items()
+            if name in self.ranges
         }
         beyond = sorted((name for name in excess if excess[name] > _BEYOND), key=lambda name: -excess[name])
         if not beyond:
@@ -89,6 +98,10 @@ class Familiar:
             f"the data are unlike all that was trained on: {name} is {found[name]:.6g}, and in {self.draws} "
             f"training simulations it was {span.low:.6g} to {span.high:.6g}{more}"
         ]
+
+
+def _scaled(name: str, value: float) -> float:
+    return math.log(max(value, _LEAST)) if name.startswith(_SPREAD) else value
 
 
 class Noting:

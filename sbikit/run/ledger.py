@@ -3,9 +3,9 @@
     {stage: {"configuration": ..., "after": {stage: key}, "outputs": {file: digest}, "logs": ..., "key": ...,
              "checksum": ...}, ...}
 
-A record with a configuration alone is of a stage that has begun. A stage counts as done when its record agrees
-with the files on disk and with the stages before it; a damaged or missing file makes its stage, and what
-follows from it, be done again. Its configuration is what it depends on of run.yaml: another one is refused.
+A record with a configuration alone is of a stage that has begun. A stage counts as done when its record
+agrees with the files on disk and with the stages before it; a damaged or missing file makes its stage, and
+what follows from it, be done again. Its configuration is what it depends on of run.yaml: another is refused.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Ledger:
         return ""
 
     def differs(self, stage: str, configuration: Mapping[str, Any]) -> list[str]:
-        """How what a stage was made with, or begun with, differs from `configuration`; [] if it never began."""
+        """How what a stage was made or begun with differs from `configuration`; [] if it never began."""
         before = self._record(stage).get("configuration")
         return [] if before is None else differences(before, configuration, words=_WORDS)
 

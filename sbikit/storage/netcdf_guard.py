@@ -1,8 +1,8 @@
 """netCDF files of others, looked through before a library follows what they say.
 
-An HDF5 file can point to other files (external and soft links, external storage, virtual datasets), hold a group
-inside itself, and announce arrays far larger than what it stores. None of that is ever in a file of sbikit, and a
-reader that follows it reads what it was not given, or does not end.
+An HDF5 file can point to other files (external and soft links, external storage, virtual datasets), hold a
+group inside itself, and announce arrays far larger than what it stores. None of that is ever in a file of
+sbikit, and a reader that follows it reads what it was not given, or does not end.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def load_groups(path: Path) -> dict[str, xr.Dataset]:
     """Every group of a netCDF file, netCDF-4 or netCDF-3, in memory: "/", "/posterior", ...
 
     Raises:
-        NetCDFRefusedError: it cannot be read, or refers to other files, holds itself or announces more than it
-            can store.
+        NetCDFRefusedError: it cannot be read, or refers to other files, holds itself or announces more
+            than it can store.
         OSError: it cannot be opened.
     """
     with path.open("rb") as stream:

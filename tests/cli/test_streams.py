@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sbikit.cli.terminal import Session, guarded
+from sbikit.cli.terminal import guarded
 from sbikit.problem.errors import SbikitError
 
 
@@ -55,6 +55,12 @@ def test_a_terminal_of_few_letters_is_no_obstacle(tmp_path: Path) -> None:
         assert found.returncode == (0 if "plugins" in command else 2)
 
 
+def fail(log: Path, error: BaseException) -> None:
+    with guarded() as session:
+        session.log = log
+        raise error
+
+
 @pytest.mark.parametrize("error", [SbikitError("wrong"), RuntimeError("defect"), KeyboardInterrupt()])
 def test_a_log_that_cannot_be_written_changes_no_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], error: BaseException
@@ -62,13 +68,22 @@ def test_a_log_that_cannot_be_written_changes_no_answer(
     import typer
 
     for log in (tmp_path, tmp_path / "absent" / "run.log", Path("/proc/run.log")):
-        with pytest.raises(typer.Exit), guarded() as session:
-            assert isinstance(session, Session)
-            session.log = log
-            raise error
+        with pytest.raises(typer.Exit):
+            fail(log, error)
         said = capsys.readouterr().err
         assert "cannot be written" in said
         assert "Traceback" not in said
+
+
+def test_a_plugin_that_ends_the_program_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import typer
+
+    with pytest.raises(typer.Exit) as caught:
+        fail(tmp_path / "run.log", SystemExit(0))
+    assert caught.value.exit_code == 2
+    assert "ended the program" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_used_is_the_users_to_mend(
@@ -76,7 +91,8 @@ def test_a_file_that_cannot_be_used_is_the_users_to_mend(
 ) -> None:
     import typer
 
-    with pytest.raises(typer.Exit) as caught, guarded():
-        (tmp_path / "absent").read_text()
+    missing = FileNotFoundError(2, "No such file or directory", str(tmp_path / "absent"))
+    with pytest.raises(typer.Exit) as caught:
+        fail(tmp_path / "run.log", missing)
     assert caught.value.exit_code == 2
     assert str(tmp_path / "absent") in capsys.readouterr().err

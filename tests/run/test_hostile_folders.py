@@ -19,7 +19,9 @@ from sbikit.storage.files import append_text, create_text, replacing, write_text
 
 @pytest.fixture
 def folder(toys: Path, tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run", load_config(overrides=Overrides("toy", "toy-linear", ("toy-mean",))))
+    return RunFolder.create(
+        tmp_path / "run", load_config(overrides=Overrides("toy", "toy-linear", ("toy-mean",)))
+    )
 
 
 @pytest.mark.parametrize("name", [*FILES, *FOLDERS, "checkpoints/unfinished", "parts/sample", "deep/er"])
@@ -39,7 +41,9 @@ def test_a_link_anywhere_in_a_run_folder_is_refused(folder: RunFolder, tmp_path:
     assert sorted(outside.iterdir()) == before
 
 
-def test_a_dangling_link_in_the_place_of_a_configuration_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+def test_a_dangling_link_in_the_place_of_a_configuration_is_refused(
+    folder: RunFolder, tmp_path: Path
+) -> None:
     (folder.path / "run.yaml").unlink()
     (folder.path / "run.yaml").symlink_to(tmp_path / "made.yaml")
     with pytest.raises(RunFolderError):
@@ -121,9 +125,12 @@ def test_of_two_configurations_for_one_new_folder_one_is_refused(toys: Path, tmp
 
 
 @pytest.mark.parametrize(
-    "name", ["run.yaml", "posterior.nc", "stages.json", "parts/x.nc", "checkpoints/a.nc", "figures/b.nc", ".lock"]
+    "name",
+    ["run.yaml", "posterior.nc", "stages.json", "parts/x.nc", "checkpoints/a.nc", "figures/b.nc", ".lock"],
 )
-def test_draws_of_new_data_take_the_place_of_nothing_of_a_run(folder: RunFolder, tmp_path: Path, name: str) -> None:
+def test_draws_of_new_data_take_the_place_of_nothing_of_a_run(
+    folder: RunFolder, tmp_path: Path, name: str
+) -> None:
     target = folder.path / name
     target.parent.mkdir(exist_ok=True)
     before = (folder.path / "run.yaml").read_bytes()
