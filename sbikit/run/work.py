@@ -160,7 +160,7 @@ def report(run: Run) -> Sequence[Path]:
     """report.html and its figures."""
     from sbikit.report.page import write_report
 
-    return [write_report(run.folder.path)]
+    return [write_report(run.folder.path), run.folder.path / "figures"]
 
 
 # --- pieces ---------------------------------------------------------------------------------
