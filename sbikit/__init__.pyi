@@ -23,6 +23,7 @@ from .problem import UnsupportedError as UnsupportedError
 from .problem import Values as Values
 from .problem import Variable as Variable
 from .problem import Vector as Vector
+from .problem import check_memory as check_memory
 from .problem import check_observation as check_observation
 from .problem import check_values as check_values
 from .problem import derive_seed as derive_seed

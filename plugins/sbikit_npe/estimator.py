@@ -20,6 +20,7 @@ from sbikit import (
     Spec,
     UnsupportedError,
     Workspace,
+    check_memory,
 )
 from sbikit.learning import fingerprint
 from sbikit_npe.embedding import Input, Reader
@@ -100,6 +101,12 @@ class NPE(Estimator[NPEOptions]):
                 for name, parts in latents.items():
                     parts.append(draws[name])
                 rows.append(reader.rows(draws))
+                check_memory(
+                    total * rows[0][0].numel(),
+                    f"{total:,} simulations of {rows[0][0].numel():,} numbers each",
+                    where="estimator.simulations",
+                    fix="ask for fewer",
+                )
                 advance(len(rows[-1]))
         joined = {name: torch.cat(parts) for name, parts in latents.items()}
         return joined, torch.cat(rows), reader.inputs(draws)

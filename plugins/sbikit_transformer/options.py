@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field as Option
+from pydantic import model_validator
 
 from sbikit import Options
 
@@ -10,32 +13,32 @@ from sbikit import Options
 class TransformerOptions(Options):
     """Options of `diffusion-transformer`; the defaults are the quick preset's."""
 
-    steps: int = Option(default=4000, ge=1, description="training steps")
-    batch: int = Option(default=32, ge=1, description="fresh simulations a training step")
+    steps: int = Option(default=4000, ge=1, le=10**8, description="training steps")
+    batch: int = Option(default=32, ge=1, le=65_536, description="fresh simulations a training step")
     copies: int | None = Option(
         default=None,
         ge=1,
         le=4096,
         description="noisy copies of a simulation in a step; by default 1 with a latent field, else 32",
     )
-    width: int = Option(default=64, ge=8, multiple_of=8, description="width of a token")
-    depth: int = Option(default=4, ge=1, description="transformer blocks")
-    heads: int = Option(default=4, ge=1, description="attention heads; must divide the width")
-    patch: int = Option(default=4, ge=1, description="pixels a side of a field's patch, at most")
+    width: int = Option(default=64, ge=8, le=8192, multiple_of=8, description="width of a token")
+    depth: int = Option(default=4, ge=1, le=256, description="transformer blocks")
+    heads: int = Option(default=4, ge=1, le=1024, description="attention heads; must divide the width")
+    patch: int = Option(default=4, ge=1, le=256, description="pixels a side of a field's patch, at most")
     rate: float = Option(
         default=1e-3, gt=0, le=1, description="learning rate of AdamW; Muon's is ten times it"
     )
     ema: float = Option(default=0.998, ge=0, lt=1, description="decay of the averaged weights")
     guide_simulations: int = Option(
-        default=8192, ge=64, description="simulations that fit the Gaussian guide"
+        default=8192, ge=64, le=10**7, description="simulations that fit the Gaussian guide"
     )
     guide_nodes: int = Option(
-        default=64, ge=16, description="parameter nodes of the Gaussian guide, a power of two"
+        default=64, ge=16, le=65_536, description="parameter nodes of the Gaussian guide, a power of two"
     )
     evaluations: int | None = Option(
         default=None,
         ge=2,
-        le=1000,
+        le=10_000,
         description="network evaluations a draw; about two for each factor e of noise where left out",
     )
     sigma_max: float = Option(
@@ -48,3 +51,15 @@ class TransformerOptions(Options):
         description="last noise level, in prior standard deviations; a fifth of the narrowest posterior's "
         "where left out",
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.width % self.heads or self.width // self.heads < 4:
+            raise ValueError(
+                f"heads ({self.heads}) must divide width ({self.width}), with 4 numbers or more for each"
+            )
+        if self.depth * self.width**2 > 10**9:
+            raise ValueError(f"depth ({self.depth}) x width ({self.width})^2 must be at most 10^9")
+        if self.guide_nodes & (self.guide_nodes - 1):
+            raise ValueError(f"guide_nodes ({self.guide_nodes}) must be a power of two")
+        return self

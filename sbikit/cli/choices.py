@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sbikit.cli.whole_numbers import whole_number
+
 if TYPE_CHECKING:
     from sbikit.run.config import RunConfig
 
@@ -18,6 +20,14 @@ CHOICES = "What to run"
 HOW = "How"
 
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks.", rich_help_panel=HOW)]
+Redo = Annotated[
+    bool,
+    typer.Option(
+        "--redo",
+        help="Drop what was made with another configuration than run.yaml has now, and do it again.",
+        rich_help_panel=HOW,
+    ),
+]
 OnDevice = Annotated[
     str | None,
     typer.Option(help="Where networks run: cpu, cuda or auto.", metavar="DEVICE", rich_help_panel=HOW),
@@ -63,7 +73,11 @@ Preset = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        "--seed", metavar="N", help="Fixes every random number of the run.", rich_help_panel=CHOICES
+        "--seed",
+        parser=whole_number(),
+        metavar="N",
+        help="Fixes every random number of the run.",
+        rich_help_panel=CHOICES,
     ),
 ]
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sbikit import __version__
-from sbikit.cli.choices import HOW, Debug, OnDevice, Wanted, configured
+from sbikit.cli.choices import HOW, Debug, OnDevice, Redo, Wanted, configured
 from sbikit.cli.plugin_commands import plugins_app
-from sbikit.cli.terminal import console, guarded, put
+from sbikit.cli.streams import flushed, steady_streams
+from sbikit.cli.terminal import console, guarded, put, tell
 from sbikit.cli.verdicts import show_verdicts
+from sbikit.cli.whole_numbers import whole_number
 
 if TYPE_CHECKING:
     from sbikit.run.folder import RunFolder
@@ -73,6 +75,7 @@ def run(
             rich_help_panel=HOW,
         ),
     ] = None,
+    redo: Redo = False,
     debug: Debug = False,
 ) -> None:
     """From a simulator to a validated posterior and a report.
@@ -88,7 +91,7 @@ def run(
         config = wanted.load()
         folder = RunFolder.create(out or default_folder(config), config)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, wanted.device or config.device))
+        run_stages(_job(folder, wanted.device or config.device), redo=redo)
         show_verdicts(folder.metrics)
         put(f"report: {folder.path / 'report.html'}")
 
@@ -114,26 +117,26 @@ def init(
         put(f"run folder: {folder}")
 
 
-def _stage(path: Path, names: tuple[str, ...], device: str | None, debug: bool) -> None:
+def _stage(path: Path, names: tuple[str, ...], device: str | None, *, redo: bool, debug: bool) -> None:
     with guarded(debug) as session:
         from sbikit.run.folder import RunFolder
         from sbikit.run.stages import run_stages
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, device or folder.config.device), names)
+        run_stages(_job(folder, device or folder.config.device), names, redo=redo)
 
 
 @app.command(rich_help_panel=_STAGES)
-def simulate(folder: Folder, debug: Debug = False) -> None:
+def simulate(folder: Folder, redo: Redo = False, debug: Debug = False) -> None:
     """Draw the held-out truths and observations."""
-    _stage(folder, ("simulate",), None, debug)
+    _stage(folder, ("simulate",), None, redo=redo, debug=debug)
 
 
 @app.command(rich_help_panel=_STAGES)
-def fit(folder: Folder, device: OnDevice = None, debug: Debug = False) -> None:
+def fit(folder: Folder, device: OnDevice = None, redo: Redo = False, debug: Debug = False) -> None:
     """Train the estimator; goes on from its last checkpoint."""
-    _stage(folder, ("fit",), device, debug)
+    _stage(folder, ("fit",), device, redo=redo, debug=debug)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -152,7 +155,10 @@ def sample(  # noqa: PLR0917
             "--reference", help="Draw the new data's posterior with the run's reference; needs no fit."
         ),
     ] = False,
-    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Draws for the new data.")] = 1000,
+    draws: Annotated[
+        int,
+        typer.Option(parser=whole_number(1, 10_000_000), metavar="N", help="Draws for the new data."),
+    ] = 1000,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -162,6 +168,7 @@ def sample(  # noqa: PLR0917
         ),
     ] = None,
     device: OnDevice = None,
+    redo: Redo = False,
     debug: Debug = False,
 ) -> None:
     """Draw the posterior of the held-out observations, or of new data.
@@ -169,7 +176,7 @@ def sample(  # noqa: PLR0917
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
     """
     if observation is None and not reference:
-        _stage(folder, ("reference", "sample"), device, debug)
+        _stage(folder, ("reference", "sample"), device, redo=redo, debug=debug)
         return
     with guarded(debug) as session:
         from sbikit.problem.errors import OptionError
@@ -182,6 +189,13 @@ def sample(  # noqa: PLR0917
                 expected="--observation FILE beside it",
                 fix=f"sbikit sample {folder}",
             )
+        if redo:
+            raise OptionError(
+                "Draws for new data drop nothing of the run.",
+                where="--redo",
+                expected="a stage of the run, without --observation",
+                fix=f"sbikit fit {folder} --redo, then the same command without --redo",
+            )
         opened = RunFolder.open(folder)
         session.log = opened.log
         job = _job(opened, device or opened.config.device)
@@ -189,55 +203,55 @@ def sample(  # noqa: PLR0917
 
 
 def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) -> None:
-    """Draw new data's posterior with the fitted sampler."""
-    from sbikit.roles.trust import doubts
+    """Draw new data's posterior with the fitted sampler, and say where it was never trained."""
     from sbikit.run.new_data import fitted, sample_observation
+    from sbikit.run.targets import checked_target
 
     target = out or job.folder.path / f"{observation.stem}-posterior.nc"
+    checked_target(target, observation)
     name = job.config.estimator.name
     trust = sample_observation(job, fitted(job), name=name, file=observation, draws=draws, out=target)
-    if not trust.trustworthy:
-        _warn(job, f"WARNING: {doubts([trust])}.")
+    for complaint in trust.complaints:
+        _warn(job, f"DO NOT TRUST THESE DRAWS: {complaint}")
     put(f"posterior: {target}")
-
-
-def _warn(job: Run, text: str) -> None:
-    """What the user must not miss, in the terminal and in run.log."""
-    from rich.text import Text
-
-    console(stderr=True).print(Text(text, style="bold red"), soft_wrap=True)
-    job.monitor.note(text)
 
 
 def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the reference, and say whether it may be called one."""
     from sbikit.roles.trust import in_words
     from sbikit.run.new_data import exact, sample_observation
+    from sbikit.run.targets import checked_target
 
     sampler = exact(job)
     name = job.config.reference.name if job.config.reference else ""
     target = out or job.folder.path / f"{observation.stem}-{name}.nc"
+    checked_target(target, observation)
     trust = sample_observation(job, sampler, name=name, file=observation, draws=draws, out=target)
     words = in_words([trust])
     if words:
         job.monitor.say(f"{name}: {words}")
     if not trust.trustworthy:
-        text = f"NOT A REFERENCE: {name} itself says that these draws cannot be trusted to be exact."
-        _warn(job, text)
+        _warn(job, f"NOT A REFERENCE: {name} itself says that these draws cannot be trusted to be exact.")
     put(f"posterior: {target}")
 
 
+def _warn(job: Run, text: str) -> None:
+    tell(text)
+    job.monitor.note(text)
+
+
 @app.command(rich_help_panel=_STAGES)
-def validate(folder: Folder, debug: Debug = False) -> None:
+def validate(folder: Folder, redo: Redo = False, debug: Debug = False) -> None:
     """Judge the draws and print the verdicts."""
-    _stage(folder, ("validate",), None, debug)
-    show_verdicts(folder / "metrics.json")
+    _stage(folder, ("validate",), None, redo=redo, debug=debug)
+    with guarded(debug):
+        show_verdicts(folder / "metrics.json")
 
 
 @app.command(rich_help_panel=_STAGES)
-def report(folder: Folder, debug: Debug = False) -> None:
+def report(folder: Folder, redo: Redo = False, debug: Debug = False) -> None:
     """Write report.html."""
-    _stage(folder, ("report",), None, debug)
+    _stage(folder, ("report",), None, redo=redo, debug=debug)
     put(f"report: {folder / 'report.html'}")
 
 
@@ -277,4 +291,18 @@ def _job(folder: RunFolder, device: str) -> Run:
 
 def main() -> None:
     """Entry point of the `sbikit` command."""
-    app(prog_name="sbikit")
+    steady_streams()
+    status: str | int | None = 0
+    try:
+        app(prog_name="sbikit")
+    except SystemExit as end:
+        status = end.code
+    except OSError as error:  # help or a version that cannot be printed
+        tell(f"failed: {error}")
+        status = 1
+    lost = flushed(sys.stdout)
+    if lost is not None and not status:
+        tell(f"failed: the output cannot be written: {lost.strerror}")
+        status = 1
+    flushed(sys.stderr)
+    sys.exit(status)

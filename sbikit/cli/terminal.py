@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sbikit.problem.errors import SbikitError
+from sbikit.storage.files import append_text
 
 _WIDTH = 120  # of tables that do not go to a terminal
 
@@ -56,6 +58,19 @@ def guarded(debug: bool = False) -> Iterator[Session]:
             _record(session, str(error))
             _refuse(error, debug)
             raise typer.Exit(2) from None
+        except SystemExit as end:
+            refusal = _ended(end)
+            _record(session, str(refusal))
+            _refuse(refusal, debug)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if not _is_of_a_file(error):
+                _fail(error, session, debug)
+                raise typer.Exit(1) from None
+            refusal = _of_a_file(error)
+            _record(session, str(refusal))
+            _refuse(refusal, debug)
+            raise typer.Exit(2) from None
         except Exception as error:
             if _is_exit(error):
                 raise
@@ -66,6 +81,30 @@ def guarded(debug: bool = False) -> Iterator[Session]:
 def _is_exit(error: BaseException) -> bool:
     """Whether typer or click raised it to end the program."""
     return type(error).__module__.partition(".")[0] in ("typer", "click")
+
+
+def _ended(end: SystemExit) -> SbikitError:
+    """The refusal of what a plug-in ended: without it the command would seem to have done its work."""
+    place = traceback.extract_tb(end.__traceback__)[-1]
+    return SbikitError(
+        "Code that the command called ended the program before the work was done.",
+        where=f"{place.filename}:{place.lineno}",
+        got=f"SystemExit({end.code!r})",
+        fix="let it raise an error instead of calling sys.exit",
+    )
+
+
+def _is_of_a_file(error: OSError) -> bool:
+    """Whether the user can mend it: a file, or the room for one, and no defect of a program."""
+    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _of_a_file(error: OSError) -> SbikitError:
+    return SbikitError(
+        f"A file cannot be read or written: {error.strerror or error}.",
+        where="" if error.filename is None else str(error.filename),
+        fix="check the path, who may use it, and that the disk has room; the same command goes on from here",
+    )
 
 
 def _refuse(error: SbikitError, debug: bool) -> None:
@@ -88,13 +127,23 @@ def _fail(error: Exception, session: Session, debug: bool) -> None:
 
 
 def _print(text: str, style: str) -> None:
-    console(stderr=True).print(Text(text, style=style), soft_wrap=True)
+    """A line on standard error, if it takes one: what is to be said does not depend on who listens."""
+    with suppress(OSError, ValueError):
+        console(stderr=True).print(Text(text, style=style), soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Something that the user must not miss, on standard error."""
+    _print(text, "bold red")
 
 
 def _record(session: Session, text: str) -> None:
-    if session.log is not None:
-        with session.log.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+    if session.log is None:
+        return
+    try:
+        append_text(session.log, text + "\n")
+    except OSError as error:
+        _print(f"{session.log} cannot be written: {error.strerror or error}", "yellow")
 
 
 @contextmanager
@@ -116,5 +165,6 @@ def _terminations() -> Iterator[None]:
 
 
 def put(text: str) -> None:
-    """Plain text on standard output, as it is."""
+    """Plain text on standard output, as it is, and at once: an error shows here and not at the end."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()

@@ -13,6 +13,7 @@ from .laws import LogNormal as LogNormal
 from .laws import Normal as Normal
 from .laws import TruncatedNormal as TruncatedNormal
 from .laws import Uniform as Uniform
+from .memory import check_memory as check_memory
 from .option_errors import check_options as check_options
 from .options import Options as Options
 from .prior import Prior as Prior

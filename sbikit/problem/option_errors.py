@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticSerializationError, to_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, to_json
 
 from sbikit.problem.errors import OptionError
 
@@ -148,9 +148,43 @@ def check_options(
             got=str(error),
         ) from None
     try:
-        return model.model_validate_json(text, strict=True)
+        whole = to_json(_whole_numbers(model, from_json(text)), inf_nan_mode="constants")
+        return model.model_validate_json(whole, strict=True)
     except ValidationError as error:
         raise _refusal(model, error.errors(include_url=False), prefix, locate) from None
+
+
+def _whole_numbers(model: type[BaseModel], given: Any) -> Any:
+    """The same with 1e3 as 1000 where whole numbers alone are meant."""
+
+    def told(value: Any, path: Path) -> Any:
+        if isinstance(value, dict):
+            return {key: told(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [told(inner, (*path, index)) for index, inner in enumerate(value)]
+        whole = isinstance(value, float) and value.is_integer() and _is_whole(model, path)
+        return int(value) if whole else value
+
+    return told(given, ())
+
+
+def _is_whole(model: type[BaseModel], path: Path) -> bool:
+    """Whether a whole number, and no other, is meant at `path`."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    found = _walk(schema, path, definitions)
+    types = set() if found is None else _types(found, definitions)
+    return "integer" in types and "number" not in types
+
+
+def _types(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> set[str]:
+    """The JSON types that a schema allows."""
+    if "$ref" in schema:
+        return _types(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
+    found = {schema["type"]} if isinstance(schema.get("type"), str) else set()
+    return found.union(
+        *(_types(b, definitions) for b in (*schema.get("anyOf", ()), *schema.get("oneOf", ())))
+    )
 
 
 def _refusal(

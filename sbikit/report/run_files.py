@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from sbikit.problem.errors import RunFolderError
 from sbikit.roles.trust import Trust
 from sbikit.roles.validator import Report
@@ -18,6 +15,8 @@ from sbikit.storage.files import read_json, read_json_lines
 from sbikit.storage.metrics import read_compared, read_metrics
 from sbikit.storage.posterior import PosteriorFile
 from sbikit.storage.read import read_posterior
+from sbikit.storage.seals import unsealed
+from sbikit.storage.yaml_guard import load_yaml, read_yaml_text
 
 _Content = TypeVar("_Content")
 
@@ -59,7 +58,7 @@ def read_run(folder: Path) -> RunFiles:
     records, unread = _read(folder / "training.jsonl", read_json_lines, "one JSON object a line")
     files = RunFiles(
         run=run,
-        provenance=_read(folder / "provenance.json", read_json, "a JSON object"),
+        provenance=_read(folder / "provenance.json", _provenance, "a JSON object"),
         posterior=read_posterior(folder / "posterior.nc"),
         reference_trust=read_trust(reference) if run.get("reference") and reference.exists() else (),
         reports=read_metrics(metrics) if metrics.exists() else (),
@@ -74,7 +73,7 @@ def read_run(folder: Path) -> RunFiles:
 def _read(path: Path, reader: Callable[[Path], _Content], expected: str) -> _Content:
     try:
         return reader(path)
-    except (OSError, ValueError, YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(
             f"{path.name} cannot be read.",
             where=str(path),
@@ -85,12 +84,16 @@ def _read(path: Path, reader: Callable[[Path], _Content], expected: str) -> _Con
 
 
 def _configuration(path: Path) -> dict[str, Any]:
-    found = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    found = load_yaml(read_yaml_text(path), "safe")
     for key in ("simulator", "estimator"):
         part = found.get(key) if isinstance(found, dict) else None
         if not isinstance(part, dict) or "name" not in part:
             raise ValueError(f"no {key}.name")
     return dict(found)
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    return unsealed(read_json(path), needed=False)
 
 
 def _check_enough_draws(posterior: PosteriorFile) -> None:

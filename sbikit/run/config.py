@@ -24,6 +24,7 @@ from sbikit.run.draft import SECTIONS, Draft, Overrides, read_preset
 from sbikit.run.yaml_files import read_yaml
 
 PRESET = "quick"
+_MOST = 1_000_000  # of anything drawn; how much memory the whole takes is checked once the problem is known
 
 
 class Sampling(BaseModel):
@@ -31,20 +32,24 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    draws: int = Field(default=64, ge=2, description="posterior draws for each held-out observation")
-    observations: int = Field(default=256, ge=2, description="held-out observations to judge on")
+    draws: int = Field(
+        default=64, ge=2, le=_MOST, description="posterior draws for each held-out observation"
+    )
+    observations: int = Field(default=256, ge=2, le=_MOST, description="held-out observations to judge on")
     shown_draws: int = Field(
-        default=1000, ge=2, description="posterior draws for the one that the report shows"
+        default=1000, ge=2, le=_MOST, description="posterior draws for the one that the report shows"
     )
     reference_draws: int = Field(
         default=1000,
         ge=4,
+        le=_MOST,
         description="draws of the reference for each of its observations; half as many of the estimator "
         "are compared with them",
     )
     reference_observations: int = Field(
         default=16,
         ge=1,
+        le=_MOST,
         description="how many of the held-out observations the reference is run on, the shown one first",
     )
 
@@ -138,6 +143,26 @@ def read_config(file: Path) -> RunConfig:
         PluginError: as `load_config`.
     """
     return resolve(Draft(read_yaml(file)))
+
+
+def read_whole_config(file: Path) -> RunConfig:
+    """Read the `run.yaml` of a run folder, which gives every section: a file that was cut short does not.
+
+    Raises:
+        OptionError: a section is missing, or as `load_config`.
+        PluginError: as `load_config`.
+    """
+    found = read_yaml(file)
+    missing = [name for name in Written.model_fields if name not in found.tree]
+    if missing:
+        raise OptionError(
+            f"The file was cut short, or sections were taken out: {', '.join(missing)} missing.",
+            where=found.end,
+            expected=f"the sections {', '.join(Written.model_fields)}, as `sbikit config show` prints them",
+            got=", ".join(found.tree) or "an empty file",
+            fix="put them back, or choose another --out",
+        )
+    return resolve(Draft(found))
 
 
 # --- checking -------------------------------------------------------------------------------

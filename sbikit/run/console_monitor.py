@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sbikit.storage.files import append_text
 from sbikit.storage.training_log import TrainingLog
 
 _EVERY = 10.0  # seconds between plain lines, at first: a reader of a log sees that it is alive
@@ -49,14 +50,23 @@ class ConsoleMonitor:
 
     def say(self, text: str) -> None:
         """One line for the user and for run.log."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._show(text)
         self.note(text)
+
+    def _show(self, text: str) -> None:
+        with suppress(OSError):  # a terminal that went away, or a full disk behind it, ends no run
+            self._console.print(Text(text), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """One line for run.log alone."""
-        if self._log_file is not None:
-            with self._log_file.open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
+        if self._log_file is None:
+            return
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        try:
+            append_text(self._log_file, f"{now} {text}\n")
+        except OSError as error:
+            self._show(f"{self._log_file} cannot be written and is given up: {error.strerror or error}")
+            self._log_file = None
 
     def log(self, **record: float | int | str) -> None:
         """One record of the training log."""

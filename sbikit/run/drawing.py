@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sbikit.problem.errors import RunFolderError
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.sampler import Draws, Sampler
 from sbikit.storage.draws import draws_key, read_draws, write_draws
+from sbikit.storage.seals import object_digest
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,24 @@ class Chunk:
             sampler, observation, self.n, draw_seeds(seed, self.stream, self.first, self.last - self.first)
         )
 
-    def whole(self) -> bool:
-        """Whether the file is there and belongs to this run's stages."""
-        return draws_key(self.path) == self.key
+    def fault(self) -> str:
+        """Why the file cannot be used; "" where it can. It is read as a whole, its checksum too."""
+        if not self.path.exists():
+            return "is missing"
+        try:
+            read_draws(self.path)
+        except RunFolderError as error:
+            return f"is damaged ({error.got})"
+        return "" if draws_key(self.path) == self._mark else "is of other stages or other observations"
 
     def save(self, draws: Draws) -> None:
         """Write the file, all or nothing."""
-        write_draws(self.path, draws, self.key)
+        write_draws(self.path, draws, self._mark)
+
+    @property
+    def _mark(self) -> str:
+        """What the file must have been made from, and for what: no other part can take its place."""
+        return object_digest([self.key, self.stream, self.first, self.last, self.n])
 
     def load(self) -> Draws:
         """The draws in the file."""
@@ -94,7 +107,12 @@ def remaining(
     monitor: Monitor, title: str, chunks: Sequence[Chunk]
 ) -> Iterator[tuple[list[Chunk], Callable[[int], None]]]:
     """The chunks that are not done yet, and what to call with the number of draws made."""
-    missing = [chunk for chunk in chunks if not chunk.whole()]
+    missing = []
+    for chunk in chunks:
+        fault = chunk.fault()
+        if fault and chunk.path.exists():
+            monitor.say(f"{chunk.path} {fault}; it is drawn again")
+        missing += [chunk] if fault else []
     total, left = (sum(chunk.size for chunk in some) for some in (chunks, missing))
     with monitor.progress(title, total, total - left) as advance:
         yield missing, advance

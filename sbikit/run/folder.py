@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import fcntl
-import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sbikit.problem.errors import OptionError, RunFolderError
-from sbikit.run.config import RunConfig, read_config
+from sbikit.run.config import RunConfig, read_whole_config
 from sbikit.run.config_text import render
+from sbikit.run.depends import ELSEWHERE, differences
+from sbikit.run.inspection import inspect, remove_leftovers
 from sbikit.run.ledger import Ledger
-from sbikit.storage.files import PARTIAL, write_text
-
-_ELSEWHERE = ("device",)  # where a run is computed is no part of what it is
+from sbikit.storage.files import PARTIAL, create_text
 
 
 def default_folder(config: RunConfig) -> Path:
     """`runs/<simulator>-<estimator>-seed<seed>`."""
     return Path("runs") / f"{config.simulator.name}-{config.estimator.name}-seed{config.seed}"
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
-    """What differs between two trees: "simulator.size: 32 there, 64 asked for"."""
-    out: list[str] = []
-    for key in [*old, *(k for k in new if k not in old)]:
-        here = f"{path}{key}"
-        there, asked = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if isinstance(there, Mapping) and isinstance(asked, Mapping):
-            out += differences(there, asked, here + ".")
-        elif isinstance(there, list) and isinstance(asked, list):
-            out += differences(_numbered(there), _numbered(asked), here + ".")
-        elif there != asked:
-            out.append(f"{here}: {_brief(there)} there, {_brief(asked)} asked for")
-    return out
-
-
-_ABSENT = object()
-
-
-def _numbered(items: list[Any]) -> dict[str, Any]:
-    return {str(index): item for index, item in enumerate(items)}
-
-
-def _brief(value: object) -> str:
-    if value is _ABSENT:
-        return "nothing"
-    return str(value.get("name", value)) if isinstance(value, Mapping) else json.dumps(value)
 
 
 class RunFolder:
@@ -68,6 +39,7 @@ class RunFolder:
         self.posterior = path / "posterior.nc"
         self.metrics = path / "metrics.json"
         self.training = path / "training.jsonl"
+        self.training_observables = path / "training_observables.json"
         self.provenance = path / "provenance.json"
         self.log = path / "run.log"
         self.estimator = path / "checkpoints" / "estimator"
@@ -83,14 +55,14 @@ class RunFolder:
             RunFolderError: the path holds another configuration or something else, is damaged, or
                 cannot be written.
         """
-        if (path / "run.yaml").exists():
-            folder = cls.open(path)
-            folder._refuse_another(config)
-            return folder
+        if os.path.lexists(path / "run.yaml"):
+            return cls._taken_up(path, config)
         _refuse_stranger(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "run.yaml", render(config))
+            create_text(path / "run.yaml", render(config))
+        except FileExistsError:  # another process was faster
+            return cls._taken_up(path, config)
         except OSError as error:
             raise RunFolderError(
                 f"The run folder cannot be written: {error.strerror}.",
@@ -100,13 +72,21 @@ class RunFolder:
         return cls(path, config)
 
     @classmethod
+    def _taken_up(cls, path: Path, config: RunConfig) -> RunFolder:
+        folder = cls.open(path)
+        folder._refuse_another(config)
+        return folder
+
+    @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open a folder that has a run.yaml.
 
         Raises:
-            RunFolderError: there is none, or it is damaged.
+            RunFolderError: there is none, it is damaged, or the folder holds links, see `inspect`.
         """
         file = path / "run.yaml"
+        if path.is_dir():
+            inspect(path)
         if not file.is_file():
             raise RunFolderError(
                 "This is no run folder: it has no run.yaml.",
@@ -114,7 +94,7 @@ class RunFolder:
                 fix="make one with `sbikit init DIR`, or with `sbikit run --out DIR`",
             )
         try:
-            config = read_config(file)
+            config = read_whole_config(file)
         except OptionError as error:
             raise RunFolderError(
                 f"The configuration of this run folder is damaged. {error.message}",
@@ -127,7 +107,7 @@ class RunFolder:
 
     def _refuse_another(self, config: RunConfig) -> None:
         there, asked = self.config.tree(), config.tree()
-        for key in _ELSEWHERE:
+        for key in ELSEWHERE:
             there.pop(key)
             asked.pop(key)
         wrong = differences(there, asked)
@@ -148,10 +128,13 @@ class RunFolder:
             RunFolderError: another process works in it, or it cannot be written.
         """
         try:
-            file = (self.path / ".lock").open("w")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            file = os.fdopen(os.open(self.path / ".lock", flags, 0o666), "w")
         except OSError as error:
             raise RunFolderError(
-                f"The run folder cannot be written: {error.strerror}.", where=str(self.path)
+                f"The run folder cannot be written: {error.strerror}.",
+                where=str(self.path),
+                fix="check who may write there, or choose another --out",
             ) from None
         with file:
             try:
@@ -162,6 +145,7 @@ class RunFolder:
                     where=str(self.path),
                     fix="wait for it, or choose another --out",
                 ) from None
+            remove_leftovers(self.path)
             yield
 
 

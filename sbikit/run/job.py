@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -10,6 +11,7 @@ import torch
 from sbikit.plugins import registry
 from sbikit.plugins.installed import Kind
 from sbikit.problem.errors import DeviceError, UnsupportedError
+from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
 from sbikit.roles.plugin import Plugin, supports
@@ -118,9 +120,31 @@ class Run:
                 f"and leaves out {', '.join(left_out)}."
             )
         self._refuse_lesser_reference()
+        self._refuse_giant()
         self.provenance.note("inferred", [v.name for v in self.spec.latents])
         if supports(self.simulator, SupportsFacts):
             self.provenance.note("facts", dict(self.simulator.facts()))
+
+    def _refuse_giant(self) -> None:
+        """Refuse more draws than fit into memory."""
+        sampling = self.config.sampling
+        numbers = sum(math.prod(v.shape) for v in self.spec.latents)
+        everything = numbers + sum(math.prod(v.shape) for v in self.simulator.spec.observables)
+        wanted = {
+            "observations": everything * sampling.observations,
+            "draws x observations": numbers * sampling.draws * sampling.observations,
+            "shown_draws": numbers * sampling.shown_draws,
+        }
+        if self.reference is not None:
+            exact = numbers * sampling.reference_draws * sampling.reference_observations
+            wanted["reference_draws x reference_observations"] = exact
+        for names, count in wanted.items():
+            check_memory(
+                count,
+                f"{names.replace('_', ' ')} of a problem of {numbers:,} numbers",
+                where=" x ".join(f"sampling.{name}" for name in names.split(" x ")),
+                fix="ask for fewer",
+            )
 
     def _refuse_lesser_reference(self) -> None:
         """Refuse a reference that leaves out what is to be compared with it."""

@@ -10,7 +10,9 @@ from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import SupportsMasks
 from sbikit.roles.trust import Trust
+from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.drawing import draw, observed
+from sbikit.run.familiar import Wary, read_familiar
 from sbikit.run.job import Run
 from sbikit.run.work import first, summarised
 from sbikit.storage.observation import read_observation
@@ -18,18 +20,25 @@ from sbikit.storage.write import write_posterior
 
 
 def fitted(run: Run) -> Sampler:
-    """The fitted sampler.
+    """The fitted sampler, which says where data are unlike those that it was trained on.
 
     Raises:
-        RunFolderError: the fit is not done.
+        RunFolderError: the fit is not done, or with another configuration.
     """
+    wrong = run.folder.ledger.differs("fit", depends_on(run.config, "fit"))
+    if wrong:
+        raise another_configuration(run.folder.path, "fit", wrong)
     if not run.folder.ledger.done("fit", ()):
         raise RunFolderError(
             "There is no trained posterior in this run folder.",
             where=str(run.folder.path),
             fix=f"sbikit fit {run.folder.path}",
         )
-    return run.sampler
+    familiar = read_familiar(run.folder.training_observables)
+    if familiar is None:
+        run.monitor.say("This run kept nothing that the data can be compared with.")
+        return run.sampler
+    return Wary(run.sampler, familiar)
 
 
 def exact(run: Run) -> Sampler:

@@ -16,8 +16,9 @@ from typing import Any
 
 from sbikit.plugins.installed import catalogue
 from sbikit.run.folder import RunFolder
-from sbikit.run.ledger import read_record
+from sbikit.run.ledger import read_sealed_record
 from sbikit.storage.files import read_json_lines, write_json
+from sbikit.storage.seals import sealed
 
 _PACKAGES = (
     "torch",
@@ -46,7 +47,7 @@ class Provenance:
 
     def __init__(self, folder: RunFolder, command: str, device: str) -> None:
         self._folder = folder
-        before = read_record(folder.provenance)
+        before = read_sealed_record(folder.provenance)
         self._content: dict[str, Any] = {
             "command": command,
             "started": before.get("started", _now()),
@@ -74,7 +75,8 @@ class Provenance:
             timings = self._content["timings"]
             timings[stage] = round(timings.get(stage, 0.0) + monotonic() - began, 3)
             self._content["finished"] = _now()
-            self._content["simulations"] = training_simulations(self._folder.training)
+            used = training_simulations(self._folder.training)
+            self._content["simulations"] = self._content["simulations"] if used is None else used
             self._content["peak_memory_mb"] = max(self._content["peak_memory_mb"], peak_memory_mb())
             self.write()
 
@@ -86,7 +88,7 @@ class Provenance:
 
     def write(self) -> None:
         """Write the file."""
-        write_json(self._folder.provenance, self._content)
+        write_json(self._folder.provenance, sealed(self._content))
 
 
 def _now() -> str:
@@ -123,7 +125,8 @@ def git_revision(package: Path) -> str | None:
 
 def training_simulations(path: Path) -> int | None:
     """The largest "simulations" in a training.jsonl; None where none is given."""
-    counts = [record["simulations"] for record in read_json_lines(path)[0] if "simulations" in record]
+    found = [record.get("simulations") for record in read_json_lines(path)[0]]
+    counts = [count for count in found if isinstance(count, int | float)]
     return int(max(counts)) if counts else None
 
 

@@ -16,6 +16,7 @@ from sbikit.problem.errors import RunFolderError
 from sbikit.run import work
 from sbikit.run.config import RunConfig
 from sbikit.run.console_monitor import clock
+from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
 
 
@@ -51,16 +52,23 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     )
 
 
-def run_stages(run: Run, names: Sequence[str] | None = None) -> None:
+def run_stages(run: Run, names: Sequence[str] | None = None, *, redo: bool = False) -> None:
     """Do the named stages, all of them where none is named; what is done and whole is skipped.
 
+    Args:
+        run: the run.
+        names: the stages.
+        redo: whether stages that were made, or begun, with another configuration are dropped and done again.
+
     Raises:
-        RunFolderError: a stage before the named ones has not been done.
+        RunFolderError: a stage before the named ones has not been done, or one was made with another
+            configuration than the folder has now.
         SbikitError: what a plug-in refuses.
     """
     with run.folder.locked():
         chosen = [s for s in stages(run.config) if names is None or s.name in names]
         valid = {stage.name: False for stage in stages(run.config)}
+        settle_configuration(run, redo=redo)
         run.prepare()
         for stage in stages(run.config):
             whole = all(valid[name] for name in stage.after)
@@ -75,23 +83,62 @@ def run_stages(run: Run, names: Sequence[str] | None = None) -> None:
             valid[stage.name] = True
 
 
+def settle_configuration(run: Run, *, redo: bool = False) -> None:
+    """See to it that nothing is mixed with what another configuration has made.
+
+    Raises:
+        RunFolderError: a stage was made, or begun, with another configuration, and `redo` does not allow to
+            drop that; or the log of the training is not as the training left it.
+    """
+    ledger = run.folder.ledger
+    for stage in stages(run.config):
+        wrong = ledger.differs(stage.name, depends_on(run.config, stage.name))
+        if wrong and not redo:
+            raise another_configuration(run.folder.path, stage.name, wrong)
+        if wrong:
+            _drop(run, stage)
+    for name in ledger.changed_logs("fit"):
+        raise RunFolderError(
+            f"{name} is damaged or was changed since the training, and the report would show it.",
+            where=str(run.folder.path / name),
+            fix="restore it from a copy, or delete it: the report then has no section about the training",
+        )
+
+
+def _drop(run: Run, stage: Stage) -> None:
+    run.monitor.say(f"{stage.name}: made with another configuration; dropped")
+    run.folder.ledger.forget(stage.name)
+    if stage.scratch:
+        shutil.rmtree(run.folder.path / stage.scratch, ignore_errors=True)
+    if stage.name == "fit":
+        run.folder.training.unlink(missing_ok=True)
+        run.folder.training_observables.unlink(missing_ok=True)
+
+
 def _require(run: Run, stage: Stage, valid: Mapping[str, bool]) -> None:
     missing = [name for name in stage.after if not valid[name]]
     if missing:
         first = "sample" if missing[0] == "reference" else missing[0]
+        after = next(one.after for one in stages(run.config) if one.name == missing[0])
+        why = run.folder.ledger.fault(missing[0], after)
         raise RunFolderError(
-            f"The stage {stage.name!r} comes after {missing[0]!r}, which is not done.",
+            f"The stage {stage.name!r} comes after {missing[0]!r}, which is not done"
+            + (f" any more: {why}." if why else "."),
             where=str(run.folder.path),
             fix=f"sbikit {first} {run.folder.path}",
         )
 
 
 def _do(run: Run, stage: Stage) -> None:
-    run.monitor.say(f"{stage.name} ...")
+    ledger = run.folder.ledger
+    why = ledger.fault(stage.name, stage.after)
+    run.monitor.say(f"{stage.name}: {why}; it is done again ..." if why else f"{stage.name} ...")
     began = monotonic()
+    ledger.begin(stage.name, depends_on(run.config, stage.name))
     with run.provenance.timing(stage.name):
         outputs = stage.work(run)
-        run.folder.ledger.finish(stage.name, stage.after, outputs)
+        logs = [run.folder.training] if stage.name == "fit" else []
+        ledger.finish(stage.name, stage.after, outputs, logs)
     if stage.scratch:
         shutil.rmtree(run.folder.path / stage.scratch, ignore_errors=True)
     run.monitor.say(f"{stage.name}: done in {clock(monotonic() - began)}")

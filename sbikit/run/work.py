@@ -25,11 +25,15 @@ from sbikit.roles.simulator import Simulator, SupportsSummaries
 from sbikit.roles.trust import announcement, doubts
 from sbikit.roles.validator import Evidence, report_constants
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
+from sbikit.run.depends import depends_on
 from sbikit.run.drawing import Work, observed, remaining
+from sbikit.run.familiar import Noting
 from sbikit.run.job import Run
+from sbikit.simulations.stream import Simulations
 from sbikit.storage.draws import write_draws
 from sbikit.storage.metrics import write_metrics
 from sbikit.storage.read import read_posterior
+from sbikit.storage.seals import object_digest
 from sbikit.storage.tensors import read_tensors, write_tensors
 from sbikit.storage.write import write_posterior
 
@@ -60,12 +64,15 @@ def fit(run: Run) -> Sequence[Path]:
     """The fitted sampler."""
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
+    key = object_digest(depends_on(run.config, "fit"))
+    noting = Noting(run.folder.training_observables, run.simulator.spec.observables, key)
     sampler = run.estimator.fit(
-        run.simulations,
+        Simulations(run.simulator, run.config.seed, watch=noting.note),
         seed=derive_seed(run.config.seed, "fit"),
         workspace=Workspace(unfinished, run.device),
         monitor=run.monitor,
     )
+    noting.keep()
     fresh = folder.with_name("estimator.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -160,7 +167,7 @@ def report(run: Run) -> Sequence[Path]:
     """report.html and its figures."""
     from sbikit.report.page import write_report
 
-    return [write_report(run.folder.path)]
+    return [write_report(run.folder.path), run.folder.path / "figures"]
 
 
 # --- pieces ---------------------------------------------------------------------------------

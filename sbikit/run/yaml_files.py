@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from sbikit.problem.errors import OptionError
 from sbikit.problem.option_errors import Path as Keys
-
-_DEEPEST = 20  # levels: far more than any option has, far fewer than Python's recursion allows
+from sbikit.storage.yaml_guard import YAMLRefusedError, load_yaml, read_yaml_text
 
 
 @dataclass
@@ -25,10 +22,12 @@ class Located:
     Args:
         tree: mappings, lists and scalars of Python's own types.
         origins: keys down to a value -> "file:line:column".
+        end: where the file ends.
     """
 
     tree: dict[str, Any]
     origins: dict[Keys, str] = field(default_factory=dict)
+    end: str = ""
 
 
 def read_yaml(path: Path, label: str = "") -> Located:
@@ -43,12 +42,19 @@ def read_yaml(path: Path, label: str = "") -> Located:
     """
     label = label or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_yaml_text(path)
+    except OSError as error:
         raise OptionError(
             f"The configuration file cannot be read: {error}", where=label, fix="check the path"
         ) from None
-    node = _parse(YAML(typ="rt"), text, label)
+    except YAMLRefusedError as error:
+        raise OptionError(
+            f"The configuration file cannot be read: {error.problem}.",
+            where=f"{label}:{error.line}:{error.column}",
+            expected="a YAML text",
+            fix="check the path",
+        ) from None
+    node = _parse(text, label)
     if node is None:
         node = {}
     if not isinstance(node, Mapping):
@@ -58,7 +64,8 @@ def read_yaml(path: Path, label: str = "") -> Located:
             expected="sections such as `simulator:`; `sbikit config show` prints a whole file",
             got=type(node).__name__,
         )
-    found = Located({})
+    last = text.rpartition("\n")[2]
+    found = Located({}, end=f"{label}:{text.count(chr(10)) + 1}:{len(last) + 1}")
     found.tree = _plain(node, (), label, found.origins)
     return found
 
@@ -69,26 +76,21 @@ def parse_value(text: str, label: str) -> Any:
     Raises:
         OptionError: it is not YAML.
     """
-    return _plain(_parse(YAML(typ="rt"), text, label), (), label, {})
+    return _plain(_parse(text, label), (), label, {})
 
 
-def _parse(yaml: YAML, text: str, label: str) -> Any:
+def _parse(text: str, label: str) -> Any:
     try:
-        return yaml.load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{label}:{mark.line + 1}:{mark.column + 1}" if mark else label
-        problem = (error.problem or error.context or "unreadable").strip().splitlines()[0]
-        raise OptionError(f"This is not YAML: {problem}.", where=place) from None
-    except (YAMLError, ValueError) as error:
-        raise OptionError(f"This is not YAML: {str(error).splitlines()[0]}.", where=label) from None
+        return load_yaml(text)
+    except YAMLRefusedError as error:
+        raise OptionError(
+            f"This is not YAML that can be used: {error.problem}.",
+            where=f"{label}:{error.line}:{error.column}",
+        ) from None
 
 
 def _plain(node: Any, path: Keys, label: str, origins: dict[Keys, str]) -> Any:
     """The node without ruamel's types; fills `origins`."""
-    if len(path) > _DEEPEST:
-        limit = f"at most {_DEEPEST} levels"
-        raise OptionError("The values are nested too deeply.", where=label, expected=limit)
     if isinstance(node, Mapping):
         _locate(node, node.keys(), path, label, origins)
         return {str(key): _plain(value, (*path, str(key)), label, origins) for key, value in node.items()}

@@ -3,6 +3,8 @@ from .draws import read_draws as read_draws
 from .draws import read_trust as read_trust
 from .draws import write_draws as write_draws
 from .files import PARTIAL as PARTIAL
+from .files import append_text as append_text
+from .files import create_text as create_text
 from .files import read_json as read_json
 from .files import read_json_lines as read_json_lines
 from .files import replacing as replacing
@@ -20,6 +22,10 @@ from .posterior import Arrays as Arrays
 from .posterior import HeldOut as HeldOut
 from .posterior import PosteriorFile as PosteriorFile
 from .read import read_posterior as read_posterior
+from .seals import file_digest as file_digest
+from .seals import object_digest as object_digest
+from .seals import sealed as sealed
+from .seals import unsealed as unsealed
 from .tensors import read_header as read_header
 from .tensors import read_tensors as read_tensors
 from .tensors import write_tensors as write_tensors

@@ -76,7 +76,7 @@ def variable_of(name: str, array: xr.DataArray, group: str, path: Path) -> Varia
             latex=str(attributes["long_name"]),
             estimates=str(attributes.get("estimates", "")),
         )
-    except (KeyError, ValueError, TypeError, SpecError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, SpecError) as error:
         problem = f"{type(error).__name__}: {error}"
     return damaged(
         path,

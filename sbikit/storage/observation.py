@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sbikit.problem.errors import ObservationError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values, Variable, Vector
+from sbikit.storage.netcdf_guard import NetCDFRefusedError, load_groups
 
 
 def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dict[str, torch.Tensor]:
@@ -62,8 +63,10 @@ def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
             fix="write a netCDF file with a variable of each name",
         )
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a header cannot announce more than the file holds.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    # A damaged header makes numpy raise by many classes.
+    except Exception as error:
         raise ObservationError(
             "The observation cannot be read.",
             where=str(path),
@@ -74,20 +77,14 @@ def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
 
 def _load_observation(path: Path) -> dict[str, xr.Dataset]:
     """Every group of a netCDF file, in memory."""
-    with path.open("rb") as stream:
-        classic = stream.read(3) == b"CDF"
     try:
-        if classic:
-            with xr.open_dataset(path, engine="scipy", decode_times=False) as data:
-                return {"/": data.load()}
-        with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
-            return {node.path: node.to_dataset(inherit=False).load() for node in tree.subtree}
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        return load_groups(path)
+    except (OSError, NetCDFRefusedError) as error:
         raise ObservationError(
             "The observation cannot be read.",
             where=str(path),
-            expected="a complete netCDF file",
-            got=f"{type(error).__name__}: {error}",
+            expected="a complete netCDF file that refers to no other file",
+            got=str(error),
             fix="write it with xarray.Dataset.to_netcdf(path, engine='h5netcdf')",
         ) from error
 

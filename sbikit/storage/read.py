@@ -14,6 +14,7 @@ from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Variable
 from sbikit.roles.trust import Trust
 from sbikit.storage.described import dims_of, variable_of
+from sbikit.storage.netcdf_guard import NetCDFRefusedError, load_groups
 from sbikit.storage.posterior import DRAWS, HELD_OUT, Arrays, HeldOut, PosteriorFile, damaged
 
 
@@ -53,7 +54,7 @@ def _trust(posterior: xr.Dataset, path: Path) -> Trust | None:
         return None
     try:
         return Trust.from_record(json.loads(text))
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         problem = str(error)
     return damaged(path, "What the sampler says of its draws cannot be read.", got=problem)
 
@@ -89,10 +90,12 @@ def _load(path: Path) -> dict[str, xr.Dataset]:
             fix="run `sbikit sample` on the folder first",
         )
     try:
-        with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
-            return {name: child.to_dataset(inherit=False).load() for name, child in tree.children.items()}
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        problem = f"{type(error).__name__}: {error}"
+        groups = load_groups(path)
+        return {
+            name.strip("/"): data for name, data in groups.items() if name.count("/") == 1 and name != "/"
+        }
+    except (OSError, NetCDFRefusedError) as error:
+        problem = str(error)
     return damaged(path, "The posterior cannot be read.", expected="a complete netCDF-4 file", got=problem)
 
 
@@ -137,6 +140,13 @@ def _array(
             f"The variable {name!r} of group {group!r} has the wrong shape.",
             expected=f"{dims} = {shape}",
             got=f"{data[name].dims} = {array.shape}",
+        )
+    if array.dtype.kind not in "fiu":
+        damaged(
+            path,
+            f"The variable {name!r} of group {group!r} holds no numbers.",
+            expected="numbers",
+            got=str(array.dtype),
         )
     if not np.isfinite(array).all():
         damaged(

@@ -1,7 +1,11 @@
-"""Tensors on the disk: safetensors with a JSON header in the same file, so that the two cannot disagree."""
+"""Tensors on the disk: safetensors with a JSON header and a checksum in the same file.
+
+Tensors and header cannot disagree, and a checksum of both finds a single changed bit.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +16,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sbikit.storage.files import replacing
+from sbikit.storage.seals import tensor_digest
 
-_HEADER = "sbikit"
+_HEADER, _CHECKSUM = "sbikit", "checksum"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write a file all or nothing; folders above it are made."""
+    """Write a file all or nothing; folders above it are made.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(dict(header), allow_nan=False)
     with replacing(path) as partial:
-        save_file(plain, partial, metadata={_HEADER: json.dumps(dict(header), allow_nan=False)})
+        try:
+            save_file(plain, partial, metadata={_HEADER: text, _CHECKSUM: tensor_digest(plain, text)})
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -29,17 +42,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is cut short, or no file of `write_tensors`.
+        ValueError: it is cut short, changed, or no file of `write_tensors`.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, _header(file.metadata())  # noqa: SIM118
-    except SafetensorError as error:
+            # Of their own: tensors that lie in the file change with it, after the checksum was found right.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, RuntimeError) as error:
         raise ValueError(str(error)) from error
+    header = _header(metadata)
+    if metadata.get(_CHECKSUM) != tensor_digest(tensors, metadata[_HEADER]):
+        raise ValueError("the checksum differs" if _CHECKSUM in metadata else "it has no checksum")
+    return tensors, header
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header alone; errors are those of `read_tensors`."""
+    """The header alone, without its checksum; errors are those of `read_tensors`."""
     try:
         with safe_open(path, framework="pt") as file:
             return _header(file.metadata())
@@ -52,6 +71,8 @@ def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
         found = json.loads((metadata or {})[_HEADER])
     except KeyError:
         raise ValueError("it has no header of sbikit") from None
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("its header is no object")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sbikit import ExactSampler, Monitor, Simulator
+from sbikit_exact import options as shared
 from sbikit_exact.density import log_density_of
 from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.sampler import HMCSampler
@@ -20,6 +21,9 @@ class HMC(ExactSampler[HMCOptions]):
 
         Raises:
             UnsupportedError: the simulator has no log density.
+            OptionError: the chains do not fit into memory.
         """
         density_of = log_density_of(simulator, "hmc")
+        o = self.options
+        shared.refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="hmc")
         return HMCSampler(simulator.spec, density_of, self.options, monitor, torch.device(device))

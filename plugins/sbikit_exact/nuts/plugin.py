@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sbikit import ExactSampler, Monitor, Simulator
+from sbikit_exact import options as shared
 from sbikit_exact.density import log_density_of
 from sbikit_exact.nuts.engine import load_nutpie
 from sbikit_exact.nuts.options import NUTSOptions
@@ -21,9 +22,12 @@ class NUTS(ExactSampler[NUTSOptions]):
 
         Raises:
             UnsupportedError: the simulator has no log density.
+            OptionError: the chains do not fit into memory.
             PluginError: nutpie is not installed.
         """
         del device
         density_of = log_density_of(simulator, "nuts")
         load_nutpie()
+        o = self.options
+        shared.refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="nuts")
         return NUTSSampler(simulator.spec, density_of, self.options, monitor)

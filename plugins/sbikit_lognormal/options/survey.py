@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pydantic
 
 from sbikit import Options
@@ -28,7 +30,7 @@ class StarMask(Options):
 class MaskFile(Options):
     """A mask from a file."""
 
-    path: str = pydantic.Field(
+    path: Path = pydantic.Field(
         description="an .npy file, or an .npz file of one array, with the usable fraction of each pixel, "
         "(size, size), 0 to 1 or true and false"
     )
@@ -52,7 +54,7 @@ class VaryingDepth(Options):
 class DepthFile(Options):
     """The density of galaxies from a file."""
 
-    path: str = pydantic.Field(
+    path: Path = pydantic.Field(
         description="an .npy file, or an .npz file of one array, with the galaxy density of each pixel, "
         "(size, size), in any unit: it is divided by its mean"
     )

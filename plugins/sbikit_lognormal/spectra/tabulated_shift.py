@@ -72,7 +72,8 @@ def _read_table(path: Path) -> tuple[Array, Array, Array]:
     try:
         header, *lines = path.read_text(encoding="utf-8").strip().splitlines() or [""]
         rows = np.array([line.split(",") for line in lines if line.strip()], dtype=np.float64)
-    except (OSError, ValueError) as error:
+    # A file that is no table makes numpy raise by several classes.
+    except Exception as error:
         raise _no_table(path, f"{type(error).__name__}: {error}") from error
     if [name.strip() for name in header.split(",")] != list(_COLUMNS):
         raise _no_table(path, f"a first line {header[:80]!r}")

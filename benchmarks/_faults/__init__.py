@@ -1,0 +1,1 @@
+"""Parts of benchmarks/faults.py: what is done to sbikit, and whether it answers well."""

@@ -1,0 +1,193 @@
+"""What observations looked like in training, and whether new data are like them.
+
+Of each of the first training draws the mean, standard deviation, minimum and maximum of every channel of a
+field, and every entry of a vector, are taken, and of each figure the range over the draws is kept in
+`training_observables.json`. New data are unlike them where a figure lies further outside its range than half
+of the range: of 512 normal figures the range is 6.1 sd, so beyond 6.1 sd from their mean. Nearer ones are not
+told from figures with a long tail, such as a maximum. Standard deviations are compared by their logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sbikit.problem.errors import RunFolderError
+from sbikit.problem.variables import Values, Variable, Vector
+from sbikit.roles.sampler import Draws, Sampler
+from sbikit.storage.files import read_json, write_json
+from sbikit.storage.seals import sealed, unsealed
+
+DRAWS = 512
+_SPREAD, _LEAST = "sd", 1e-300  # what is compared by its logarithm, and the least that has one
+_FEWEST = 32  # draws: of fewer the range says nothing
+_BEYOND = 0.5  # of a range: less raises false alarms, more overlooks
+
+
+def figures(variable: Variable, value: Tensor) -> dict[str, NDArray[np.float64]]:
+    """The figures of observations (B, *shape), each (B,)."""
+    array = value.detach().cpu().double().numpy()
+    if isinstance(variable, Vector):
+        return {f"{variable.name}.{label}": array[:, i] for i, label in enumerate(variable.labels)}
+    found = {}
+    for c in range(variable.channels):
+        of = variable.name if variable.channels == 1 else f"channel {c + 1} of {variable.name}"
+        pixels = array[:, c].reshape(len(array), -1)
+        for name, figure in (("mean", np.mean), (_SPREAD, np.std), ("minimum", np.min), ("maximum", np.max)):
+            found[f"{name} of {of}"] = figure(pixels, axis=1)
+    return found
+
+
+@dataclass(frozen=True)
+class Range:
+    """A figure over the training draws."""
+
+    low: float
+    high: float
+
+    def excess(self, value: float) -> float:
+        """How far a value lies outside, in lengths of the range; 0 inside."""
+        outside = max(self.low - value, value - self.high, 0.0)
+        length = self.high - self.low
+        rounding = 1e-5 * max(abs(self.low), abs(self.high))
+        return 0.0 if outside <= rounding else outside / max(length, rounding)
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What observations looked like in training.
+
+    Args:
+        draws: how many training draws were looked at.
+        ranges: figure -> its range.
+    """
+
+    draws: int
+    ranges: Mapping[str, Range]
+
+    def unlike(self, observation: Values, variables: Iterable[Variable]) -> list[list[str]]:
+        """For each of the observations (B, *shape), in words, how it is unlike them; [] where it is not."""
+        found = {name: of for v in variables for name, of in figures(v, observation[v.name]).items()}
+        count = len(next(iter(found.values())))
+        return [self._words({name: float(of[b]) for name, of in found.items()}) for b in range(count)]
+
+    def _compared(self, name: str) -> Range:
+        """The range of a figure on the scale that it is compared on."""
+        return Range(*(_scaled(name, end) for end in (self.ranges[name].low, self.ranges[name].high)))
+
+    def _words(self, found: Mapping[str, float]) -> list[str]:
+        excess = {
+            name: self._compared(name).excess(_scaled(name, value))
+            for name, value in found.items()
+            if name in self.ranges
+        }
+        beyond = sorted((name for name in excess if excess[name] > _BEYOND), key=lambda name: -excess[name])
+        if not beyond:
+            return []
+        name = beyond[0]
+        span = self.ranges[name]
+        more = f", and {len(beyond) - 1} more figures are outside, too" if len(beyond) > 1 else ""
+        return [
+            f"the data are unlike all that was trained on: {name} is {found[name]:.6g}, and in {self.draws} "
+            f"training simulations it was {span.low:.6g} to {span.high:.6g}{more}"
+        ]
+
+
+def _scaled(name: str, value: float) -> float:
+    return math.log(max(value, _LEAST)) if name.startswith(_SPREAD) else value
+
+
+class Noting:
+    """Notes the figures of the first training draws that a fit asks for, and keeps them.
+
+    Args:
+        path: where they are kept.
+        variables: the observables.
+        key: what the fit depends on; what is kept of another fit is replaced.
+    """
+
+    def __init__(self, path: Path, variables: Sequence[Variable], key: str) -> None:
+        self._path, self._variables, self._key = path, variables, key
+        self._seen: set[int] = set()
+        self._figures: dict[str, list[NDArray[np.float64]]] = {}
+        self._kept = _content(path).get("key") == key
+
+    def note(self, first: int, values: Values) -> None:
+        """Look at training draws `first`, `first + 1`, ..., each (count, *shape)."""
+        count = len(next(iter(values.values())))
+        new = [row for row in range(count) if first + row not in self._seen][: DRAWS - len(self._seen)]
+        if self._kept or not new:
+            return
+        self._seen.update(first + row for row in new)
+        for variable in self._variables:
+            for name, of in figures(variable, values[variable.name][new]).items():
+                self._figures.setdefault(name, []).append(of)
+        if len(self._seen) >= DRAWS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write what has been noted, unless it is there already or too little."""
+        if self._kept or len(self._seen) < _FEWEST:
+            return
+        joined = {name: np.concatenate(parts) for name, parts in self._figures.items()}
+        ranges = {name: [float(of.min()), float(of.max())] for name, of in joined.items()}
+        write_json(self._path, sealed({"key": self._key, "draws": len(self._seen), "ranges": ranges}))
+        self._kept = True
+
+
+def read_familiar(path: Path) -> Familiar | None:
+    """What a fit has noted; None where it has noted nothing.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = unsealed(read_json(path))
+        ranges = {name: Range(float(low), float(high)) for name, (low, high) in found["ranges"].items()}
+        return Familiar(int(found["draws"]), ranges)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    raise RunFolderError(
+        "What the training data looked like cannot be read.",
+        where=str(path),
+        got=problem,
+        fix="delete the file: new data are then sampled without being compared with the training data",
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return unsealed(read_json(path))
+    except (OSError, ValueError):
+        return {}
+
+
+class Wary(Sampler):
+    """A fitted sampler that does not vouch for data unlike all that it was trained on.
+
+    Args:
+        sampler: the sampler.
+        familiar: what its training data looked like.
+    """
+
+    def __init__(self, sampler: Sampler, familiar: Familiar) -> None:
+        self.spec, self._sampler, self._familiar = sampler.spec, sampler, familiar
+
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
+        """See `sbikit.Sampler.sample`."""
+        draws = self._sampler.sample(observation, n, seeds=seeds)
+        unlike = self._familiar.unlike(observation, self.spec.observables)
+        trust = (
+            replace(one, trustworthy=False, complaints=(*one.complaints, *why)) if why else one
+            for one, why in zip(draws.trust, unlike, strict=True)
+        )
+        return Draws(draws.values, tuple(trust))
