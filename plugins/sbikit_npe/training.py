@@ -21,6 +21,9 @@ from sbikit_npe.options import NPEOptions
 
 # Of sbi's `train`: a smaller one slows the start, a larger one lets a rare draw undo many steps.
 _CLIP = 5.0
+_WARM_UP = 50  # steps: AdamW's averages have settled by then
+# How often the learning rate falls before training ends: three times are a factor of 37.
+_FALLS = 3
 # Pairs at once: more need more memory. No result depends on it.
 _VALIDATION_BATCH = 1024
 
@@ -114,17 +117,16 @@ def train(
     likelihood = Likelihood(
         flow, training, validation, batch=options.batch, seed=seed, device=workspace.device
     )
-    steps = options.epochs * likelihood.batches
     optimiser = torch.optim.AdamW(
         flow.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
+    best = Best(flow, likelihood.validate, options.patience, _FALLS)
     plan = Plan(
-        steps=steps,
-        round=likelihood.batches,
+        steps=options.steps,
+        round=options.validate_every,
         clip=_CLIP,
-        rate=lambda step: cosine(step, steps),
+        rate=lambda step: best.factor * cosine(step, options.steps, _WARM_UP),
         simulations=lambda step: len(pairs),
         keep_seconds=0.0,
     )
-    best = Best(flow, likelihood.validate, options.patience)
     Trainer(flow, {"adamw": optimiser}, likelihood.loss, best, plan).run(workspace, monitor, identity)

@@ -9,7 +9,8 @@ from sbikit import Field, Simulator, Spec, UnsupportedError, Values
 from sbikit.learning import Coordinates
 from sbikit_transformer.conditions import Condition, DataMap
 from sbikit_transformer.diffusion import State
-from sbikit_transformer.guide import Guess, Guide
+from sbikit_transformer.guide import Guess
+from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Transformer
 from sbikit_transformer.transforms import FieldMap
 
@@ -74,7 +75,7 @@ class Denoiser(nn.Module):
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
-        self.guide = Guide(scalars, channels, self.grid, vectors, nodes)
+        self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
         pairs = scalars * (scalars - 1) // 2
         self.network = Transformer(
             grid=self.grid,

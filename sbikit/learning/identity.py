@@ -17,6 +17,7 @@ def describe_problem(simulator: Simulator, spec: Spec) -> dict[str, Any]:
     return {
         "latents": [_describe(variable) for variable in spec.latents],
         "observables": [_describe(variable) for variable in spec.observables],
+        "summaries": [_describe(variable) for variable in simulator.summarised],
         "prior": {label: _without_address(repr(law)) for label, law in simulator.prior.laws.items()},
     }
 
@@ -28,8 +29,10 @@ def fingerprint(*parts: Any) -> str:
 
 
 def _describe(variable: Variable) -> list[Any]:
-    labels = list(variable.labels) if isinstance(variable, Vector) else []
-    return [variable.name, list(variable.shape), labels]
+    if isinstance(variable, Vector):
+        return [variable.name, list(variable.shape), list(variable.labels)]
+    facts = {"stationary": variable.stationary, "periodic": variable.periodic}
+    return [variable.name, list(variable.shape), facts]
 
 
 def _without_address(text: str) -> str:

@@ -46,11 +46,11 @@ from sbikit_npe.estimator import NPE
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.sampler import NPESampler
 
-SMALL = NPEOptions(simulations=300, epochs=3, batch=50, transforms=2, hidden=16, channels=4, context=8)
+SMALL = NPEOptions(simulations=300, steps=18, validate_every=6, batch=50, transforms=2, hidden=16, channels=4, context=8)
 
 
 class Recorder(QuietMonitor):
-    """Remembers what it was told; raises KeyboardInterrupt after `limit` epochs."""
+    """Remembers what it was told; raises KeyboardInterrupt after `limit` validations."""
 
     def __init__(self, limit: int = 10**9) -> None:
         self.limit = limit
@@ -134,7 +134,7 @@ def test_the_check_below_refuses_a_wrong_posterior(shift: float, scale: float) -
 
 def test_vector_posterior_is_learned() -> None:
     simulator = GaussianVector()
-    options = NPEOptions(simulations=4000, epochs=8)
+    options = NPEOptions(simulations=4000, steps=230)
     sampler = fit(simulator, options, stream=1)
     observation = observe(simulator, 100)
     found = sample(sampler, observation, 1000, 1)
@@ -148,7 +148,7 @@ def test_vector_posterior_is_learned() -> None:
 def test_field_parameters_are_learned_with_the_field_marginalised_out() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
     monitor = Recorder()
-    options = NPEOptions(simulations=4000, epochs=10, context=32)
+    options = NPEOptions(simulations=4000, steps=290, context=32)
     sampler = fit(simulator, options, stream=1, monitor=monitor)
     assert sampler.spec == simulator.spec.select("theta")
     assert monitor.lines == ["npe: marginalised over field; only vectors are inferred"]
