@@ -137,7 +137,11 @@ def main() -> None:
     record(f"C2ST of {chosen.estimator} on two_moons", float(scores.mean()), error, ideal=0.5)
     record("CPU seconds of a training, one thread", float(np.mean(times)), None)
     product = float(np.mean(products))
-    record("CPU ms of a product of two 1024 x 1024 float32 matrices", 1e3 * product, float(np.std(products)) * 1e3)
+    record(
+        "CPU ms of a product of two 1024 x 1024 float32 matrices",
+        1e3 * product,
+        float(np.std(products)) * 1e3,
+    )
     record("CPU time of a training", float(np.mean(times)) / product, None, ratio_to="the matrix product")
 
 

@@ -14,7 +14,11 @@ class NPEOptions(Options):
         default=20_000, ge=100, le=10_000_000, description="draws of the training stream, held in memory"
     )
     validation_fraction: float = Option(
-        default=0.1, ge=0.01, le=0.5, description="part of the draws that decides when to stop"
+        default=0.1,
+        ge=0.01,
+        le=0.5,
+        description="part of the draws that decides when to stop; of fewer than 1,000 draws "
+        "more, up to a fifth",
     )
     steps: int = Option(default=5000, ge=1, le=100_000_000, description="training steps, at most")
     validate_every: int = Option(

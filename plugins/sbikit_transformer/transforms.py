@@ -132,7 +132,9 @@ class FieldMap(torch.nn.Module):
         """Fit bounds, mean and scale to M simulations; u is (M, P)."""
         for field, part in self._parts():
             for i in range(field.channels):
-                self.offset[part.start + i], self.unit[part.start + i] = mean_and_spread(values[field.name][:, i])
+                self.offset[part.start + i], self.unit[part.start + i] = mean_and_spread(
+                    values[field.name][:, i]
+                )
         x = self._stack(values).float().transpose(0, 1).flatten(2)
         self.centre.copy_(x.flatten(1).mean(1))
         declared = self._declared(values)

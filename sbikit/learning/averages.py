@@ -79,9 +79,7 @@ class Best(FinalWeights):
     stale: Tensor
     fallen: Tensor
 
-    def __init__(
-        self, network: nn.Module, judge: Callable[[], float], patience: int, falls: int = 0
-    ) -> None:
+    def __init__(self, network: nn.Module, judge: Callable[[], float], patience: int, falls: int = 0) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         self.register_buffer("loss", torch.tensor(math.inf, dtype=torch.float64))

@@ -85,7 +85,9 @@ class Coordinates(nn.Module):
 
     def _to_real(self, vector: Vector, value: Tensor) -> Tensor:
         """A vector that the prior does not whiten on the real line, infinite on the edge of its support."""
-        real: Tensor = self._bijections[vector.name].inv(value.clamp(*(bound.to(value.device) for bound in _bounds(vector))))
+        real: Tensor = self._bijections[vector.name].inv(
+            value.clamp(*(bound.to(value.device) for bound in _bounds(vector)))
+        )
         return real
 
     def _parts(self) -> Iterator[tuple[Vector, slice]]:
