@@ -6,9 +6,9 @@ The problem is that of Lueckmann et al. 2021 (arXiv:2101.04653), with theta unif
     a ~ U(-pi/2, pi/2),    r ~ N(0.1, 0.01^2).
 
 The second term turns and folds the plane without stretching it, so exact draws are drawn (a, r), turned back
-with either sign and kept inside the square. C2ST is the share of held-out draws that a classifier (sbi's, an MLP)
-calls by their right name, learned or exact: 1/2 is ideal. Errors are standard errors over observations and
-seeds.
+with either sign and kept inside the square. C2ST is the share of held-out draws that a classifier (sbi's, an
+MLP) calls by their right name, learned or exact: 1/2 is ideal. Errors are standard errors over observations
+and seeds.
 """
 
 from __future__ import annotations

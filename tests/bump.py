@@ -2,8 +2,8 @@
 
     d_i = exp(-|x_i - c|^2 / (2 w^2)) + noise e_i,    c = (position n, n/2, ...),    position ~ U(0.1, 0.9)
 
-on a grid of any dimension, n pixels along the first axis, along which the bump moves. The exact posterior is one
-over the position, on a grid of positions. It is seen as a field or as a vector of the same numbers.
+on a grid of any dimension, n pixels along the first axis, along which the bump moves. The exact posterior is
+one over the position, on a grid of positions. It is seen as a field or as a vector of the same numbers.
 """
 
 from __future__ import annotations

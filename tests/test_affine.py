@@ -1,4 +1,4 @@
-"""The unit and the offset of a variable change nothing: not its coordinates, not what is learned, not the draws."""
+"""The unit and the offset of a variable change nothing: coordinates, what is learned, draws."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class PooledConvolutions(nn.Module):
         self._pool = _POOLS[len(grid) - 1]
         halvings = max(0, math.ceil(math.log2(max(grid) / _SMALLEST_GRID)))
         convolution = _CONVOLUTIONS[len(grid) - 1]
-        padding = "circular" if periodic else "zeros"
+        padding: Literal["circular", "zeros"] = "circular" if periodic else "zeros"
 
         def layer(fan_in: int) -> nn.Module:
             return convolution(fan_in, channels, 3, padding=1, padding_mode=padding)

@@ -96,7 +96,7 @@ class Embedding(nn.Module):
         """Set all scales from training rows (M, P)."""
         values = self._split(rows)
         for part, value in zip([*self.images, self.vectors], values, strict=True):
-            part.fit(value)  # type: ignore[operator]
+            part.fit(value)
         self.features.fit(self._pool(rows))
 
     def _split(self, rows: Tensor) -> list[Tensor]:

@@ -68,7 +68,7 @@ class LinearGuide(torch.nn.Module):
             self.register_buffer(name, torch.zeros(shape))
 
     def fit(self, u: Tensor, field: Tensor, data: Tensor, vectors: Tensor) -> None:
-        """Fit to M simulations: u (M, P), field (M, C, *grid), vectors (M, V); the data are in the vectors."""
+        """Fit to M simulations: u (M, P), field (M, C, *grid), vectors (M, V), which tell of the data."""
         constant = torch.cat([torch.ones(len(u), 1), vectors], 1).double()
         for first in range(0, self.linear.shape[1], self.scalars + math.prod(self.grid)):
             part = slice(first, first + self.scalars + math.prod(self.grid))

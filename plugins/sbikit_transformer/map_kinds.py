@@ -28,7 +28,7 @@ class MapKinds:
 
     @staticmethod
     def of(simulator: Simulator, spec: Spec, grid: tuple[int, ...]) -> MapKinds:
-        """Of the maps on a grid, in the order of `seen_by_networks`; of what is not declared neither is known."""
+        """Of the maps on a grid, in the order of `seen_by_networks`; nothing is known of undeclared ones."""
         zeros = {v.name: torch.zeros(1, *v.shape) for v in spec.observables}
         fields = declared_fields(simulator, spec)
         stationary: list[bool] = []

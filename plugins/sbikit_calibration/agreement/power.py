@@ -3,8 +3,8 @@
 Modes are those of the discrete Fourier transform, |k| in radians a unit of extent. Three bands, low, mid and
 high, divide |k| between the smallest wave number and the smallest Nyquist wave number into equal parts of
 log |k|; modes beyond (the corners) belong to the last. For the curve there are rings of equal width up to
-that Nyquist wave number. Power is the mean of |F|^2 over the modes of a band; only ratios are used. Maps whose
-grid does not close on itself are tapered first; fields that are not stationary have no bands.
+that Nyquist wave number. Power is the mean of |F|^2 over the modes of a band; only ratios are used. Maps
+whose grid does not close on itself are tapered first; fields that are not stationary have no bands.
 """
 
 from __future__ import annotations

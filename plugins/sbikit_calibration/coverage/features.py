@@ -95,8 +95,8 @@ def _log_spectra(field: Field, values: Tensor) -> Tensor:
     rows = max(1, _CHUNK // values[0].numel())
     parts = []
     for chunk in values.split(rows):
-        chunk = chunk.double()
-        modes = rings.transform(chunk if field.periodic else tapered(chunk, len(field.grid)))
+        maps = chunk.double()
+        modes = rings.transform(maps if field.periodic else tapered(maps, len(field.grid)))
         parts.append(torch.log(rings.power(modes, modes) / rings.count + _NO_POWER).flatten(1))
     return torch.cat(parts)
 

@@ -148,8 +148,8 @@ def _one_point_picture(shown: ShownField, suffix: str) -> Picture:
     return make_picture(
         f"statistics_{suffix}",
         f"Statistics of posterior draws of {shown.field.name}",
-        "One-point distribution of the draws over all pixels; bands hold 68 % and 95 % of the draws. The field "
-        "is not declared stationary, so no power spectrum is shown.",
+        "One-point distribution of the draws over all pixels; bands hold 68 % and 95 % of the draws. The "
+        "field is not declared stationary, so no power spectrum is shown.",
         look + ".",
         lambda layout: field_statistics(shown, layout),
     )

@@ -186,7 +186,7 @@ def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
     assert left(vectors) < 0.5 * float(theta.std())
 
 
-SHORT = TransformerOptions(steps=600, guide_simulations=2048, width=32, depth=2)
+SHORT = TransformerOptions(steps=400, guide_simulations=2048, width=32, depth=2)
 
 
 def posterior(problem: Bump, options: TransformerOptions) -> tuple[Tensor, Tensor]:
@@ -200,14 +200,14 @@ def posterior(problem: Bump, options: TransformerOptions) -> tuple[Tensor, Tenso
     return draws.std(0) / sd, (draws.mean(0) - mean) / sd
 
 
-def test_a_short_training_knows_the_place_in_a_field_but_not_in_one_declared_stationary() -> None:
-    """The exact sd is .35 of the prior's; 600 steps come within half of it, blind to places they learn nothing."""
+def test_a_short_training_knows_the_place_unless_the_field_is_declared_stationary() -> None:
+    """The exact sd is .35 of the prior's: 400 steps come near, but not from a guide blind to places."""
     problem = Bump(width=12.0, noise=1.0, latent=True)
     ratio, offset = posterior(problem, SHORT)
     assert float(ratio.mean()) < 1.6
     assert float(offset.square().mean().sqrt()) < 0.8
     blind, _ = posterior(Bump(width=12.0, noise=1.0, latent=True, stationary=True), SHORT)
-    assert float(blind.mean()) > 2.0
+    assert float(blind.mean()) > 1.5 * float(ratio.mean())
 
 
 @pytest.mark.slow
