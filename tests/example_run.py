@@ -33,6 +33,7 @@ CENTRE = np.array([0.3, 0.8, -1.0])
 def problem(grid=(32, 32), channels=1, extent=(10.0, 10.0), vectors=True, fields=True):
     kappa = Field("kappa", grid, channels, extent[: len(grid)], extent_unit="deg", latex=r"\kappa")
     shear = Field("shear", grid, 2 * channels, extent[: len(grid)], extent_unit="deg", latex=r"\gamma")
+    kappa, shear = (replace(field, stationary=True, periodic=True) for field in (kappa, shear))
     latents = (*((THETA,) if vectors else ()), *((kappa,) if fields else ()))
     return Spec(latents, (shear,))
 

@@ -23,7 +23,7 @@ def table(folder: Path, scale: Scale) -> None:
     training = Simulations(simulator, 0).training(0, 2048)
     for name, run in (("diffusion-transformer", folder.parent / "run"), ("npe", folder.parent / "run-npe")):
         if not (run / "report.html").exists():
-            less = ("sampling.observations=16", "estimator." + ("epochs=1" if name == "npe" else "steps=50"))
+            less = ("sampling.observations=16", "estimator." + ("steps=8" if name == "npe" else "steps=50"))
             settings = [word for one in less for word in ("--set", one)] if scale.short else []
             run_sbikit("run", "--sim", "lognormal", "--estimator", name, *settings, "--out", str(run))
         estimator = sbikit.load("estimator", name)

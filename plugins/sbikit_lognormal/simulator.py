@@ -63,12 +63,17 @@ class LogNormal(Simulator[LogNormalOptions]):
         self.parameters, self.prior, self.survey = model.parameters, model.prior, model.survey
         self._observable = model.observable
         grid, extent = (self.size,) * 2, (self.options.extent,) * 2
+        whole, even = self.options.padding == 1, self.survey.uniform
         kappa = Field("kappa", grid, self.bins, extent, extent_unit="deg", latex=r"\kappa")
+        kappa = replace(kappa, stationary=True, periodic=whole)
         seen = self._observable
         data = replace(kappa, name=seen.name, channels=seen.components * self.bins, latex=seen.latex)
+        data = replace(data, stationary=even)
         self.outputs, self.observed = (kappa, data), (seen.name,)
+        # An inversion feels the edge of a patch that is not periodic.
+        estimate = replace(kappa, estimates="kappa", stationary=whole and even)
         self.summarised = tuple(
-            replace(kappa, name=name, latex=SUMMARIES[name], estimates="kappa") for name in model.summaries
+            replace(estimate, name=name, latex=SUMMARIES[name]) for name in model.summaries
         )
         self._engines = Engines(model)
         self._densities = Densities(self._engines)

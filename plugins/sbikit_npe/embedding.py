@@ -1,7 +1,9 @@
 """The embedding net: observed fields, their summaries and observed vectors to one context vector.
 
-Fields on one grid are channels of one image, standardised. A convolutional net with circular padding halves
-the grid until 4 pixels are left; the spatial means of all its scales are the features.
+Fields on one grid are channels of one image. Of stationary fields its features are the spatial means of a
+convolutional net at all scales, which do not say where things are. If one of them is not stationary they do:
+each pixel has its own scale and is told its place, and the coarsest grid and the leading principal components
+are features, too.
 """
 
 from __future__ import annotations
@@ -11,24 +13,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from sbikit import Simulator, Spec, UnsupportedError, Values
-from sbikit.learning import Standardise, seen_by_networks
+from sbikit import Simulator, Spec, Values
+from sbikit.learning import PrincipalComponents, Standardise, declared_fields, seen_by_networks
+from sbikit_npe.convolutions import PooledConvolutions
 
-# Pixels a side where halving ends: a layer of 3 pixels with circular padding still sees all of it. More
-# would leave out the largest scales, fewer add a layer that sees what the last one saw.
-_SMALLEST_GRID = 4
-_CONVOLUTIONS: tuple[type[nn.Conv1d | nn.Conv2d | nn.Conv3d], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_POOLS = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
+# Principal components of an image: a line of as many pixels is seen whole, as a vector would be. More cost a
+# wider first layer.
+_COMPONENTS = 64
 
 
 @dataclass(frozen=True)
 class Input:
-    """One variable that the net sees: (D,) for a vector, (C, *grid) for a field."""
+    """One variable that the net sees: (D,) for a vector, (C, *grid) for a field with the facts about it."""
 
     name: str
     shape: tuple[int, ...]
+    stationary: bool = False
+    periodic: bool = False
 
 
 class Reader:
@@ -45,7 +47,13 @@ class Reader:
 
     def inputs(self, observation: Values) -> tuple[Input, ...]:
         """What there is to see in observations (B, *shape)."""
-        return tuple(Input(name, tuple(value.shape[1:])) for name, value in self._seen(observation).items())
+        fields = declared_fields(self._simulator, self._spec)
+        made = []
+        for name, value in self._seen(observation).items():
+            known = fields.get(name)
+            facts = (False, False) if known is None else (known.stationary, known.periodic)
+            made.append(Input(name, tuple(value.shape[1:]), *facts))
+        return tuple(made)
 
     def rows(self, observation: Values) -> Tensor:
         """Observations (B, *shape) as rows (B, P)."""
@@ -71,17 +79,10 @@ class Embedding(nn.Module):
         grids = sorted({i.shape[1:] for i in inputs if len(i.shape) > 1})
         self._groups = [[i for i in inputs if i.shape[1:] == grid and len(i.shape) > 1] for grid in grids]
         self._vectors = vectors
-        self.scales = nn.ModuleList(
-            [Standardise(sum(i.shape[0] for i in group)) for group in [*self._groups, vectors] if group]
-        )
-        self.images = nn.ModuleList(
-            [
-                PooledConvolutions(grid, sum(i.shape[0] for i in group), channels)
-                for grid, group in zip(grids, self._groups, strict=True)
-            ]
-        )
-        features = sum(i.shape[0] for i in vectors)
-        features += sum(image.features for image in self.images)  # type: ignore[misc]
+        self.images = nn.ModuleList([Image(group, channels) for group in self._groups])
+        seen = sum(i.shape[0] for i in vectors)
+        self.vectors = Standardise(seen)
+        features = seen + sum(image.features for image in self.images)  # type: ignore[misc]
         self.features = Standardise(features)
         self.head = nn.Sequential(
             nn.Linear(features, 2 * width), nn.SiLU(), nn.Linear(2 * width, width), nn.SiLU()
@@ -93,52 +94,52 @@ class Embedding(nn.Module):
     @torch.no_grad()
     def fit_scales(self, rows: Tensor) -> None:
         """Set all scales from training rows (M, P)."""
-        for scale, value in zip(self.scales, self._split(rows), strict=True):
-            scale.fit(value)  # type: ignore[operator]
+        values = self._split(rows)
+        for part, value in zip([*self.images, self.vectors], values, strict=True):
+            part.fit(value)
         self.features.fit(self._pool(rows))
 
     def _split(self, rows: Tensor) -> list[Tensor]:
-        """One tensor (B, C, *grid) a grid, then the vectors (B, D) if there are any."""
+        """One tensor (B, C, *grid) a grid, then the vectors (B, D)."""
         pieces = rows.split([math.prod(i.shape) for i in self._inputs], -1)
         values = {i: piece.unflatten(-1, i.shape) for i, piece in zip(self._inputs, pieces, strict=True)}
-        groups = [*self._groups, self._vectors]
-        return [torch.cat([values[i] for i in group], 1) for group in groups if group]
+        images = [torch.cat([values[i] for i in group], 1) for group in self._groups]
+        return [*images, torch.cat([rows[:, :0], *(values[i] for i in self._vectors)], 1)]
 
     def _pool(self, rows: Tensor) -> Tensor:
-        scaled = [scale(value) for scale, value in zip(self.scales, self._split(rows), strict=True)]
-        pooled = [image(value) for image, value in zip(self.images, scaled, strict=False)]
-        return torch.cat([*pooled, *scaled[len(pooled) :]], 1)
+        *images, vectors = self._split(rows)
+        pooled = [image(value) for image, value in zip(self.images, images, strict=True)]
+        return torch.cat([*pooled, self.vectors(vectors)], 1)
 
 
-class PooledConvolutions(nn.Module):
-    """A field (B, C, *grid) to the spatial means of convolutional features at every scale (B, features)."""
+class Image(nn.Module):
+    """All fields on one grid, (B, C, *grid), to features (B, features).
 
-    def __init__(self, grid: tuple[int, ...], in_channels: int, channels: int) -> None:
+    Args:
+        inputs: the fields.
+        channels: channels of the convolutions.
+    """
+
+    def __init__(self, inputs: list[Input], channels: int) -> None:
         super().__init__()
-        if len(grid) > len(_CONVOLUTIONS):
-            raise UnsupportedError(
-                f"The estimator 'npe' cannot look at fields of {len(grid)} dimensions.",
-                where="the observed fields and their summaries",
-                expected="1, 2 or 3 dimensions",
-                got=str(grid),
-            )
-        self._pool = _POOLS[len(grid) - 1]
-        halvings = max(0, math.ceil(math.log2(max(grid) / _SMALLEST_GRID)))
-        self.features = channels * (1 + halvings)
-        convolution = _CONVOLUTIONS[len(grid) - 1]
+        placed = not all(i.stationary for i in inputs)
+        periodic = all(i.periodic for i in inputs)
+        grid, size = inputs[0].shape[1:], sum(i.shape[0] for i in inputs)
+        self.convolutions = PooledConvolutions(grid, size, channels, periodic=periodic, placed=placed)
+        self.scale = Standardise(size, *(grid if placed else ()))
+        pixels = size * math.prod(grid) if placed else 0
+        self.components = PrincipalComponents(pixels, _COMPONENTS)
+        self.features = self.convolutions.features + self.components.count
 
-        def layer(fan_in: int) -> nn.Module:
-            return convolution(fan_in, channels, 3, padding=1, padding_mode="circular")
+    def fit(self, values: Tensor) -> None:
+        """Set the scales and find the components of training draws (M, C, *grid)."""
+        self.scale.fit(values)
+        if self.components.count:
+            self.components.fit(self.scale(values).flatten(1))
 
-        self.first = layer(in_channels)
-        self.inner = nn.ModuleList([layer(channels) for _ in range(halvings)])
-        self.outer = nn.ModuleList([layer(channels) for _ in range(halvings)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = functional.silu(self.first(x))
-        means = [h.flatten(2).mean(-1)]
-        for inner, outer in zip(self.inner, self.outer, strict=True):
-            h = self._pool(h, 2, ceil_mode=True, count_include_pad=False)
-            h = functional.silu(h + outer(functional.silu(inner(h))))
-            means.append(h.flatten(2).mean(-1))
-        return torch.cat(means, 1)
+    def forward(self, values: Tensor) -> Tensor:
+        scaled = self.scale(values)
+        found = self.convolutions(scaled)
+        if not self.components.count:
+            return found
+        return torch.cat([found, self.components(scaled.flatten(1))], 1)

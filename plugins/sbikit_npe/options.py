@@ -14,11 +14,22 @@ class NPEOptions(Options):
         default=20_000, ge=100, le=10_000_000, description="draws of the training stream, held in memory"
     )
     validation_fraction: float = Option(
-        default=0.1, ge=0.01, le=0.5, description="part of the draws that decides when to stop"
+        default=0.1,
+        ge=0.01,
+        le=0.5,
+        description="part of the draws that decides when to stop; of fewer than 1,000 draws "
+        "more, up to a fifth",
     )
-    epochs: int = Option(default=20, ge=1, le=10_000, description="most passes over the draws")
+    steps: int = Option(default=5000, ge=1, le=100_000_000, description="training steps, at most")
+    validate_every: int = Option(
+        default=50, ge=1, le=1_000_000, description="steps between two looks at the validation loss"
+    )
     patience: int = Option(
-        default=10, ge=1, le=10_000, description="stop after so many passes without a better validation loss"
+        default=8,
+        ge=1,
+        le=10_000,
+        description="looks without a better validation loss after which the learning rate falls, or, when it "
+        "has fallen three times, training ends",
     )
     batch: int = Option(default=128, ge=1, le=65_536, description="draws a step")
     learning_rate: float = Option(default=1e-3, gt=0, le=1, description="of AdamW, falling to zero")

@@ -26,10 +26,7 @@ from sbikit_npe.embedding import Embedding, Input, Reader
 from sbikit_npe.flow import build_flow
 from sbikit_npe.options import NPEOptions
 
-_FORMAT = "npe 2"
-# A larger value lets a draw on the edge of its support, which lies infinitely far, weigh more in the loss;
-# a smaller one cuts more of a vector's range.
-_FARTHEST = 7.0
+_FORMAT = "npe 3"
 
 
 class NPESampler(Sampler):
@@ -51,7 +48,7 @@ class NPESampler(Sampler):
         self.options = options
         self.problem = describe_problem(simulator, spec)
         self.reader = Reader(simulator, spec)
-        self.coordinates = Coordinates(simulator.prior, spec.vectors, farthest=_FARTHEST)
+        self.coordinates = Coordinates(simulator.prior, spec.vectors)
         self.device = torch.device("cpu")
         self.flow = build_flow(
             _build_embedding(inputs, options, seed),
@@ -97,7 +94,7 @@ class NPESampler(Sampler):
         header = {
             "problem": self.problem,
             "options": self.options.model_dump(),
-            "inputs": [[i.name, list(i.shape)] for i in self.inputs],
+            "inputs": [[i.name, list(i.shape), i.stationary, i.periodic] for i in self.inputs],
         }
         write_checkpoint(path, _FORMAT, parts, header)
 
@@ -113,7 +110,8 @@ class NPESampler(Sampler):
         try:
             options = NPEOptions.model_validate(kept.header["options"])
             inputs = tuple(
-                Input(str(name), tuple(int(n) for n in shape)) for name, shape in kept.header["inputs"]
+                Input(str(name), tuple(int(n) for n in shape), bool(stationary), bool(periodic))
+                for name, shape, stationary, periodic in kept.header["inputs"]
             )
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise damaged(path, error) from error

@@ -1,4 +1,4 @@
-"""Maximum-likelihood training of a flow, epoch by epoch, resumable after any of them.
+"""Maximum-likelihood training of a flow in steps, resumable after any look at the validation loss.
 
 The loss is the mean of -log q(theta | x) over joint draws, whose minimum is the posterior (Papamakarios
 and Murray 2016, arXiv:1605.06376; Greenberg et al. 2019, arXiv:1905.07488). The loop is sbikit's because
@@ -21,6 +21,12 @@ from sbikit_npe.options import NPEOptions
 
 # Of sbi's `train`: a smaller one slows the start, a larger one lets a rare draw undo many steps.
 _CLIP = 5.0
+_WARM_UP = 50  # steps: AdamW's averages have settled by then
+# How often the learning rate falls before training ends: three times are a factor of 37.
+_FALLS = 3
+# Pairs that judge, where a fifth of a set is as many: the loss of fewer is no guide to when to stop. More
+# leave fewer to train on.
+_LEAST_VALIDATION = 100
 # Pairs at once: more need more memory. No result depends on it.
 _VALIDATION_BATCH = 1024
 
@@ -88,6 +94,11 @@ class Likelihood:
         return loss
 
 
+def validation_size(pairs: int, fraction: float) -> int:
+    """How many of the pairs judge: of a small set more than `fraction`, up to a fifth."""
+    return max(1, round(fraction * pairs), min(_LEAST_VALIDATION, pairs // 5))
+
+
 def train(
     flow: Any,
     pairs: Pairs,
@@ -109,22 +120,21 @@ def train(
         workspace: where the checkpoint of an unfinished training lies.
         monitor: reports.
     """
-    kept = len(pairs) - max(1, round(options.validation_fraction * len(pairs)))
+    kept = len(pairs) - validation_size(len(pairs), options.validation_fraction)
     training, validation = pairs.part(slice(kept)), pairs.part(slice(kept, None))
     likelihood = Likelihood(
         flow, training, validation, batch=options.batch, seed=seed, device=workspace.device
     )
-    steps = options.epochs * likelihood.batches
     optimiser = torch.optim.AdamW(
         flow.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
+    best = Best(flow, likelihood.validate, options.patience, _FALLS)
     plan = Plan(
-        steps=steps,
-        round=likelihood.batches,
+        steps=options.steps,
+        round=options.validate_every,
         clip=_CLIP,
-        rate=lambda step: cosine(step, steps),
+        rate=lambda step: best.factor * cosine(step, options.steps, _WARM_UP),
         simulations=lambda step: len(pairs),
         keep_seconds=0.0,
     )
-    best = Best(flow, likelihood.validate, options.patience)
     Trainer(flow, {"adamw": optimiser}, likelihood.loss, best, plan).run(workspace, monitor, identity)

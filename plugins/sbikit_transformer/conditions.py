@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sbikit import Simulator, Spec, Values
 from sbikit.fields import Rings
-from sbikit.learning import Standardise, seen_by_networks
+from sbikit.learning import PrincipalComponents, Standardise, seen_by_networks
+from sbikit_transformer.map_kinds import MapKinds
 
 # Standard deviations. Observations unlike all training simulations are told as no further than that: a
 # larger value lets them drive the network where it was never trained, a smaller one hides what real maps
@@ -19,6 +20,8 @@ _FARTHEST = 6.0
 # spectra.
 _LEAST_POWER = 1e-6
 _TINY = 1e-30  # keeps logarithm and quotient of a map that is zero everywhere finite
+# Of maps that are not stationary: they tell where things are. More cost a larger summary token, and memory.
+_COMPONENTS = 64
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Condition:
     Args:
         maps: (B, K, *grid) observed fields and summaries, standardised.
         modes: (B, C, modes) Fourier modes of the data field of each latent channel.
-        vectors: (B, V) observed vectors, standardised.
-        statistics: (B, S) spectra and moments of the maps, standardised.
+        vectors: (B, V) observed vectors, and components of maps that are not stationary, standardised.
+        statistics: (B, S) spectra of stationary maps and moments of the maps, standardised.
         alien: (B,) how many of vectors and statistics lie further from the training simulations than the
             network is told.
     """
@@ -55,6 +58,8 @@ class Condition:
 class DataMap(nn.Module):
     """Observations to standardised maps (B, K, *grid), vectors (B, V) and statistics (B, S).
 
+    Maps have one scale a channel where the guide looks at their modes, else one a pixel.
+
     Args:
         simulator: may know summaries.
         spec: names the observed variables.
@@ -64,11 +69,15 @@ class DataMap(nn.Module):
     def __init__(self, simulator: Simulator, spec: Spec, grid: tuple[int, ...]) -> None:
         super().__init__()
         self.simulator, self.spec, self.grid = simulator, spec, grid
-        self.rings = Rings.shells(grid) if grid else None
         # Zeros in the shape of one observation tell what there is to see without simulating.
         maps, vectors = self._read({v.name: torch.zeros(1, *v.shape) for v in spec.observables})
-        self.maps = Standardise(maps.shape[1])
-        self.vectors = Standardise(vectors.shape[1])
+        by_modes = bool(spec.fields) and all(f.stationary for f in spec.fields)
+        self.kinds = MapKinds.of(simulator, spec, grid)
+        self.rings = Rings.shells(grid) if any(self.kinds.stationary) else None
+        placed = not all(self.kinds.stationary)
+        self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes else ()))
+        self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)
+        self.vectors = Standardise(vectors.shape[1] + self.components.count)
         self.statistics = Standardise(self._statistics(maps).shape[1])
         self.register_buffer("most_alien", torch.zeros(()))
 
@@ -78,16 +87,27 @@ class DataMap(nn.Module):
         """Set all scales from M simulations, and how alien the strangest of them is."""
         maps, vectors = self._read(values)
         self.maps.fit(maps)
-        self.vectors.fit(vectors)
+        maps = self.maps(maps)
+        if self.components.count:
+            self.components.fit(maps.flatten(1))
+        self.vectors.fit(self._with_components(vectors, maps))
         self.statistics.fit(self._statistics(maps))
         self.most_alien.copy_(self(values)[3].max())
 
     def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Maps, vectors and statistics of observations (B, *shape), and how many numbers are alien, (B,)."""
         maps, vectors = self._read(observation)
-        vectors, statistics = self.vectors(vectors), self.statistics(self._statistics(maps))
+        maps = self.maps(maps)
+        vectors = self.vectors(self._with_components(vectors, maps))
+        statistics = self.statistics(self._statistics(maps))
         alien = (torch.cat([vectors, statistics], 1).abs() > _FARTHEST).sum(1)
-        return self.maps(maps), vectors, statistics.clamp(-_FARTHEST, _FARTHEST), alien
+        return maps, vectors, statistics.clamp(-_FARTHEST, _FARTHEST), alien
+
+    def _with_components(self, vectors: Tensor, maps: Tensor) -> Tensor:
+        """Vectors (B, V) and, beside them, the components of standardised maps (B, K, *grid)."""
+        if not self.components.count:
+            return vectors
+        return torch.cat([vectors, self.components(maps.flatten(1))], 1)
 
     def _read(self, observation: Values) -> tuple[Tensor, Tensor]:
         """Maps (B, K, *grid) on the common grid and everything else flattened, (B, V)."""
@@ -101,13 +121,18 @@ class DataMap(nn.Module):
         return bool(self.grid) and tuple(value.shape[2:]) == self.grid
 
     def _statistics(self, maps: Tensor) -> Tensor:
-        """Log power a ring, log variance and skewness of each map: (B, S)."""
-        if self.rings is None:
+        """Of standardised maps (B, K, *grid) mean, log variance and skewness, and log power a ring where they
+        are stationary: (B, S).
+        """
+        if not self.grid:
             return maps.new_zeros(len(maps), 0)
-        modes = self.rings.transform(maps)
-        power = self.rings.power(modes, modes) / self.rings.count
         centred = (maps - maps.flatten(2).mean(-1)[(..., *[None] * len(self.grid))]).flatten(2)
         variance = centred.square().mean(-1).clamp_min(_TINY)
         skewness = centred.pow(3).mean(-1) / variance.pow(1.5)
+        moments = [variance.log(), skewness, maps.flatten(2).mean(-1)]
+        if self.rings is None:
+            return torch.cat(moments, 1)
+        modes = self.rings.transform(self.kinds.for_spectra(maps))
+        power = self.rings.power(modes, modes) / self.rings.count
         log_power = torch.log(power + _LEAST_POWER * power.mean(-1, keepdim=True) + _TINY)
-        return torch.cat([log_power.flatten(1), variance.log(), skewness], 1)
+        return torch.cat([log_power.flatten(1), *moments], 1)

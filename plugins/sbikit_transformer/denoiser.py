@@ -11,8 +11,9 @@ from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed
 from sbikit.learning import Coordinates
 from sbikit_transformer.conditions import Condition, DataMap
 from sbikit_transformer.diffusion import State
-from sbikit_transformer.guide import Guess, Guide
+from sbikit_transformer.guide import Guess
 from sbikit_transformer.levels import TrainingLevels
+from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Transformer
 from sbikit_transformer.transforms import FieldMap
 
@@ -88,7 +89,7 @@ class Denoiser(nn.Module):
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
         self.register_buffer("low", torch.ones(()))
         self.register_buffer("end", torch.ones(()))
-        self.guide = Guide(scalars, channels, self.grid, vectors, nodes)
+        self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
         pairs = scalars * (scalars - 1) // 2
         self.network = Transformer(
             grid=self.grid,
@@ -127,7 +128,8 @@ class Denoiser(nn.Module):
         noise = generator(derive_seed(0, "denoiser", "low"))
         y, u = (torch.randn(part.shape, generator=noise) * _PURE_NOISE for part in clean)
         guess = self.guide(u, y, told.modes, told.vectors, torch.full((len(u),), _PURE_NOISE))
-        spread = torch.cat([guess.sd, guess.error[:, self.field_map.vary()]], 1)
+        vary = self.field_map.vary().flatten(1).any(1)
+        spread = torch.cat([guess.sd, guess.error[:, vary]], 1)
         narrowest = float(spread.quantile(_NARROW, 0).min())
         levels = TrainingLevels.resolving(narrowest, with_field=bool(self.field_map.channels))
         self.low.fill_(levels.low)
@@ -161,11 +163,8 @@ class Denoiser(nn.Module):
 
     def _of_each(self, field: Tensor, scalars: Tensor) -> Tensor:
         """Figures of scalars (P,) and of pixels (C, *grid) -> (P + C,), of each channel a low one."""
-        vary = self.field_map.vary()
-        if not bool(vary.any()):
-            return scalars
-        pixels = field[vary].flatten(1)
-        return torch.cat([scalars, pixels.quantile(_NARROW, 1)])
+        channels = [c[v] for c, v in zip(field, self.field_map.vary(), strict=True) if bool(v.any())]
+        return torch.stack([*scalars, *(pixels.quantile(_NARROW) for pixels in channels)])
 
     def _data(self, maps: Tensor) -> Tensor:
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""

@@ -196,7 +196,7 @@ class Guide(torch.nn.Module):
         if rings is None:
             sd = prior.root.square().sum(-1).sqrt()
             covariance = prior.root @ prior.root.mT
-            return Guess(prior.mean, sd, _correlation(covariance, sd), field, field.new_zeros(len(u), 0))
+            return Guess(prior.mean, sd, correlations(covariance, sd), field, field.new_zeros(len(u), 0))
         y = rings.transform(field)
         sums = (
             rings.power(y, y)[:, None],
@@ -222,7 +222,7 @@ class Guide(torch.nn.Module):
         covariance = covariance.to(u.dtype)
         sd = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(_LEAST_POSTERIOR).sqrt()
         w, error = model.wiener(weight, (y, data_modes), noise, rings)
-        return Guess(mean, sd, _correlation(covariance, sd), w, error)
+        return Guess(mean, sd, correlations(covariance, sd), w, error)
 
     def _model(self, at: Tensor) -> LinearModel:
         """Spectra at nodes (B, Q, P)."""
@@ -249,7 +249,7 @@ def interpolate(log_sigma: Tensor, values: Tensor) -> Tensor:
     return torch.lerp(values[right - 1], values[right], share.clamp(0.0, 1.0))
 
 
-def _correlation(covariance: Tensor, sd: Tensor) -> Tensor:
+def correlations(covariance: Tensor, sd: Tensor) -> Tensor:
     """Correlations above the diagonal, (B, P, P), (B, P) -> (B, P (P - 1) / 2)."""
     size = sd.shape[-1]
     row, column = torch.triu_indices(size, size, offset=1)

@@ -4,7 +4,8 @@ It is y = (t - m(u)) / s, where t opens the bounds of the field, see `bounds`. A
 parameters, and is information on them, so a field is decoded with the parameters of its own draw. The width
 of the bend is half the mean height where the simulator declares such a bound; elsewhere it is what brings the
 field nearest to normal, since it may be far from that above its bound too. The mean m is quadratic in the
-white scalars u.
+white scalars u. Mean and scale s are one number a channel where the field is stationary, else one a pixel.
+All of it is done in units of each channel's own mean and spread.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor
 
 from sbikit import Field, Simulator, SupportsFloor, Values, round_into, support_bounds, supports
+from sbikit.learning import mean_and_spread
 from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
-# Of the largest value: a smaller spread is rounding, and the channel is drawn as its mean.
-_LEAST_SPREAD = 1e-7
+# Least scale, in units of the channel's spread: what varies less, by rounding, is drawn as its mean. In
+# float32 and, where pixels have scales of their own, in float64.
+_LEAST_SPREAD = {torch.float32: 1e-6, torch.float64: 1e-12}
 # Of the mean height above a declared bound: the least height taken where the bound of some parameters lies
 # near the mean of all simulations, or above it.
 _LEAST_WIDTH = 0.05
@@ -43,8 +46,15 @@ class FieldMap(torch.nn.Module):
         self.channels = sum(f.channels for f in fields)
         self.grid = fields[0].grid if fields else ()
         features = 1 + scalars + scalars * (scalars + 1) // 2
-        self.register_buffer("mean", torch.zeros(features, self.channels))
-        self.register_buffer("sd", torch.ones(self.channels))
+        placed = [not f.stationary for f in fields for _ in range(f.channels)]
+        self.somewhere = any(placed)
+        self.dtype = torch.float64 if self.somewhere else torch.float32
+        cells = self.grid if self.somewhere else (1,) * len(self.grid)
+        self.register_buffer("placed", torch.tensor(placed, dtype=torch.bool), persistent=False)
+        self.register_buffer("mean", torch.zeros(features, self.channels, *cells, dtype=self.dtype))
+        self.register_buffer("sd", torch.ones(self.channels, *cells, dtype=self.dtype))
+        self.register_buffer("offset", torch.zeros(self.channels))
+        self.register_buffer("unit", torch.ones(self.channels))
         self.register_buffer("centre", torch.zeros(self.channels))
         self.register_buffer("softness", torch.full((self.channels,), SOFTNESS[0]))
         self.register_buffer("bounded", torch.zeros(self.channels, dtype=torch.bool))
@@ -55,6 +65,9 @@ class FieldMap(torch.nn.Module):
 
     mean: Tensor
     sd: Tensor
+    placed: Tensor
+    offset: Tensor
+    unit: Tensor
     centre: Tensor
     softness: Tensor
     bounded: Tensor
@@ -63,11 +76,13 @@ class FieldMap(torch.nn.Module):
     top: Tensor
 
     def vary(self) -> Tensor:
-        """Which channels vary at all, (C,)."""
-        return self.sd > 0
+        """Which pixels vary at all, (C, *grid)."""
+        return (self.sd > 0).expand(self.channels, *self.grid)
 
     def _stack(self, values: Values) -> Tensor:
-        return torch.cat([values[f.name] for f in self.fields], dim=-1 - len(self.grid))
+        """All channels, (*, C, *grid), in units of their own."""
+        x = torch.cat([values[f.name] for f in self.fields], dim=-1 - len(self.grid))
+        return (x.to(self.dtype) - self._spread(self.offset)) / self._spread(self.unit)
 
     def _spread(self, per_channel: Tensor) -> Tensor:
         """(*, C) -> (*, C, 1, ...), to broadcast over the grid."""
@@ -79,8 +94,13 @@ class FieldMap(torch.nn.Module):
             yield field, slice(first, first := first + field.channels)
 
     def _declared(self, vectors: Values) -> Values:
-        """The bounds that the simulator declares, (*, C) each."""
-        return self.simulator.floor(vectors) if supports(self.simulator, SupportsFloor) else {}
+        """The bounds that the simulator declares, (*, C) each, in the channels' units."""
+        floor = self.simulator.floor(vectors) if supports(self.simulator, SupportsFloor) else {}
+        return {
+            field.name: (floor[field.name].to(self.dtype) - self.offset[part]) / self.unit[part]
+            for field, part in self._parts()
+            if field.name in floor
+        }
 
     def _bound(self, vectors: Values, u: Tensor) -> tuple[Tensor, Tensor]:
         """Lower bound of each channel, mirrored if it is, and width c of its bend, (*, C, 1, ...)."""
@@ -94,7 +114,12 @@ class FieldMap(torch.nn.Module):
 
     def fit(self, values: Values, u: Tensor) -> None:
         """Fit bounds, mean and scale to M simulations; u is (M, P)."""
-        x = self._stack(values).transpose(0, 1).flatten(2)
+        for field, part in self._parts():
+            for i in range(field.channels):
+                self.offset[part.start + i], self.unit[part.start + i] = mean_and_spread(
+                    values[field.name][:, i]
+                )
+        x = self._stack(values).float().transpose(0, 1).flatten(2)
         self.centre.copy_(x.flatten(1).mean(1))
         declared = self._declared(values)
         for field, part in self._parts():
@@ -102,24 +127,39 @@ class FieldMap(torch.nn.Module):
                 if field.name in declared:
                     floor = declared[field.name][..., channel - part.start, None]
                     self.depth[channel] = (x[channel] - floor).mean()
-                    self.top[channel] = self.supports[field.name][1]
+                    self.top[channel] = self._supported(field, channel)[1]
                     self.bounded[channel] = bool(self.depth[channel] > 0)
                 else:
                     self._fit_bend(channel, field, x[channel])
         t = self._soften(self._stack(values), values, u)
-        features = quadratic(u)
-        self.mean.copy_(fit_least_squares(features.double(), t.flatten(2).mean(-1).double()))
-        left = t - self._spread(features @ self.mean)
-        sd, size = left.transpose(0, 1).flatten(1).std(1), t.abs().transpose(0, 1).flatten(1).amax(1)
-        constant = (x.amin((1, 2)) == x.amax((1, 2))) | (sd <= _LEAST_SPREAD * size)
-        self.sd.copy_(torch.where(constant, 0.0, sd))
-        mean = torch.zeros_like(self.mean)
-        mean[0] = t.transpose(0, 1).flatten(1).double().mean(1)
-        self.mean.copy_(torch.where(constant, mean, self.mean))
+        features = quadratic(u).double()
+        cells = self._by_cell(t)
+        for channel in range(self.channels):  # one at a time: less memory
+            target = cells[:, channel].double()
+            fitted = fit_least_squares(features, target.flatten(1)).unflatten(1, target.shape[1:])
+            self.mean[:, channel] = fitted
+            left = t[:, channel] - torch.tensordot(features, fitted, 1)
+            sd = left.std(0) if self.placed[channel] else left.std().expand(target.shape[1:])
+            self.sd[channel] = torch.where(sd > _LEAST_SPREAD[self.dtype], sd, 0.0)
+
+    def _by_cell(self, x: Tensor) -> Tensor:
+        """Means (*, C, *cells) of a field over what shares a mean and a scale."""
+        mean = x.mean(tuple(range(-len(self.grid), 0)), keepdim=True)
+        return torch.where(self._spread(self.placed), x, mean) if self.somewhere else mean
+
+    def _mean(self, u: Tensor) -> Tensor:
+        """m at scalars (*, P), (*, C, *cells)."""
+        return torch.tensordot(quadratic(u).to(self.dtype), self.mean, 1)
+
+    def _supported(self, field: Field, channel: int) -> tuple[float, float]:
+        """Bounds of a field's support in the units of a channel."""
+        offset, unit = float(self.offset[channel]), float(self.unit[channel])
+        low, high = self.supports[field.name]
+        return (low - offset) / unit, (high - offset) / unit
 
     def _fit_bend(self, channel: int, field: Field, x: Tensor) -> None:
         """Bounds of a channel and the width of their bend; x is (M, pixels)."""
-        bend = fit_bend(x, *self.supports[field.name])
+        bend = fit_bend(x, *self._supported(field, channel))
         if bend is None:
             return
         self.sign[channel], self.top[channel], self.bounded[channel] = bend.sign, bend.high, True
@@ -135,16 +175,15 @@ class FieldMap(torch.nn.Module):
     def encode(self, values: Values, u: Tensor) -> Tensor:
         """Latent fields and vectors, u (*, P) -> y (*, C, *grid)."""
         t = self._soften(self._stack(values), values, u)
-        return (t - self._spread(quadratic(u) @ self.mean)) / self._spread(
-            torch.where(self.sd > 0, self.sd, 1.0)
-        )
+        return ((t - self._mean(u)) / torch.where(self.sd > 0, self.sd, 1.0)).float()
 
     def decode(self, y: Tensor, vectors: Values, u: Tensor) -> dict[str, Tensor]:
         """y (*, C, *grid) with the draws' own vectors and scalars u (*, P) -> the latent fields."""
-        t = y * self._spread(self.sd) + self._spread(quadratic(u) @ self.mean)
+        t = y.to(self.dtype) * self.sd + self._mean(u)
         low, c = self._bound(vectors, u)
         straight = harden(t, low, c, self._spread(self.top)) * self._spread(self.sign)
         x = torch.where(self._spread(self.bounded), straight, t)
+        x = x * self._spread(self.unit) + self._spread(self.offset)
         parts = torch.split(x, [f.channels for f in self.fields], dim=-1 - len(self.grid))
         return {
             f.name: round_into(f.name, f.support, part) for f, part in zip(self.fields, parts, strict=True)

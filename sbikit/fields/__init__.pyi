@@ -8,3 +8,5 @@ from .spectra import Spectrum as Spectrum
 from .spectra import correlation as correlation
 from .spectra import cross_spectrum as cross_spectrum
 from .spectra import power_spectrum as power_spectrum
+from .taper import hann as hann
+from .taper import tapered as tapered

@@ -5,13 +5,17 @@ from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import damaged as damaged
 from .checkpoint import read_checkpoint as read_checkpoint
 from .checkpoint import write_checkpoint as write_checkpoint
+from .components import PrincipalComponents as PrincipalComponents
+from .components import leading as leading
 from .coordinates import Coordinates as Coordinates
 from .identity import describe_problem as describe_problem
 from .identity import fingerprint as fingerprint
 from .muon import Muon as Muon
 from .rates import cosine as cosine
+from .seen import declared_fields as declared_fields
 from .seen import seen_by_networks as seen_by_networks
 from .standardise import Standardise as Standardise
+from .standardise import mean_and_spread as mean_and_spread
 from .trainer import Plan as Plan
 from .trainer import Trainer as Trainer
 from .trainer import unfinished as unfinished

@@ -16,6 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 # soon; with a larger number sooner, and averaging less. TensorFlow's ExponentialMovingAverage has this
 # rule.
 _YOUNG = 9.0
+# Of the learning rate where the validation loss no longer falls. A larger one takes more falls to the same
+# rate, a smaller one leaps over rates at which there is still something to learn.
+_FALL = 0.3
 
 
 class FinalWeights(nn.Module):
@@ -59,23 +62,30 @@ class Average(FinalWeights):
 
 
 class Best(FinalWeights):
-    """The weights of the least validation loss; finished after `patience` rounds without a lesser one.
+    """The weights of the least validation loss.
+
+    After `patience` rounds without a lesser one, training goes back to them and its learning rate falls; it
+    is finished when that would happen once more than `falls` times. So a small set, which is soon learned by
+    heart, ends at a low rate, too.
 
     Args:
         network: its weights at the start.
         judge: the validation loss of the network as it is.
         patience: in rounds.
+        falls: how often the rate may fall.
     """
 
     loss: Tensor
     stale: Tensor
+    fallen: Tensor
 
-    def __init__(self, network: nn.Module, judge: Callable[[], float], patience: int) -> None:
+    def __init__(self, network: nn.Module, judge: Callable[[], float], patience: int, falls: int = 0) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         self.register_buffer("loss", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("stale", torch.tensor(0))
-        self._judge, self._patience = judge, patience
+        self.register_buffer("fallen", torch.tensor(0))
+        self._judge, self._patience, self._falls = judge, patience, falls
 
     def after_round(self, network: nn.Module) -> dict[str, float]:
         found = self._judge()
@@ -85,11 +95,20 @@ class Best(FinalWeights):
             self.network.load_state_dict(network.state_dict())
         else:
             self.stale += 1
+        if int(self.stale) >= self._patience:
+            self.fallen += 1
+            self.stale.zero_()
+            network.load_state_dict(self.network.state_dict())
         return {"validation_loss": found}
 
     @property
+    def factor(self) -> float:
+        """On the learning rate."""
+        return _FALL ** int(self.fallen)
+
+    @property
     def finished(self) -> bool:
-        return int(self.stale) >= self._patience
+        return int(self.fallen) > self._falls
 
     def chosen(self) -> dict[str, Tensor]:
         return self.network.state_dict()

@@ -1,7 +1,9 @@
 """Latent vectors as one vector of real, standardised coordinates.
 
 The prior's parameters go to its white coordinates; any other latent vector goes through its support's
-bijection to the real line and is standardised by constants of training simulations.
+bijection to the real line and is standardised by constants of training simulations. All is computed in
+float64, and what lies on the edge of a support, infinitely far on the real line, is moved to where it does no
+harm after it is standardised: the unit of a vector changes none of its coordinates.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ from torch.distributions import Transform, biject_to
 
 from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.prior import Prior
-from sbikit.problem.supports import round_into
+from sbikit.problem.supports import round_into, support_bounds
 from sbikit.problem.variables import Values, Vector
 
 # A float32 on the very edge of the support has an infinite white coordinate. Of a million prior draws none
 # is expected beyond 5, and one in 10^12 beyond 7; a smaller value would move real draws.
 _FARTHEST_WHITE = 7.0
-# Of the largest value: a smaller spread is the rounding of float32, and the scalar is drawn as its mean.
-_ROUNDING = 1e-7
+# Standard deviations to which the edge of another vector's support is moved. A larger value lets a draw on
+# the edge weigh more in a loss, a smaller one brings it among the draws inside.
+_EDGE = 7.0
+# Of the largest value: a smaller spread is the rounding of float64.
+_ROUNDING = 1e-14
 
 
 class Coordinates(nn.Module):
@@ -31,8 +36,6 @@ class Coordinates(nn.Module):
     Args:
         prior: the simulator's prior.
         vectors: the latent vectors.
-        farthest: largest size of a real coordinate of a vector that the prior does not whiten, before it is
-            standardised; what lies beyond is moved there.
 
     Raises:
         UnsupportedError: no map from a vector's support to the real line is known.
@@ -41,26 +44,35 @@ class Coordinates(nn.Module):
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, prior: Prior, vectors: tuple[Vector, ...], *, farthest: float = math.inf) -> None:
+    def __init__(self, prior: Prior, vectors: tuple[Vector, ...]) -> None:
         super().__init__()
         self.size = sum(len(v.labels) for v in vectors)
-        self._prior, self._vectors, self._farthest = prior, vectors, farthest
+        self._prior, self._vectors = prior, vectors
         self._bijections = {v.name: _bijection(v) for v in vectors if v.name != prior.name}
-        self.register_buffer("mean", torch.zeros(self.size))
-        self.register_buffer("sd", torch.ones(self.size))
+        self.register_buffer("mean", torch.zeros(self.size, dtype=torch.float64))
+        self.register_buffer("sd", torch.ones(self.size, dtype=torch.float64))
 
     def fit(self, latents: Values) -> None:
         """Set the scales of what the prior does not whiten, from training draws (M, D_i)."""
-        real = self._to_real(latents)
         for vector, part in self._parts():
             if vector.name in self._bijections:
-                self.mean[part] = real[:, part].mean(0)
-                sd, size = real[:, part].std(0), real[:, part].abs().amax(0)
-                self.sd[part] = torch.where(sd > _ROUNDING * size, sd, 0.0)
+                value = latents[vector.name].double()
+                self.mean[part], self.sd[part] = _inner_scale(self._to_real(vector, value), vector, value)
 
     def encode(self, latents: Values) -> Tensor:
         """Latent vectors, each (*batch, D_i), to coordinates (*batch, D), float32."""
-        return (self._to_real(latents) - self.mean) / torch.where(self.sd > 0, self.sd, 1.0)
+        columns = []
+        for vector, part in self._parts():
+            columns.append(self._standardised(vector, latents[vector.name].double(), part))
+        return torch.cat(columns, -1).float()
+
+    def _standardised(self, vector: Vector, value: Tensor, part: slice) -> Tensor:
+        """Coordinates of one vector (*batch, D_i), float64."""
+        if vector.name == self._prior.name:
+            return self._prior.to_white(value).clamp(-_FARTHEST_WHITE, _FARTHEST_WHITE)
+        sd = torch.where(self.sd[part] > 0, self.sd[part], 1.0)
+        white = (self._to_real(vector, value) - self.mean[part]) / sd
+        return torch.where(_on_edge(vector, value), white.clamp(-_EDGE, _EDGE), white)
 
     def decode(self, coordinates: Tensor) -> dict[str, Tensor]:
         """The inverse of `encode`, float32."""
@@ -74,14 +86,12 @@ class Coordinates(nn.Module):
                 values[vector.name] = _inside(vector, bijection(real[..., part]))
         return values
 
-    def _to_real(self, latents: Values) -> Tensor:
-        columns = []
-        for vector in self._vectors:
-            bijection = self._bijections.get(vector.name)
-            to_real = self._prior.to_white if bijection is None else bijection.inv
-            farthest = _FARTHEST_WHITE if bijection is None else self._farthest
-            columns.append(to_real(latents[vector.name].double()).clamp(-farthest, farthest))
-        return torch.cat(columns, -1).float()
+    def _to_real(self, vector: Vector, value: Tensor) -> Tensor:
+        """A vector that the prior does not whiten on the real line, infinite on the edge of its support."""
+        real: Tensor = self._bijections[vector.name].inv(
+            value.clamp(*(bound.to(value.device) for bound in _bounds(vector)))
+        )
+        return real
 
     def _parts(self) -> Iterator[tuple[Vector, slice]]:
         first = 0
@@ -97,14 +107,45 @@ def _inside(vector: Vector, value: Tensor) -> Tensor:
         return value.float()
 
 
+def _on_edge(vector: Vector, value: Tensor) -> Tensor:
+    """Where a value, float64, lies on a bound of its support or, being rounded to float32, beyond."""
+    low, high = (bound.float().double() for bound in _bounds(vector))
+    return (value <= low.to(value.device)) | (value >= high.to(value.device))
+
+
+def _bounds(vector: Vector) -> tuple[Tensor, Tensor]:
+    """The least and the largest value of the support, infinite where it has none."""
+    low: float | Tensor
+    high: float | Tensor
+    try:
+        low, high = support_bounds(vector.name, vector.support)
+    except UnsupportedError:  # bounds of each scalar's own
+        low = getattr(vector.support, "lower_bound", -math.inf)
+        high = getattr(vector.support, "upper_bound", math.inf)
+    return torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
+
+
+def _inner_scale(real: Tensor, vector: Vector, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sd of the draws (M, D) inside the support, (D,); an sd of 0 for what never varies."""
+    inside = ~_on_edge(vector, value) & torch.isfinite(real)
+    count = inside.sum(0)
+    mean = torch.where(inside, real, 0.0).sum(0) / count.clamp_min(1)
+    square = torch.where(inside, (real - mean).square(), 0.0).sum(0)
+    sd = (square / (count - 1).clamp_min(1)).sqrt()
+    return mean, torch.where(sd > _ROUNDING * mean.abs(), sd, 0.0)
+
+
 def _bijection(vector: Vector) -> Transform:
     try:
-        return biject_to(vector.support)
+        bijection = biject_to(vector.support)
+        if tuple(bijection.inverse_shape(vector.shape)) != vector.shape:
+            raise NotImplementedError
+        return bijection
     except NotImplementedError as error:
         raise UnsupportedError(
             f"No map from the support of {vector.name!r} to the real line is known.",
             where=f"Vector({vector.name!r}).support",
-            expected="a constraint that torch.distributions.biject_to knows",
+            expected="a constraint that torch.distributions.biject_to maps to as many real numbers",
             got=repr(vector.support),
             fix="declare another support",
         ) from error

@@ -18,6 +18,7 @@ def describe_problem(simulator: Simulator, spec: Spec) -> dict[str, Any]:
     return {
         "latents": [_describe(variable) for variable in spec.latents],
         "observables": [_describe(variable) for variable in spec.observables],
+        "summaries": [_describe(variable) for variable in simulator.summarised],
         "prior": {label: describe_law(law) for label, law in simulator.prior.laws.items()},
     }
 
@@ -30,4 +31,7 @@ def fingerprint(*parts: Any) -> str:
 
 def _describe(variable: Variable) -> list[Any]:
     labels = list(variable.labels) if isinstance(variable, Vector) else []
-    return [variable.name, list(variable.shape), labels, describe_support(variable.support)]
+    described = [variable.name, list(variable.shape), labels, describe_support(variable.support)]
+    if isinstance(variable, Vector):
+        return described
+    return [*described, {"stationary": variable.stationary, "periodic": variable.periodic}]

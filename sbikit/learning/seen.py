@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Values
+from sbikit.problem.variables import Field, Values
 from sbikit.roles.plugin import supports
 from sbikit.roles.simulator import Simulator, SupportsMasks, SupportsSummaries
 
@@ -23,3 +23,9 @@ def seen_by_networks(simulator: Simulator, spec: Spec, observation: Values) -> d
         summaries = simulator.summaries(seen)
         seen |= {f"summary {name}": value.float() for name, value in summaries.items()}
     return seen
+
+
+def declared_fields(simulator: Simulator, spec: Spec) -> dict[str, Field]:
+    """The fields that a simulator declares of what networks see, by the names of `seen_by_networks`."""
+    observed = {v.name: v for v in spec.observables if isinstance(v, Field)}
+    return observed | {f"summary {field.name}": field for field in simulator.summarised}

@@ -1,6 +1,7 @@
-"""Scales of what networks see: one mean and one standard deviation a channel.
+"""Scales of what networks see: one mean and one standard deviation a channel, or a pixel of a channel.
 
-A constant a pixel would carry the shapes of the training maps into the data.
+A constant a pixel carries the shapes of the training maps into the data, so a stationary field has one a
+channel. Where things have a place, only a constant a pixel lets all of them be seen.
 """
 
 from __future__ import annotations
@@ -8,33 +9,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Of a channel's largest value: float32 holds 7 digits, so a smaller spread is rounding. A larger value
-# would leave channels with a small signal on a large offset as they are.
-_ROUNDING = 1e-6
+# Of the largest value: half the distance between neighbouring float32 numbers, so a smaller spread is
+# rounding. A larger value would leave channels with a small signal on a large offset as they are.
+_ROUNDING = 6e-8
 
 
 class Standardise(nn.Module):
-    """(x - mean) / sd with one constant a channel, frozen after `fit`: (B, C, *grid) to the same."""
+    """(x - mean) / sd with constants frozen after `fit`, computed in float64: a float32 holds a small signal
+    on a large offset, but not its mean.
+
+    What never varies is divided by its size, so that it is nearly zero in any unit.
+
+    Args:
+        shape: of the constants: (C,), or (C, *grid) for one a pixel.
+    """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("sd", torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("sd", torch.ones(shape, dtype=torch.float64))
 
     def fit(self, x: Tensor) -> None:
         """Set the constants from training draws (M, C, *grid); without channels there are none."""
-        if not len(self.mean):
-            return
-        by_channel = x.transpose(0, 1).flatten(1)
-        self.mean.copy_(by_channel.mean(1))
-        sd = by_channel.std(1)
-        # A channel that never varies carries nothing; dividing by its rounding error would blow it up.
-        self.sd.copy_(torch.where(sd > _ROUNDING * by_channel.abs().amax(1), sd, 1.0))
+        for channel in range(len(self.mean)):  # one at a time: less memory
+            self.mean[channel], self.sd[channel] = mean_and_spread(x[:, channel], self.mean.ndim - 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) to the same."""
-        shape = (-1, *(1,) * (x.ndim - 2))
-        return (x - self.mean.view(shape)) / self.sd.view(shape)
+        shape = (*self.mean.shape, *(1,) * (x.ndim - 1 - self.mean.ndim))
+        return ((x - self.mean.view(shape)) / self.sd.view(shape)).to(x.dtype)
+
+
+def mean_and_spread(x: Tensor, kept: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of training draws, float64; of what never varies its size, or 1.
+
+    Args:
+        x: (M, *shape).
+        kept: how many axes of `shape`, the first ones, have constants of their own.
+    """
+    values = x.double()
+    over = (0, *range(1 + kept, x.ndim))
+    variance, mean = torch.var_mean(values, over)
+    sd, largest = variance.sqrt(), values.abs().amax(over)
+    size = torch.where(largest > 0, largest, 1.0)
+    return mean, torch.where(sd > _ROUNDING * largest, sd, size)

@@ -77,6 +77,12 @@ class Field:
         latex: name in LaTeX without `$`; the name where left out.
         support: the set each value lies in.
         estimates: of a summary of the data, the name of the latent field that it estimates, "" for none.
+        stationary: whether the field's law is the same everywhere on the grid: given all latent vectors, and
+            shifted together with the other stationary fields of its grid, it is as likely as before. Only
+            then may estimators and figures forget where things are. A map of the sky without a mask is; a
+            time series with a beginning, or an image with something in the middle, is not.
+        periodic: whether the grid closes on itself, so that the last pixel along each axis is the neighbour
+            of the first.
     """
 
     name: str
@@ -88,6 +94,8 @@ class Field:
     latex: str = ""
     support: constraints.Constraint = constraints.real
     estimates: str = ""
+    stationary: bool = False
+    periodic: bool = False
 
     def __post_init__(self) -> None:
         if not self.grid or min(self.grid) < 1 or self.channels < 1:

@@ -47,6 +47,8 @@ def attributes_of(variable: Variable) -> dict[str, Any]:
         "extent": np.array(variable.extent),
         "extent_unit": variable.extent_unit,
         "estimates": variable.estimates,
+        "stationary": int(variable.stationary),
+        "periodic": int(variable.periodic),
     }
 
 
@@ -75,6 +77,8 @@ def variable_of(name: str, array: xr.DataArray, group: str, path: Path) -> Varia
             extent_unit=str(attributes["extent_unit"]),
             latex=str(attributes["long_name"]),
             estimates=str(attributes.get("estimates", "")),
+            stationary=bool(attributes.get("stationary", False)),
+            periodic=bool(attributes.get("periodic", False)),
         )
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, SpecError) as error:
         problem = f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ and f given theta and d has mean P / (P + N) d_k and variance P N / (P + N) a mo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -59,7 +60,8 @@ class GaussianField(Simulator[GaussianFieldOptions]):
         laws = {"log_amplitude": Normal(0.0, 0.3), "slope": Normal(_REFERENCE_SLOPE, 0.6)}
         kept = dict(list(laws.items())[: self.options.parameters])
         self.prior = Prior(kept, latex={"log_amplitude": r"\ln A", "slope": r"\alpha"})
-        self.outputs = (Field("field", (size, size)), Field("data", (size, size)))
+        field = Field("field", (size, size), stationary=True, periodic=True)
+        self.outputs = (field, replace(field, name="data", latex="data"))
         self.noise_power = self.options.noise**2
         waves = torch.fft.fftfreq(size, 1.0 / size, dtype=torch.float64)
         self._k_squared = waves[:, None] ** 2 + waves[None, :] ** 2

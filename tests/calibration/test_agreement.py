@@ -322,6 +322,7 @@ def made(spec: Spec, observations: int = 8, draws: int = 40) -> Evidence:
     return synthetic(spec, sample(2 * draws, "exact"), sample(draws, "draws"))
 
 
+EVEN = {"stationary": True, "periodic": True}
 DATA = (Vector("x", ("x",)),)
 
 
@@ -329,14 +330,16 @@ DATA = (Vector("x", ("x",)),)
     "grid", [(12,), (6, 5, 4), (1,), (2, 2), (3, 1), (8, 6)], ids=lambda grid: "x".join(map(str, grid))
 )
 def test_fields_of_any_grid_are_compared(grid: tuple[int, ...]) -> None:
-    evidence = made(Spec((Vector("theta", ("a",)), Field("f", grid)), DATA))
+    evidence = made(Spec((Vector("theta", ("a",)), Field("f", grid, **EVEN)), DATA))
     found = judge(evidence)
     assert {m.verdict for m in found.values()} == {"pass"}
     assert ("coherence_minimum", "theta.a") in found
 
 
 def test_channels_and_several_fields_are_told_apart() -> None:
-    spec = Spec((Field("f", (4, 4), channels=2), Vector("theta", ("a", "b")), Field("g", (6,))), DATA)
+    spec = Spec(
+        (Field("f", (4, 4), channels=2, **EVEN), Vector("theta", ("a", "b")), Field("g", (6,), **EVEN)), DATA
+    )
     evidence = made(spec)
     found = judge(evidence)
     for variable in ("f.1", "f.2", "g"):
@@ -351,7 +354,7 @@ def test_channels_and_several_fields_are_told_apart() -> None:
 
 
 def test_maps_alone_and_parameters_alone_are_compared() -> None:
-    maps = judge(made(Spec((Field("f", (4, 4)),), DATA)))
+    maps = judge(made(Spec((Field("f", (4, 4), **EVEN),), DATA)))
     assert {variable for _, variable in maps} == {"f"}
     assert not any("coherence" in name for name, _ in maps)
     vectors = judge(made(Spec((Vector("u", ("a",)), Vector("v", ("a", "b"))), DATA)))
@@ -367,7 +370,7 @@ def test_a_part_of_the_problem_is_compared_where_the_draws_are_of_a_part(exact: 
 
 
 def test_constant_draws_fail_and_constant_exact_draws_are_refused() -> None:
-    spec = Spec((Vector("theta", ("a", "b")), Field("f", (4, 4))), DATA)
+    spec = Spec((Vector("theta", ("a", "b")), Field("f", (4, 4), **EVEN)), DATA)
     evidence = made(spec)
     collapsed = spoil(evidence, theta=torch.zeros(40, 8, 2), f=torch.zeros(40, 8, 1, 4, 4))
     found = judge(collapsed)
@@ -531,6 +534,6 @@ def test_comparisons_that_cannot_be_judged_are_refused(
 
 
 def test_two_observations_and_eight_draws_are_the_least() -> None:
-    spec = Spec((Vector("theta", ("a",)), Field("f", (4, 4))), DATA)
+    spec = Spec((Vector("theta", ("a",)), Field("f", (4, 4), **EVEN)), DATA)
     found = judge(made(spec, observations=2, draws=8))
     assert {m.verdict for m in found.values()} == {"none"}

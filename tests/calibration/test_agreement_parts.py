@@ -177,7 +177,7 @@ def test_an_rms_that_noise_does_not_explain_fails() -> None:
 @pytest.mark.parametrize("grid", [(9,), (7, 8), (4, 5, 6)])
 def test_peaks_are_those_of_a_loop_over_pixels(grid: tuple[int, ...]) -> None:
     maps = rng(2).normal(size=(5, *grid))
-    for one, found in zip(maps, peaks(maps, 0.3), strict=True):
+    for one, found in zip(maps, peaks(maps, 0.3, periodic=True), strict=True):
         count = 0
         for pixel in np.ndindex(grid):
             steps = [s for s in itertools.product((-1, 0, 1), repeat=len(grid)) if any(s)]
@@ -190,7 +190,7 @@ def test_peaks_are_those_of_a_loop_over_pixels(grid: tuple[int, ...]) -> None:
 
 def test_the_number_of_peaks_of_white_noise_is_one_in_nine() -> None:
     """Each of 9 exchangeable pixels is the highest equally often."""
-    found = peaks(rng(3).normal(size=(400, 12, 12)), -np.inf) / 144
+    found = peaks(rng(3).normal(size=(400, 12, 12)), -np.inf, periodic=True) / 144
     assert abs(found.mean() - 1 / 9) < 4 * found.std() / 20
 
 
@@ -202,7 +202,7 @@ def test_rings_of_power_are_those_of_the_power_spectrum(
     grid: tuple[int, ...], extent: tuple[float, ...]
 ) -> None:
     """Up to a constant, on grids with no more rings than are shown."""
-    bins = PowerBins(Field("f", grid, extent=extent))
+    bins = PowerBins(Field("f", grid, extent=extent, stationary=True, periodic=True))
     maps = rng(4).normal(size=(6, *grid))
     expected = power_spectrum(maps, extent)
     found = bins.power(maps)[0]
@@ -212,7 +212,7 @@ def test_rings_of_power_are_those_of_the_power_spectrum(
 
 
 def test_a_wave_has_its_power_in_its_band() -> None:
-    bins = PowerBins(Field("f", (16, 16), extent=(4.0, 4.0)))
+    bins = PowerBins(Field("f", (16, 16), extent=(4.0, 4.0), stationary=True, periodic=True))
     assert bins.bands == ("low", "mid", "high")
     x = np.arange(16)
     for waves, band in ((1, 0), (2, 1), (3, 1), (4, 2), (8, 2)):
@@ -224,7 +224,7 @@ def test_a_wave_has_its_power_in_its_band() -> None:
 
 
 def test_summaries_are_what_their_names_say() -> None:
-    bins = PowerBins(Field("f", (8, 8)))
+    bins = PowerBins(Field("f", (8, 8), stationary=True, periodic=True))
     maps = rng(5).normal(size=(90, 8, 8))
     trio, sd = describe(Trio(maps[:30], maps[30:60], maps[60:]), bins)
     found = dict(zip(summary_names(bins), trio.draws.summaries.T, strict=True))
@@ -232,7 +232,9 @@ def test_summaries_are_what_their_names_say() -> None:
     assert found["minimum"] == pytest.approx(maps[:30].min((1, 2)))
     assert found["maximum"] == pytest.approx(maps[:30].max((1, 2)))
     assert found["log_variance"] == pytest.approx(np.log(maps[:30].var((1, 2))))
-    assert found["peaks"] == pytest.approx(peaks(maps[:30], maps[30:].mean() + maps[30:].std()))
+    assert found["peaks"] == pytest.approx(
+        peaks(maps[:30], maps[30:].mean() + maps[30:].std(), periodic=True)
+    )
     assert trio.draws.tails == pytest.approx(np.quantile(maps[:30], [0.001, 0.999]))
     expected = np.quantile(maps[:30].reshape(30, -1), [0.16, 0.84], axis=0, method="weibull")
     assert trio.draws.intervals[0] == pytest.approx(expected)
@@ -241,7 +243,7 @@ def test_summaries_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("n", [8, 15, 60])
 def test_intervals_cover_exact_draws_as_they_should_for_every_number_of_draws(n: int) -> None:
     source = rng(n)
-    bins = PowerBins(Field("f", (64, 64)))
+    bins = PowerBins(Field("f", (64, 64), stationary=True, periodic=True))
     shares = []
     for _ in range(6):
         trio, _ = describe(Trio(*source.random(size=(3, n, 64, 64))), bins)

@@ -132,6 +132,27 @@ def test_the_best_weights_are_kept_and_patience_ends_the_training() -> None:
     assert [record["step"] for record in monitor.records] == [4, 8, 12, 16]
 
 
+def test_where_the_loss_stays_training_goes_back_and_its_rate_falls() -> None:
+    line, told, states = Line(), iter((3.0, 2.0, 4.0, 5.0, 1.0, 6.0, 7.0)), []
+
+    def judge() -> float:
+        states.append(line.layer.weight.detach().clone())
+        return next(told)
+
+    best = Best(line.layer, judge, 2, falls=1)
+    factors = []
+
+    class Watching(QuietMonitor):
+        def log(self, **record: float | int | str) -> None:
+            factors.append(best.factor)
+            if len(factors) == 4:
+                assert torch.equal(line.layer.weight, states[1])
+
+    trainer(line, best, steps=40).run(Workspace(), Watching(), "me")
+    assert factors == pytest.approx([1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.09])
+    assert torch.equal(line.layer.weight, states[4])
+
+
 def test_constants_beside_the_network_are_kept(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     line = Line()

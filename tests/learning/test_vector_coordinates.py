@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch.distributions import constraints
@@ -45,11 +43,22 @@ def test_the_edge_of_the_support_has_finite_coordinates() -> None:
     assert torch.isfinite(coordinates.encode({"theta": torch.tensor([[0.0], [1.0]])})).all()
 
 
-@pytest.mark.parametrize(("farthest", "expected"), [(math.inf, 1000.0), (7.0, 7.0)])
-def test_what_the_prior_does_not_whiten_is_bounded_where_asked(farthest: float, expected: float) -> None:
-    free = Vector("free", ("x",))
-    coordinates = Coordinates(PRIOR, (free,), farthest=farthest)
-    assert coordinates.encode({"free": torch.tensor([[1000.0]])}).item() == expected
+def test_what_has_no_edge_is_never_moved() -> None:
+    coordinates = Coordinates(PRIOR, (Vector("free", ("x",)),))
+    assert coordinates.encode({"free": torch.tensor([[1000.0]])}).item() == 1000.0
+
+
+def test_a_latent_vector_that_never_varies_comes_back() -> None:
+    coordinates = Coordinates(PRIOR, (Vector("free", ("x",)),))
+    coordinates.fit({"free": torch.full((50, 1), 3e9)})
+    assert coordinates.encode({"free": torch.full((2, 1), 3e9)}).abs().max() == 0.0
+    assert coordinates.decode(torch.tensor([[1.7]]))["free"].item() == pytest.approx(3e9)
+
+
+def test_a_support_of_fewer_dimensions_is_refused() -> None:
+    shares = Vector("shares", ("a", "b", "c"), support=constraints.simplex)
+    with pytest.raises(UnsupportedError, match="support of 'shares'"):
+        Coordinates(PRIOR, (shares,))
 
 
 def test_a_support_without_a_bijection_is_refused() -> None:

@@ -46,11 +46,13 @@ from sbikit_npe.estimator import NPE
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.sampler import NPESampler
 
-SMALL = NPEOptions(simulations=300, epochs=3, batch=50, transforms=2, hidden=16, channels=4, context=8)
+SMALL = NPEOptions(
+    simulations=300, steps=18, validate_every=6, batch=50, transforms=2, hidden=16, channels=4, context=8
+)
 
 
 class Recorder(QuietMonitor):
-    """Remembers what it was told; raises KeyboardInterrupt after `limit` epochs."""
+    """Remembers what it was told; raises KeyboardInterrupt after `limit` validations."""
 
     def __init__(self, limit: int = 10**9) -> None:
         self.limit = limit
@@ -134,7 +136,7 @@ def test_the_check_below_refuses_a_wrong_posterior(shift: float, scale: float) -
 
 def test_vector_posterior_is_learned() -> None:
     simulator = GaussianVector()
-    options = NPEOptions(simulations=4000, epochs=8)
+    options = NPEOptions(simulations=4000, steps=230)
     sampler = fit(simulator, options, stream=1)
     observation = observe(simulator, 100)
     found = sample(sampler, observation, 1000, 1)
@@ -148,7 +150,7 @@ def test_vector_posterior_is_learned() -> None:
 def test_field_parameters_are_learned_with_the_field_marginalised_out() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
     monitor = Recorder()
-    options = NPEOptions(simulations=4000, epochs=10, context=32)
+    options = NPEOptions(simulations=4000, steps=290, context=32)
     sampler = fit(simulator, options, stream=1, monitor=monitor)
     assert sampler.spec == simulator.spec.select("theta")
     assert monitor.lines == ["npe: marginalised over field; only vectors are inferred"]
@@ -214,9 +216,10 @@ def test_every_kind_of_variable_goes_in_and_stays_in_its_support() -> None:
     assert ((draws["theta"][..., 0] >= 1) & (draws["theta"][..., 0] <= 2)).all()
 
 
-def test_the_embedding_does_not_see_where_things_are() -> None:
+def test_of_a_stationary_field_the_embedding_does_not_see_where_things_are() -> None:
     """Circular padding and global means: a shift by the coarsest stride changes nothing."""
-    embedding = Embedding((Input("map", (2, 16, 16)),), channels=4, width=8)
+    seen = Input("map", (2, 16, 16), stationary=True, periodic=True)
+    embedding = Embedding((seen,), channels=4, width=8)
     maps = torch.randn(3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
     moved = maps.roll((4, 8), (-2, -1))
     assert torch.allclose(embedding(maps.flatten(1)), embedding(moved.flatten(1)), atol=1e-6)
@@ -224,7 +227,7 @@ def test_the_embedding_does_not_see_where_things_are() -> None:
 
 
 def test_units_do_not_matter() -> None:
-    """Data a billion times smaller, with a large offset beside: the scales are learned."""
+    """Data a billion times smaller: the scales are learned."""
 
     class Tiny(GaussianVector):
         def simulate(self, parameters: Values, *, seeds: np.ndarray) -> dict[str, Tensor]:
@@ -254,7 +257,7 @@ def test_keeps_the_contract() -> None:
 
 
 def test_an_interrupted_fit_goes_on_and_ends_where_the_other_does(tmp_path: Path, small: NPESampler) -> None:
-    batches = 6  # of the 270 draws that train, 50 a step
+    batches = 6  # between two looks at the validation loss
     first = Recorder(limit=2)
     with pytest.raises(KeyboardInterrupt):
         fit(GaussianVector(), folder=tmp_path, monitor=first)
@@ -287,13 +290,14 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_training_stops_early_and_keeps_the_best_weights() -> None:
-    options = SMALL.model_copy(update={"epochs": 60, "patience": 3, "learning_rate": 0.02})
+    options = SMALL.model_copy(update={"steps": 400, "patience": 3, "learning_rate": 0.02})
     monitor = Recorder()
     sampler = fit(GaussianVector(), options, monitor=monitor)
     losses = [float(record["validation_loss"]) for record in monitor.records]
-    assert len(losses) < 60
-    assert np.argmin(losses) == len(losses) - 4
-    draws = Simulations(GaussianVector(), 0).training(270, 30)
+    assert 6 * len(losses) < 400
+    assert len(losses) - 1 - int(np.argmin(losses)) >= 3
+    assert losses[-1] < losses[0]
+    draws = Simulations(GaussianVector(), 0).training(240, 60)
     with torch.no_grad():
         coordinates = sampler.coordinates.encode(draws)
         loss = sampler.flow.loss(coordinates, sampler.reader.rows(draws)).mean()
@@ -348,9 +352,9 @@ def test_a_damaged_folder_is_refused(saved: Path, damage: str) -> None:
 )
 def test_options_that_do_not_fit_the_weights_are_refused(saved: Path, options: object, message: str) -> None:
     path = saved / "npe.safetensors"
-    kept = read_checkpoint(path, "npe 2")
+    kept = read_checkpoint(path, "npe 3")
     changed = {**kept.header["options"], **options} if isinstance(options, dict) else options
-    write_checkpoint(path, "npe 2", kept.parts, {**kept.header, "options": changed})
+    write_checkpoint(path, "npe 3", kept.parts, {**kept.header, "options": changed})
     with pytest.raises(CheckpointError, match=message):
         load(saved)
 

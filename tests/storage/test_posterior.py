@@ -25,8 +25,11 @@ def values(spec_variables, *batch, seed=0):
 
 def small(grid=(8, 12), extent=(4.0, 6.0)):
     theta = Vector("theta", ("a", "b"), units=("", "Mpc/h"), latex=(r"\alpha", r"\beta"))
-    kappa = Field("kappa", grid, 2, extent, unit="mK", extent_unit="deg", latex=r"\kappa")
-    return Spec((theta, kappa), (Field("shear", grid, 2, extent, extent_unit="deg"), Vector("n", ("z",))))
+    kappa = Field("kappa", grid, 2, extent, unit="mK", extent_unit="deg", latex=r"\kappa", stationary=True)
+    return Spec(
+        (theta, kappa),
+        (Field("shear", grid, 2, extent, extent_unit="deg", periodic=True), Vector("n", ("z",))),
+    )
 
 
 def everything(spec):

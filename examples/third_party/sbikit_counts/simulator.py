@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
@@ -27,10 +29,10 @@ class Counts(Simulator[CountsOptions]):
     def __init__(self, options: CountsOptions | None = None) -> None:
         super().__init__(options)
         grid = (self.options.size, self.options.size)
-        self.outputs = (
-            Field("intensity", grid, latex=r"\lambda", extent_unit="cell"),
-            Field("counts", grid, latex="n", extent_unit="cell"),
+        intensity = Field(
+            "intensity", grid, latex=r"\lambda", extent_unit="cell", stationary=True, periodic=True
         )
+        self.outputs = (intensity, replace(intensity, name="counts", latex="n"))
 
     def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, NDArray[np.floating]]:
         """One map of intensity and counts a row of `theta`."""

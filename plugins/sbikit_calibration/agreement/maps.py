@@ -2,8 +2,8 @@
 
 Summaries of a map: the logarithm of its variance over the pixels, the logarithm of its power in every band
 (`power`), its minimum, its maximum, and its peaks: pixels above all neighbours (8 in two dimensions) and
-above a threshold that is one for all maps of the observation, mean + 1 sd of the exact draws' pixels. The
-grid is taken to be periodic.
+above a threshold that is one for all maps of the observation, mean + 1 sd of the exact draws' pixels. Across
+the edge a pixel has neighbours only where the grid closes on itself.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _described(maps: Maps, bins: PowerBins, threshold: float) -> Described:
         bands=bands.mean(0),
         tails=_tails(flat),
         intervals=_intervals(flat),
-        summaries=_summaries(maps, flat, bands, threshold),
+        summaries=_summaries(maps, flat, bands, peaks(maps, threshold, periodic=bins.field.periodic)),
     )
 
 
@@ -104,28 +104,31 @@ def _intervals(flat: Maps) -> Maps:
     return np.asarray((1 - part) * ordered.T[below] + part * ordered.T[below + 1])
 
 
-def _summaries(maps: Maps, flat: Maps, bands: Floats, threshold: float) -> Floats:
+def _summaries(maps: Maps, flat: Maps, bands: Floats, found_peaks: Floats) -> Floats:
     variance = flat.var(1, dtype=np.float64)
     columns = [
         np.log(np.maximum(variance, TINY)),
         *np.log(np.maximum(bands.T, TINY)),
         flat.min(1),
         flat.max(1),
-        peaks(maps, threshold),
+        found_peaks,
     ]
     return np.stack(columns, 1).astype(np.float64)
 
 
-def peaks(maps: Maps, threshold: float | Floats) -> Floats:
-    """Pixels above every neighbour and above the threshold, (n,), for periodic maps (n, *grid).
+def peaks(maps: Maps, threshold: float | Floats, *, periodic: bool) -> Floats:
+    """Pixels above every neighbour and above the threshold, (n,), of maps (n, *grid).
 
     The threshold is one, or one a map, (n, 1, ...).
     """
     highest = np.full_like(maps, -np.inf)
-    axes = tuple(axis for axis in range(1, maps.ndim) if maps.shape[axis] > 1)
-    for shift in itertools.product((-1, 0, 1), repeat=len(axes)):
-        if any(shift):
-            np.maximum(highest, np.roll(maps, shift, axes), out=highest)
+    sides = [1 if n > 1 else 0 for n in maps.shape[1:]]
+    wide = [(0, 0), *((side, side) for side in sides)]
+    around = np.pad(maps, wide, "wrap") if periodic else np.pad(maps, wide, constant_values=-np.inf)
+    for shift in itertools.product(*(range(1 + 2 * side) for side in sides)):
+        if shift != tuple(sides):
+            part = tuple(slice(first, first + n) for first, n in zip(shift, maps.shape[1:], strict=True))
+            np.maximum(highest, around[(slice(None), *part)], out=highest)
     return ((maps > highest) & (maps > threshold)).reshape(len(maps), -1).sum(1).astype(np.float64)
 
 

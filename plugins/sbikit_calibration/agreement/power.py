@@ -3,7 +3,8 @@
 Modes are those of the discrete Fourier transform, |k| in radians a unit of extent. Three bands, low, mid and
 high, divide |k| between the smallest wave number and the smallest Nyquist wave number into equal parts of
 log |k|; modes beyond (the corners) belong to the last. For the curve there are rings of equal width up to
-that Nyquist wave number. Power is the mean of |F|^2 over the modes of a band; only ratios are used.
+that Nyquist wave number. Power is the mean of |F|^2 over the modes of a band; only ratios are used. Maps
+whose grid does not close on itself are tapered first; fields that are not stationary have no bands.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import torch
 
 from sbikit import Field
-from sbikit.fields import Rings, wave_range
+from sbikit.fields import Rings, tapered, wave_range
 from sbikit_calibration.agreement.trio import Floats, Maps
 
 BANDS = ("low", "mid", "high")  # more would have fewer modes and larger errors each
@@ -25,12 +26,14 @@ class PowerBins:
     """The rings and bands of one field's grid.
 
     Attributes:
+        field: the field.
         k: mean |k| of each ring, (K,).
         bands: names of the bands that hold a mode.
     """
 
     def __init__(self, field: Field) -> None:
         edges = _band_edges(field)
+        self.field = field
         self._rings, self._bands = _rings(field), Rings.between(field.grid, field.extent, edges)
         self.k: Floats = self._rings.k.numpy()
         inner = torch.tensor(edges[1:-1], dtype=torch.float64)
@@ -38,13 +41,20 @@ class PowerBins:
 
     def power(self, maps: Maps) -> tuple[Floats, Floats]:
         """Power of every map (n, *grid) in the rings (n, K) and in the bands (n, len(bands))."""
-        modes = self._rings.transform(torch.from_numpy(maps)).to(torch.complex128)
+        values = torch.from_numpy(maps)
+        if not self.field.periodic:
+            values = tapered(values, len(self.field.grid))
+        modes = self._rings.transform(values).to(torch.complex128)
         rings, bands = (one.power(modes, modes) / one.count for one in (self._rings, self._bands))
         return rings.numpy(), bands.numpy()
 
 
+def _has_modes(field: Field) -> bool:
+    return field.stationary and max(field.grid) > 1
+
+
 def _rings(field: Field) -> Rings:
-    if max(field.grid) == 1:
+    if not _has_modes(field):
         return Rings.between(field.grid, field.extent, ())
     smallest, nyquist = wave_range(field.grid, field.extent)
     return Rings.linear(field.grid, field.extent, min(_MOST_RINGS, max(1, round(nyquist / smallest))))
@@ -52,7 +62,7 @@ def _rings(field: Field) -> Rings:
 
 def _band_edges(field: Field) -> list[float]:
     """Borders of the three bands, (4,); none where there is no mode."""
-    if max(field.grid) == 1:
+    if not _has_modes(field):
         return []
     smallest, nyquist = wave_range(field.grid, field.extent)
     return [*(smallest * (nyquist / smallest) ** (i / 3) * (1 - _EDGE) for i in range(3)), math.inf]

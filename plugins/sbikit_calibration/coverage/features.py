@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sbikit import Evidence, Field, Values, Variable
-from sbikit.fields import Rings, wave_numbers
+from sbikit.fields import Rings, tapered, wave_numbers
 from sbikit_calibration.coverage.distance import TINY, scale
 
 # Rings of equal width in log |k|: on maps of 16^2 pixels 4 to 48 of them predict two parameters equally well
@@ -47,8 +47,9 @@ def kernels(evidence: Evidence, training: Values) -> list[Kernel]:
     """Candidates: values of the data, spectra of its fields, and both."""
     observables = evidence.spec.observables
     values = _total([_value_kernel(v, training, evidence.observation) for v in observables])
-    # Two pixels an axis have at most one mode along it beside the mean: no spectrum beyond the values.
-    fields = [v for v in observables if isinstance(v, Field) and max(v.grid) > 2]
+    # Two pixels an axis have at most one mode along it beside the mean: no spectrum beyond the values. Nor is
+    # there one of a field that is not stationary.
+    fields = [v for v in observables if isinstance(v, Field) and v.stationary and max(v.grid) > 2]
     if not fields:
         return [values]
     spectra = _total([_spectrum_kernel(v, training, evidence.observation) for v in fields])
@@ -87,12 +88,15 @@ def _linear(known: Tensor, new: Tensor) -> Kernel:
 
 
 def _log_spectra(field: Field, values: Tensor) -> Tensor:
-    """Log power of every channel in rings of modes, (B, C, *grid) to (B, C * rings), float64."""
+    """Log power of every channel in rings of modes, (B, C, *grid) to (B, C * rings), float64; tapered where
+    the grid does not close on itself.
+    """
     rings = _rings(field.grid)
     rows = max(1, _CHUNK // values[0].numel())
     parts = []
     for chunk in values.split(rows):
-        modes = rings.transform(chunk.double())
+        maps = chunk.double()
+        modes = rings.transform(maps if field.periodic else tapered(maps, len(field.grid)))
         parts.append(torch.log(rings.power(modes, modes) / rings.count + _NO_POWER).flatten(1))
     return torch.cat(parts)
 

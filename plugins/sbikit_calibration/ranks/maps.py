@@ -2,7 +2,7 @@
 
 The logarithm of its variance over the pixels, its skewness, excess kurtosis, minimum and maximum, its peaks
 (pixels above all neighbours and above the map's mean + 1 sd), and the logarithm of its power in bands of
-wave numbers, where the field is stationary.
+wave numbers, where the field is stationary; maps whose grid does not close on itself are tapered for that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sbikit import Field
-from sbikit.fields import Rings, moments, wave_numbers, wave_range
+from sbikit.fields import Rings, moments, tapered, wave_numbers, wave_range
 from sbikit_calibration.agreement.maps import peaks
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ class MapStatistics:
     """
 
     def __init__(self, field: Field) -> None:
-        self._axes = len(field.grid)
+        self._axes, self._periodic = len(field.grid), field.periodic
         self._rings = _bands(field) if _has_spectrum(field) else None
         count = 0 if self._rings is None else len(self._rings)
         self.names = (*ONE_POINT, *(f"band_power_{i + 1}" for i in range(count)))
@@ -54,10 +54,11 @@ class MapStatistics:
             found.kurtosis,
             values.min(over),
             values.max(over),
-            peaks(values, threshold),
+            peaks(values, threshold, periodic=self._periodic),
         ]
         if self._rings is not None:
-            modes = self._rings.transform(torch.from_numpy(values))
+            whole = torch.from_numpy(values)
+            modes = self._rings.transform(whole if self._periodic else tapered(whole, self._axes))
             power = self._rings.power(modes, modes) / self._rings.count
             columns += list(torch.log(power + _NO_POWER).numpy().T)
         return np.stack(columns, 1)
@@ -65,7 +66,7 @@ class MapStatistics:
 
 def _has_spectrum(field: Field) -> bool:
     """Whether the power in bands of wave numbers says what the field is: not where it is not stationary."""
-    return max(field.grid) > 2 and bool(getattr(field, "stationary", True))
+    return max(field.grid) > 2 and field.stationary
 
 
 def _bands(field: Field) -> Rings:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sbikit.fields.moments import histogram
 from sbikit.fields.spectra import Spectrum, correlation, power_spectrum
+from sbikit.fields.taper import tapered
 from sbikit.problem.variables import Field
 from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import field_label, plain_log_ticks, with_unit
@@ -39,14 +41,16 @@ class _Drawn:
 def field_statistics(shown: ShownField, layout: FigureLayout) -> Figure:
     """Power spectrum, its ratio to the truth, correlation with the truth, one-point distribution.
 
-    Without a truth, the first and the last. Spectra are in multipoles where the field is a map of the sky.
+    Without a truth, the first and the last; of a field that is not stationary, and has no spectrum, only the
+    last. Where the grid does not close on itself, fields are tapered before their modes are taken. Spectra
+    are in multipoles where the field is a map of the sky.
     """
     field, truth = shown.field, shown.truth
     sets = [_Drawn(shown.draws, POSTERIOR, "posterior: median, 68 %, 95 %")]
     if shown.reference is not None:
         sets.insert(0, _Drawn(shown.reference, REFERENCE, "reference: median, 68 %"))
-    fills = [partial(_power_panel, field, sets, truth)]
-    if truth is not None:
+    fills = [partial(_power_panel, field, sets, truth)] if field.stationary else []
+    if field.stationary and truth is not None:
         fills += [partial(panel, field, sets, truth) for panel in (_ratio_panel, _correlation_panel)]
     fills.append(partial(_one_point_panel, field, sets, truth))
     height, columns = (0.62, 2) if layout is WIDE else (0.75, 1)
@@ -111,7 +115,7 @@ def _ratio_panel(field: Field, sets: Sequence[_Drawn], truth: Array, axes: Axes)
 
 def _correlation_panel(field: Field, sets: Sequence[_Drawn], truth: Array, axes: Axes) -> None:
     def with_truth(rows: Array) -> Spectrum:
-        return correlation(rows, truth, field.extent, bins=_points(field))
+        return correlation(_ends(field, rows), _ends(field, truth), field.extent, bins=_points(field))
 
     _draw_spectra(axes, field, sets, with_truth)
     for one in sets:
@@ -136,7 +140,14 @@ def _draw_spectra(
 
 
 def _power(field: Field, rows: Array) -> Spectrum:
-    return power_spectrum(rows, field.extent, bins=_points(field))
+    return power_spectrum(_ends(field, rows), field.extent, bins=_points(field))
+
+
+def _ends(field: Field, rows: Array) -> Array:
+    """Fields (*batch, *grid) whose ends may meet: tapered where the grid does not close on itself."""
+    if field.periodic:
+        return rows
+    return tapered(torch.from_numpy(np.array(rows, np.float64)), len(field.grid)).numpy()
 
 
 def _points(field: Field) -> int:

@@ -17,6 +17,9 @@ from sbikit.report.pictures import Picture, make_picture
 from sbikit.report.sections.moments import MomentRow, moment_rows
 from sbikit.storage.posterior import PosteriorFile
 
+_TAPER = (
+    " Before their power is taken fields are tapered towards the edges (Hann), since the grid does not close."
+)
 OPEN_CHANNELS = 2  # that are shown at once, about a screen each; the others are folded
 
 
@@ -109,6 +112,8 @@ def _look(shown: ShownField) -> str:
 
 
 def _statistics_picture(shown: ShownField, suffix: str) -> Picture:
+    if not shown.field.stationary:
+        return _one_point_picture(shown, suffix)
     known = shown.truth is not None
     parts = "Power spectrum and one-point distribution of the draws"
     if known:
@@ -127,7 +132,24 @@ def _statistics_picture(shown: ShownField, suffix: str) -> Picture:
     return make_picture(
         f"statistics_{suffix}",
         f"Statistics of posterior draws of {shown.field.name}",
-        parts + "; bands hold 68 % and 95 % of the draws.",
+        parts + "; bands hold 68 % and 95 % of the draws." + ("" if shown.field.periodic else _TAPER),
+        look + ".",
+        lambda layout: field_statistics(shown, layout),
+    )
+
+
+def _one_point_picture(shown: ShownField, suffix: str) -> Picture:
+    """Of a field that is not declared stationary: a spectrum would mix places that differ."""
+    look = "bands without a pile-up where the support ends"
+    if shown.truth is not None:
+        look = "a truth inside the 68 % band at about two thirds of the values"
+    if shown.reference is not None:
+        look += "; blue and orange that agree"
+    return make_picture(
+        f"statistics_{suffix}",
+        f"Statistics of posterior draws of {shown.field.name}",
+        "One-point distribution of the draws over all pixels; bands hold 68 % and 95 % of the draws. The "
+        "field is not declared stationary, so no power spectrum is shown.",
         look + ".",
         lambda layout: field_statistics(shown, layout),
     )

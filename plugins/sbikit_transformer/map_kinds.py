@@ -1,0 +1,50 @@
+"""What is known of each map that the network sees: whether one place is like another, whether it closes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sbikit import Simulator, Spec
+from sbikit.fields import tapered
+from sbikit.learning import declared_fields, seen_by_networks
+
+
+@dataclass(frozen=True)
+class MapKinds:
+    """Facts about K maps, channel by channel.
+
+    Args:
+        stationary: of each.
+        periodic: of each.
+        axes: of the grid.
+    """
+
+    stationary: tuple[bool, ...]
+    periodic: tuple[bool, ...]
+    axes: int
+
+    @staticmethod
+    def of(simulator: Simulator, spec: Spec, grid: tuple[int, ...]) -> MapKinds:
+        """Of the maps on a grid, in the order of `seen_by_networks`; nothing is known of undeclared ones."""
+        zeros = {v.name: torch.zeros(1, *v.shape) for v in spec.observables}
+        fields = declared_fields(simulator, spec)
+        stationary: list[bool] = []
+        periodic: list[bool] = []
+        for name, value in seen_by_networks(simulator, spec, zeros).items():
+            if grid and tuple(value.shape[2:]) == grid:
+                known = fields.get(name)
+                stationary += [known is not None and known.stationary] * value.shape[1]
+                periodic += [known is not None and known.periodic] * value.shape[1]
+        return MapKinds(tuple(stationary), tuple(periodic), len(grid))
+
+    def for_spectra(self, maps: Tensor) -> Tensor:
+        """The stationary ones of maps (B, K, *grid); what does not close on itself is tapered."""
+        kept = [
+            maps[:, i] if self.periodic[i] else tapered(maps[:, i], self.axes)
+            for i, stationary in enumerate(self.stationary)
+            if stationary
+        ]
+        return torch.stack(kept, 1) if kept else maps[:, :0]
