@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.problem.errors import RunFolderError
+from sbikit.problem.errors import ObservationError, RunFolderError, SbikitError
 from sbikit.problem.variables import Values, Variable, Vector
 from sbikit.roles.sampler import Draws, Sampler
 from sbikit.storage.files import read_json, write_json
@@ -183,9 +183,26 @@ class Wary(Sampler):
         self.spec, self._sampler, self._familiar = sampler.spec, sampler, familiar
 
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
-        """See `sbikit.Sampler.sample`."""
-        draws = self._sampler.sample(observation, n, seeds=seeds)
+        """See `sbikit.Sampler.sample`.
+
+        Raises:
+            ObservationError: the sampler fails on data that are unlike all that it was trained on.
+        """
         unlike = self._familiar.unlike(observation, self.spec.observables)
+        try:
+            draws = self._sampler.sample(observation, n, seeds=seeds)
+        except SbikitError:
+            raise
+        except Exception as error:
+            if not any(unlike):
+                raise
+            raise ObservationError(
+                f"The sampler fails on these data, {type(error).__name__}.",
+                where="the observation",
+                expected="data such as the simulator makes",
+                got=next(why[0] for why in unlike if why),
+                fix="check the units and what is masked",
+            ) from error
         trust = (
             replace(one, trustworthy=False, complaints=(*one.complaints, *why)) if why else one
             for one, why in zip(draws.trust, unlike, strict=True)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from sbikit.cli import app
-from sbikit.problem.errors import RunFolderError
-from sbikit.problem.variables import Field, Vector
-from sbikit.run.familiar import DRAWS, Noting, figures, read_familiar
+from sbikit.problem.errors import ObservationError, RunFolderError
+from sbikit.problem.variables import Field, Values, Vector
+from sbikit.roles.sampler import Draws, Sampler
+from sbikit.run.familiar import DRAWS, Noting, Wary, figures, read_familiar
 from sbikit.simulations.stream import Simulations
 from sbikit.storage.read import read_posterior
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
@@ -71,6 +73,29 @@ def test_a_field_that_is_shifted_wide_or_flat_is_unlike(tmp_path: Path, change: 
     assert familiar is not None
     odd = {"data": change(draws["data"][:3])}  # type: ignore[operator]
     assert all(familiar.unlike(odd, simulator.spec.observables))
+
+
+class Failing(Sampler):
+    """A sampler that no data please."""
+
+    spec = GaussianVector().spec
+
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
+        raise torch.linalg.LinAlgError("not positive-definite")
+
+
+def test_a_sampler_that_fails_on_strange_data_is_their_fault_alone(tmp_path: Path) -> None:
+    simulator = GaussianVector()
+    noting = Noting(tmp_path / "kept.json", simulator.spec.observables, "key")
+    draws = Simulations(simulator, 0, watch=noting.note).training(0, DRAWS)
+    familiar = read_familiar(tmp_path / "kept.json")
+    assert familiar is not None
+    wary, x = Wary(Failing(), familiar), draws["x"][:1]
+    with pytest.raises(ObservationError, match="fails on these data") as caught:
+        wary.sample({"x": x + 1e30}, 5, seeds=np.array([1]))
+    assert "unlike all" in caught.value.got
+    with pytest.raises(torch.linalg.LinAlgError):
+        wary.sample({"x": x}, 5, seeds=np.array([1]))
 
 
 def test_figures_are_those_of_numpy() -> None:
