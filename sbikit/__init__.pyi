@@ -25,6 +25,7 @@ from .problem import Variable as Variable
 from .problem import Vector as Vector
 from .problem import check_observation as check_observation
 from .problem import check_values as check_values
+from .problem import copied as copied
 from .problem import derive_seed as derive_seed
 from .problem import draw_seeds as draw_seeds
 from .problem import generator as generator

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sbikit import Field, Simulator, SupportsFloor, Values, supports
+from sbikit import Field, Simulator, SupportsFloor, Values, copied, supports
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
 # Skewness from which a field without a declared bound is given one. A smaller value bends fields that are
@@ -97,7 +97,7 @@ class FieldMap(torch.nn.Module):
 
     def _declared(self, vectors: Values) -> Values:
         """The bounds that the simulator declares, (*, C) each."""
-        return self.simulator.floor(vectors) if supports(self.simulator, SupportsFloor) else {}
+        return self.simulator.floor(copied(vectors)) if supports(self.simulator, SupportsFloor) else {}
 
     def _bound(self, vectors: Values, u: Tensor) -> tuple[Tensor, Tensor]:
         """Bound of each channel and width c of its softening, (*, C, 1, ...); void where there is none."""

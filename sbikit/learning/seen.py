@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sbikit.problem.copies import copied
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.plugin import supports
@@ -14,6 +15,6 @@ def seen_by_networks(simulator: Simulator, spec: Spec, observation: Values) -> d
     """The observables of `spec`, and their summaries as "summary NAME", each (B, *shape) float32."""
     seen = {v.name: observation[v.name].float() for v in spec.observables}
     if supports(simulator, SupportsSummaries):
-        summaries = simulator.summaries(seen)
-        seen |= {f"summary {name}": value.float() for name, value in summaries.items()}
+        summaries = simulator.summaries(copied(seen))
+        seen |= {f"summary {name}": value.float().clone() for name, value in summaries.items()}
     return seen

@@ -67,6 +67,7 @@ class RunFolder:
         self.compared = path / "compared.safetensors"
         self.posterior = path / "posterior.nc"
         self.metrics = path / "metrics.json"
+        self.first_draws = path / "first-draws.safetensors"
         self.training = path / "training.jsonl"
         self.provenance = path / "provenance.json"
         self.log = path / "run.log"
