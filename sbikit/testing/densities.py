@@ -34,10 +34,12 @@ def check_log_density(
     given = clone(two)
     with global_random_state_kept(where):
         density = capability.log_density(two)
+    unchanged(two, given, where)
     seeds = draw_seeds(0, "contract/white", 0, 6)
     white = 0.5 * normals(seeds, (density.size,)).double().reshape(3, 2, density.size)
     z = white.clone().requires_grad_()
     value = density.log_prob(z)
+    unchanged({"z": z.detach()}, {"z": white}, f"{where}.log_prob")
     _form(value, (3, 2), "(*n, B)", "The log density", f"{where}.log_prob")
     (gradient,) = torch.autograd.grad(value.sum(), z)
     finite(value, where, "log_prob")
@@ -48,7 +50,6 @@ def check_log_density(
         single = alone.log_prob(z[0, :1].detach())
         same(single, value[0, :1], where, "the density of one observation is the same in a batch", like=value)
     _check_decode(density, simulator, z.detach(), f"{where}.decode")
-    unchanged({**two, "z": z.detach()}, {**given, "z": white}, where)
 
 
 def _form(value: Tensor, shape: tuple[int, int], axes: str, what: str, where: str) -> None:
@@ -111,6 +112,7 @@ def check_marginal_density(
     try:
         with global_random_state_kept(where):
             density = capability.marginal_density(two)
+        unchanged(two, given, where)
         alone = capability.marginal_density({key: value[:1] for key, value in observed.items()})
         capability.marginal_density({key: value[:0] for key, value in observed.items()})
     except UnsupportedError:
@@ -118,6 +120,7 @@ def check_marginal_density(
     theta = simulator.prior.sample(draw_seeds(0, "contract/marginal", 0, 3))[simulator.prior.name].double()
     at = theta.clone()
     found = density.log_likelihood(theta)
+    unchanged({"parameters": theta}, {"parameters": at}, f"{where}.log_likelihood")
     _form(found, (2, 3), "(B, Q)", "The marginal likelihood", f"{where}.log_likelihood")
     finite(found, where, "log_likelihood")
     slope, other = (part - part[:, :1] for part in (found[:1], alone.log_likelihood(theta)))
@@ -131,4 +134,4 @@ def check_marginal_density(
         for key, value in fields.items():
             text = f"fields {key!r} come from the generator alone"
             same(again[key], value, f"{where}.draw", text, like=value)
-    unchanged({**two, "parameters": theta}, {**given, "parameters": at}, where)
+    unchanged({"parameters": theta}, {"parameters": at}, f"{where}.draw")

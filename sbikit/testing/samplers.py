@@ -121,11 +121,11 @@ def check_sampler(
 
     if exact is not None:
         with sbikit_errors_are_broken_promises(where):
-            drawn = sampler.sample(clone(observation), COMPARED, seeds=seeds)
+            many = sampler.sample(clone(observation), COMPARED, seeds=seeds)
             right = exact.sample(observation, COMPARED, seeds=draw_seeds(0, "contract/exact", 0, B))
-        check_trust(drawn, sampler.spec.latents, where)
-        check_agreement(drawn, right, sampler.spec.latents, where)
-        if monitor is not None and not trusted(drawn.trust):
+        check_trust(many, sampler.spec.latents, where)
+        check_agreement(many, right, sampler.spec.latents, where)
+        if monitor is not None and not trusted(many.trust):
             monitor.say(f"{where}: draws for none of {B} observations are trusted, so none were compared")
 
 
