@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sbikit.learning.identity import describe_problem, fingerprint
+from sbikit.problem.bounds import Bounds, bounds
 from sbikit.problem.copies import copied
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.seeds import derive_seed
@@ -166,6 +167,11 @@ def summarised(simulator: Simulator, observation: Values) -> dict[str, Tensor]:
     return first(simulator.summaries(copied(observed(observation, simulator.spec, 0, 1))), 0)
 
 
+def bounds_of(run: Run) -> dict[str, Bounds]:
+    """Between which numbers the inferred vectors lie."""
+    return {v.name: bounds(v, run.simulator.prior) for v in run.spec.vectors}
+
+
 def first(values: Values, axis: int) -> dict[str, Tensor]:
     """The first entry along `axis` of each."""
     return {name: value.select(axis, 0) for name, value in values.items()}
@@ -186,6 +192,7 @@ def _write_posterior(run: Run, held_out: Values, shown: Draws, calibration: Draw
         calibration_draws=calibration.values,
         calibration_truth=everything,
         calibration_observed=everything,
+        bounds=bounds_of(run),
     )
 
 

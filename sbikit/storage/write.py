@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 
+from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import SpecError
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Field, Values, Variable
@@ -34,6 +36,7 @@ def write_posterior(
     calibration_observed: Values | None = None,
     sampler: str = "",
     trust: Trust | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> None:
     """Write posterior.nc: all of it or nothing.
 
@@ -51,6 +54,7 @@ def write_posterior(
         calibration_observed: their data, each (B, *shape).
         sampler: name of the sampler that drew `posterior`.
         trust: what it says of these draws.
+        bounds: latent vector -> lowest and highest value of each of its scalars, infinite where none.
 
     Raises:
         SpecError: a variable is missing, of the wrong shape or not finite.
@@ -63,6 +67,8 @@ def write_posterior(
     groups["posterior"].attrs = {"sampler": sampler} if sampler else {}
     if trust is not None:
         groups["posterior"].attrs["trust"] = json.dumps(trust.record(), allow_nan=False)
+    for name, ends in (bounds or {}).items():
+        groups["posterior"][name].attrs["limits"] = np.array(ends, dtype=np.float64).ravel()
     _refuse_undeclared(summaries or {}, summarised)
     if summaries:
         groups["summaries"] = _dataset(summaries, summarised, (), "summaries")

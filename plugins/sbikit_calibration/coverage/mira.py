@@ -76,5 +76,6 @@ class Mira(Validator[MiraOptions]):
             error,
             IDEAL,
             "fail" if wrong else "pass",
-            "mean predictive probability of random balls; 2/3 where calibrated, more is not better",
+            "mean probability by the draws that the truth lies where it does, in or out of regions around "
+            "random points; 2/3 for exact posterior draws, and more is not better",
         )

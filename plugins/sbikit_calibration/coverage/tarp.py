@@ -132,7 +132,8 @@ class Tarp(Validator[TarpOptions]):
                 float(spread),
                 float(null.mean()),
                 "fail" if p < self.options.alpha else "pass",
-                "largest distance of the expected coverage from the diagonal; ideal: mean where calibrated",
+                "largest difference between how often regions around random points hold the truth and the "
+                "share of draws in them; the ideal is its mean for exact posterior draws",
             ),
             Metric(
                 f"{found.name}_p",
@@ -141,7 +142,7 @@ class Tarp(Validator[TarpOptions]):
                 (p * (1.0 - p) / len(null)) ** 0.5,
                 None,
                 "none",
-                "probability of a distance this large where calibrated; uniform between 0 and 1 there",
+                "probability of a difference this large for exact posterior draws, for which it is uniform",
             ),
         )
 

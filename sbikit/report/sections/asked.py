@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sbikit.problem.variables import Variable, Vector
+from sbikit.report.figures.cells import cells
 from sbikit.report.names import name_html
 from sbikit.report.numbers import plural
 from sbikit.report.run_files import RunFiles
@@ -63,10 +64,10 @@ def _described(variable: Variable) -> Markup:
         count = len(variable.labels)
         noun = "the parameter" if count == 1 else f"the {count} parameters"
         return Markup("{} {}").format(noun, name_html(variable))
-    pixels, extent = (" × ".join(f"{n:g}" for n in sizes) for sizes in (variable.grid, variable.extent))
+    grid, extent = (" × ".join(f"{n:g}" for n in sizes) for sizes in (variable.grid, variable.extent))
     channels = f"{variable.channels} channels, " if variable.channels > 1 else ""
-    size = f"{channels}{pixels} pixels"
-    if variable.extent_unit != "pixel":
+    size = f"{channels}{grid} {cells(variable)}"
+    if f"{variable.extent_unit}s" != cells(variable):
         size += f", {extent} {variable.extent_unit}"
     return Markup("the field {} ({})").format(name_html(variable), size)
 
