@@ -76,6 +76,6 @@ class Mira(Validator[MiraOptions]):
             error,
             IDEAL,
             "fail" if wrong else "pass",
-            "mean probability by the draws that the truth lies where it does, in or out of regions around "
-            "random points; 2/3 for exact posterior draws, and more is not better",
+            f"mean probability that the draws give to where the truth lies, in or outside {found.regions}; "
+            "2/3 for exact posterior draws, and more is not better",
         )

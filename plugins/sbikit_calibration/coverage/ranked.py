@@ -11,6 +11,8 @@ from sbikit import Evidence, derive_seed
 from sbikit_calibration.coverage.centres import data_centres, prior_centres
 from sbikit_calibration.coverage.distance import check_evidence, excesses, ranks
 
+_DATA_CENTRES = "_data_centres"
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -30,6 +32,12 @@ class Ranked:
     def closer(self) -> Tensor:
         """Draws closer to the centre than the truth, (B, K)."""
         return self.ranks[..., 0]
+
+    @property
+    def regions(self) -> str:
+        """Which regions of parameters and fields are looked at, in words."""
+        near = self.name.endswith(_DATA_CENTRES)
+        return f"regions around {'points predicted from the data' if near else 'random points of the prior'}"
 
     @property
     def draws(self) -> int:
@@ -52,6 +60,6 @@ def ranked(name: str, evidence: Evidence, centres: int, seed: int) -> Iterator[R
     check_evidence(evidence)
     far = prior_centres(evidence, centres, derive_seed(seed, "prior"))
     near = data_centres(evidence, centres, derive_seed(seed, "data"))
-    for kind, places in ((name, far), (f"{name}_data_centres", near)):
+    for kind, places in ((name, far), (name + _DATA_CENTRES, near)):
         for block, excess in excesses(evidence, places).items():
             yield Ranked(kind, block, ranks(excess, derive_seed(seed, "ties", kind, block)))

@@ -132,8 +132,8 @@ class Tarp(Validator[TarpOptions]):
                 float(spread),
                 float(null.mean()),
                 "fail" if p < self.options.alpha else "pass",
-                "largest difference between how often regions around random points hold the truth and the "
-                "share of draws in them; the ideal is its mean for exact posterior draws",
+                f"largest difference between how often {found.regions} hold the truth and the share of "
+                "draws in them; the ideal is its mean for exact posterior draws",
             ),
             Metric(
                 f"{found.name}_p",

@@ -110,7 +110,7 @@ def _recovery_picture(vectors: Sequence[Vector], held_out: HeldOut) -> Picture:
     return make_picture(
         "recovery_parameters",
         "Inferred against true parameters of held-out simulations",
-        "Posterior mean (dot) and standard deviation (bar) against the truth, one dot a held-out simulation.",
+        "Posterior mean (dot) and 68 % interval (bar) against the truth, one dot a held-out simulation.",
         "bars that meet the dashed line in two cases of three. A slope below one is no error: where "
         "data say little, the posterior mean stays near the prior's.",
         lambda layout: recovery_plot(labels, units, truth, draws, layout),
