@@ -26,6 +26,7 @@ from .problem import Vector as Vector
 from .problem import check_memory as check_memory
 from .problem import check_observation as check_observation
 from .problem import check_values as check_values
+from .problem import copied as copied
 from .problem import derive_seed as derive_seed
 from .problem import draw_seeds as draw_seeds
 from .problem import generator as generator

@@ -62,7 +62,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "diffusion-transformer": lambda: DiffusionTransformer(
         TransformerOptions(steps=2, width=16, depth=1, guide_simulations=128, evaluations=4)
     ),
-    "npe": lambda: NPE(NPEOptions(simulations=200, steps=2)),
+    "npe": lambda: NPE(NPEOptions(simulations=500, steps=60)),
 }
 
 

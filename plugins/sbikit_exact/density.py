@@ -13,6 +13,7 @@ from sbikit import (
     SupportsLogDensity,
     UnsupportedError,
     Values,
+    copied,
     supports,
 )
 
@@ -21,7 +22,7 @@ STARTS = 100
 
 
 def log_density_of(simulator: Simulator, sampler: str) -> Callable[[Values], LogDensity]:
-    """The simulator's method `log_density`.
+    """The simulator's method `log_density`, which gets copies of the observations.
 
     Args:
         simulator: whose posterior is wanted.
@@ -39,7 +40,12 @@ def log_density_of(simulator: Simulator, sampler: str) -> Callable[[Values], Log
             got=name,
             fix="use --estimator diffusion-transformer or npe, or add the method log_density",
         )
-    return simulator.log_density
+    log_density = simulator.log_density
+
+    def density_of(observation: Values) -> LogDensity:
+        return log_density(copied(observation))
+
+    return density_of
 
 
 def cannot_be_sampled(why: str) -> SimulationError:

@@ -16,7 +16,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sbikit import Field, Simulator, SupportsFloor, Values, round_into, support_bounds, supports
+from sbikit import (
+    Field,
+    Simulator,
+    SupportsFloor,
+    Values,
+    copied,
+    round_into,
+    support_bounds,
+    supports,
+)
 from sbikit.learning import mean_and_spread
 from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
@@ -95,7 +104,7 @@ class FieldMap(torch.nn.Module):
 
     def _declared(self, vectors: Values) -> Values:
         """The bounds that the simulator declares, (*, C) each, in the channels' units."""
-        floor = self.simulator.floor(vectors) if supports(self.simulator, SupportsFloor) else {}
+        floor = self.simulator.floor(copied(vectors)) if supports(self.simulator, SupportsFloor) else {}
         return {
             field.name: (floor[field.name].to(self.dtype) - self.offset[part]) / self.unit[part]
             for field, part in self._parts()

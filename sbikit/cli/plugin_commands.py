@@ -142,20 +142,17 @@ def check(
 def _check(found: Found, options: dict[str, Any]) -> None:
     from sbikit import testing
     from sbikit.plugins.registry import load
-    from sbikit.roles.monitor import QuietMonitor
-    from sbikit.simulations.stream import Simulations
+    from sbikit.run.console_monitor import ConsoleMonitor
 
-    name = found.offer.name
+    name, monitor = found.offer.name, ConsoleMonitor(console(stderr=True))
     if found.kind == "simulator":
-        testing.check_simulator(load("simulator", name, **options))
+        testing.check_simulator(load("simulator", name, **options), monitor=monitor)
     elif found.kind == "estimator":
-        testing.check_estimator(load("estimator", name, **options))
+        testing.check_estimator(load("estimator", name, **options), monitor=monitor)
     elif found.kind == "validator":
         testing.check_validator(load("validator", name, **options))
     else:
-        toy = testing.GaussianField(testing.GaussianFieldOptions(size=8))
-        sampler = load("sampler", name, **options).posterior(toy, monitor=QuietMonitor())
-        testing.check_sampler(sampler, {"data": Simulations(toy, 0).held_out(0, 3)["data"]})
+        testing.check_exact_sampler(load("sampler", name, **options), monitor=monitor)
 
 
 def _options(assignments: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sbikit.problem.copies import copied
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Values
 from sbikit.roles.plugin import supports
@@ -20,8 +21,8 @@ def seen_by_networks(simulator: Simulator, spec: Spec, observation: Values) -> d
         for name, mask in simulator.masks().items():
             seen[name] = seen[name].masked_fill(~mask.to(seen[name].device), 0.0)
     if supports(simulator, SupportsSummaries):
-        summaries = simulator.summaries(seen)
-        seen |= {f"summary {name}": value.float() for name, value in summaries.items()}
+        summaries = simulator.summaries(copied(seen))
+        seen |= {f"summary {name}": value.float().clone() for name, value in summaries.items()}
     return seen
 
 

@@ -1,3 +1,4 @@
+from .copies import copied as copied
 from .errors import CheckpointError as CheckpointError
 from .errors import DeviceError as DeviceError
 from .errors import ObservationError as ObservationError

@@ -63,6 +63,9 @@ class Vector:
         return (len(self.labels),)
 
 
+_CELLS = {1: "point", 3: "voxel"}  # what the cells of a grid are called; in two dimensions pixels
+
+
 @dataclass(frozen=True)
 class Field:
     """A field sampled on a regular grid.
@@ -73,7 +76,7 @@ class Field:
         channels: components, for example 2 for shear.
         extent: size along each axis, in `extent_unit`; the grid itself where left out.
         unit: unit of the values, empty for dimensionless.
-        extent_unit: unit of the extent.
+        extent_unit: unit of the extent; where left out, what the cells of the grid are called.
         latex: name in LaTeX without `$`; the name where left out.
         support: the set each value lies in.
         estimates: of a summary of the data, the name of the latent field that it estimates, "" for none.
@@ -90,7 +93,7 @@ class Field:
     channels: int = 1
     extent: tuple[float, ...] = ()
     unit: str = ""
-    extent_unit: str = "pixel"
+    extent_unit: str = ""
     latex: str = ""
     support: constraints.Constraint = constraints.real
     estimates: str = ""
@@ -113,6 +116,7 @@ class Field:
             )
         object.__setattr__(self, "extent", self.extent or tuple(float(n) for n in self.grid))
         object.__setattr__(self, "latex", self.latex or self.name)
+        object.__setattr__(self, "extent_unit", self.extent_unit or _CELLS.get(len(self.grid), "pixel"))
 
     @property
     def shape(self) -> tuple[int, ...]:

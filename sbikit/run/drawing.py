@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sbikit.problem.copies import copied
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_values
@@ -119,12 +120,12 @@ def remaining(
 
 
 def draw(sampler: Sampler, observation: Values, n: int, seeds: NDArray[np.int64]) -> Draws:
-    """Checked draws for observations (B, *shape), float32 on the CPU.
+    """Checked draws for observations (B, *shape), float32 on the CPU; the sampler gets copies of them.
 
     Raises:
         SpecError: they lack a variable, have a wrong shape, or are not finite.
     """
-    draws = sampler.sample(observation, n, seeds=seeds)
+    draws = sampler.sample(copied(observation), n, seeds=seeds.copy())
     check_values(draws.values, sampler.spec.latents, (n, len(seeds)), f"{type(sampler).__name__}.sample")
     values = {v.name: draws.values[v.name].float().cpu().contiguous() for v in sampler.spec.latents}
     return Draws(values, draws.trust)

@@ -38,6 +38,7 @@ class RunFolder:
         self.compared = path / "compared.safetensors"
         self.posterior = path / "posterior.nc"
         self.metrics = path / "metrics.json"
+        self.first_draws = path / "first-draws.safetensors"
         self.training = path / "training.jsonl"
         self.training_observables = path / "training_observables.json"
         self.provenance = path / "provenance.json"

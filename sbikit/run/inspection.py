@@ -24,6 +24,7 @@ FILES = (
     "metrics.json",
     "training.jsonl",
     "training_observables.json",
+    "first-draws.safetensors",
     "report.html",
     "run.log",
     ".lock",

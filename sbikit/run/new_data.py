@@ -14,7 +14,7 @@ from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.drawing import draw, observed
 from sbikit.run.familiar import Wary, read_familiar
 from sbikit.run.job import Run
-from sbikit.run.work import first, summarised
+from sbikit.run.work import bounds_of, first, summarised
 from sbikit.storage.observation import read_observation
 from sbikit.storage.write import write_posterior
 
@@ -88,5 +88,6 @@ def sample_observation(run: Run, sampler: Sampler, *, name: str, file: Path, dra
         observed=first(observation, 0),
         summaries=summarised(run.simulator, observation),
         summarised=run.simulator.summarised,
+        bounds={name: ends for name, ends in bounds_of(run).items() if name in found.values},
     )
     return found.trust[0]

@@ -113,6 +113,8 @@ def _drop(run: Run, stage: Stage) -> None:
     if stage.name == "fit":
         run.folder.training.unlink(missing_ok=True)
         run.folder.training_observables.unlink(missing_ok=True)
+        run.folder.first_draws.unlink(missing_ok=True)
+        shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
 
 
 def _require(run: Run, stage: Stage, valid: Mapping[str, bool]) -> None:

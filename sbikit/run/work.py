@@ -1,7 +1,7 @@
 """What each stage of a run does, from the files of the run folder to further files.
 
-Training simulations are drawn on the fly and never stored; what is judged is the held-out stream. Random
-numbers come from (seed, purpose, number of the observation) and from nothing else.
+Training simulations are drawn on the fly; the first of them are kept for the validators. What is judged is
+the held-out stream. Random numbers come from (seed, purpose, number of the observation) and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sbikit.learning.identity import describe_problem, fingerprint
+from sbikit.problem.bounds import Bounds, bounds
+from sbikit.problem.copies import copied
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.seeds import derive_seed
 from sbikit.problem.spec import Spec
@@ -23,14 +26,17 @@ from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Draws
 from sbikit.roles.simulator import Simulator, SupportsSummaries
 from sbikit.roles.trust import announcement, doubts
-from sbikit.roles.validator import Evidence, report_constants
+from sbikit.roles.validator import Evidence, Report, report_constants
+from sbikit.roles.variation import Constant
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.depends import depends_on
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.familiar import Noting
 from sbikit.run.job import Run
 from sbikit.simulations.stream import Simulations
+from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
+from sbikit.storage.kept import read_kept, write_kept
 from sbikit.storage.metrics import write_metrics
 from sbikit.storage.read import read_posterior
 from sbikit.storage.seals import object_digest
@@ -42,9 +48,9 @@ HELD_OUT_CHUNK = 32  # simulations
 SAMPLE_CHUNK = 16  # observations of few draws each
 REFERENCE_CHUNK = 32  # observations: enough that chains of many advance in one batch
 COMPARED_CHUNK = 4  # observations of many draws each
-TRAINING_CHUNK = 256  # simulations; more at once would only hold more memory
-# Simulations that fix the scales and centres of validators: a standard deviation to 1.6 %.
-TRAINING_DRAWS = 2048
+# Simulations that fix the scales and centres of validators: a standard deviation to 1.6 %. Those that the fit
+# has drawn are kept for it; if they are fewer they do, down to 4.4 %.
+TRAINING_DRAWS, LEAST_TRAINING = 2048, 256
 
 
 def simulate(run: Run) -> Sequence[Path]:
@@ -55,19 +61,23 @@ def simulate(run: Run) -> Sequence[Path]:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
             chunks.append(run.simulations.held_out(first, count))
+            if first == 0:
+                run.simulations.check(chunks[0], run.monitor)
             advance(count)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
 
 
 def fit(run: Run) -> Sequence[Path]:
-    """The fitted sampler."""
+    """The fitted sampler; first-draws.safetensors: training simulations for the validators."""
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
     key = object_digest(depends_on(run.config, "fit"))
     noting = Noting(run.folder.training_observables, run.simulator.spec.observables, key)
+    kept = FirstDraws(run.folder.parts / "training", _made_by(run), TRAINING_DRAWS)
+    simulations = Simulations(run.simulator, run.config.seed, watch=noting.note)
     sampler = run.estimator.fit(
-        Simulations(run.simulator, run.config.seed, watch=noting.note),
+        TrainingStream(simulations, kept),
         seed=derive_seed(run.config.seed, "fit"),
         workspace=Workspace(unfinished, run.device),
         monitor=run.monitor,
@@ -79,6 +89,9 @@ def fit(run: Run) -> Sequence[Path]:
     run.estimator.save(sampler, fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
+    if first_draws := kept.joined():
+        write_kept(run.folder.first_draws, first_draws, _made_by(run))
+    shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
     return [folder]
 
 
@@ -134,22 +147,15 @@ def sample(run: Run) -> Sequence[Path]:
 
 def validate(run: Run) -> Sequence[Path]:
     """metrics.json: what each validator found."""
-    held_out = read_posterior(run.folder.posterior).held_out
-    if held_out is None:
-        raise RunFolderError("posterior.nc holds no calibration set.", where=str(run.folder.posterior))
-    evidence, left_out = Evidence.judgeable(
-        spec=run.spec,
-        truth=_tensors(held_out.truth),
-        observation=_tensors(held_out.observed),
-        draws=_tensors(held_out.draws),
-        training=_training(run),
-        comparison=comparison(run),
-    )
-    reports, comparing = [report_constants(left_out)] if left_out else [], []
-    for part in left_out:
-        run.monitor.say(f"validate: {part.name} is left out, {part.words}")
+    reports: list[Report] = []
+    comparing, training = [], _training(run)
     with run.monitor.progress("validating", len(run.validators)) as advance:
         for choice, validator in zip(run.config.validators, run.validators, strict=True):
+            evidence, left_out = _evidence(run, training)
+            if left_out and not reports:
+                reports.append(report_constants(left_out))
+                for part in left_out:
+                    run.monitor.say(f"validate: {part.name} is left out, {part.words}")
             if evidence is None:
                 run.monitor.say(f"validate: {choice.name} is left out, nothing of it can be judged")
             elif validator.needs_reference and evidence.comparison is None:
@@ -177,7 +183,12 @@ def summarised(simulator: Simulator, observation: Values) -> dict[str, Tensor]:
     """Summary fields of one observation (1, *shape), each (C, *grid); none where the simulator has none."""
     if not supports(simulator, SupportsSummaries):
         return {}
-    return first(simulator.summaries(observed(observation, simulator.spec, 0, 1)), 0)
+    return first(simulator.summaries(copied(observed(observation, simulator.spec, 0, 1))), 0)
+
+
+def bounds_of(run: Run) -> dict[str, Bounds]:
+    """Between which numbers the inferred vectors lie."""
+    return {v.name: bounds(v, run.simulator.prior) for v in run.spec.vectors}
 
 
 def first(values: Values, axis: int) -> dict[str, Tensor]:
@@ -201,6 +212,25 @@ def _write_posterior(run: Run, held_out: Values, shown: Draws, calibration: Draw
         calibration_doubts=doubts(calibration.trust),
         calibration_truth=everything,
         calibration_observed=everything,
+        bounds=bounds_of(run),
+    )
+
+
+def _evidence(run: Run, training: Values) -> tuple[Evidence | None, tuple[Constant, ...]]:
+    """What a validator judges, read anew for each, so that none sees what another has done to it.
+
+    And what does not vary, of which nothing can be judged.
+    """
+    held_out = read_posterior(run.folder.posterior).held_out
+    if held_out is None:
+        raise RunFolderError("posterior.nc holds no calibration set.", where=str(run.folder.posterior))
+    return Evidence.judgeable(
+        spec=run.spec,
+        truth=_tensors(held_out.truth),
+        observation=_tensors(held_out.observed),
+        draws=_tensors(held_out.draws),
+        training=copied(training),
+        comparison=comparison(run),
     )
 
 
@@ -224,5 +254,25 @@ def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _training(run: Run) -> dict[str, Tensor]:
-    starts = range(0, TRAINING_DRAWS, TRAINING_CHUNK)
-    return _joined([run.simulations.training(start, TRAINING_CHUNK) for start in starts])
+    """The first draws of the training stream: those of the fit, and more where they are too few."""
+    kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
+    chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
+    if have >= LEAST_TRAINING:
+        return kept
+    run.monitor.say(
+        f"validate: {LEAST_TRAINING - have} training simulations are drawn for the validators, which need "
+        f"{LEAST_TRAINING}; the fit left {have}"
+    )
+    title = "simulating for the validators"
+    with run.monitor.progress(title, LEAST_TRAINING, have) as advance:
+        for start in range(have, LEAST_TRAINING, HELD_OUT_CHUNK):
+            count = min(HELD_OUT_CHUNK, LEAST_TRAINING - start)
+            chunks.append(run.simulations.training(start, count))
+            advance(count)
+    return _joined(chunks)
+
+
+def _made_by(run: Run) -> str:
+    """What training simulations depend on."""
+    problem = describe_problem(run.simulator, run.simulator.spec)
+    return fingerprint(run.config.simulator.tree(), run.config.seed, problem)

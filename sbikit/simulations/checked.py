@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sbikit.problem.copies import copied
 from sbikit.problem.errors import SbikitError, SimulationError
 from sbikit.problem.variables import Values
 from sbikit.roles.simulator import Simulator
+from sbikit.simulations.outputs import real_tensor
 from sbikit.simulations.resolution import check_resolution
 
 
@@ -18,6 +22,9 @@ def run_simulator(
 ) -> dict[str, Tensor]:
     """Run `simulator.simulate` and check what comes back.
 
+    The simulator gets copies and its outputs are copied: it may change what it gets, and use its own memory
+    again.
+
     Args:
         simulator: the simulator.
         parameters: (B, D).
@@ -25,10 +32,10 @@ def run_simulator(
         first: index of the first draw, for messages.
 
     Returns:
-        The outputs as contiguous float32 tensors, each (B, *shape).
+        The outputs as contiguous float32 tensors of their own, each (B, *shape).
 
     Raises:
-        SimulationError: it raised, or an output is missing, of the wrong shape or not finite;
+        SimulationError: it raised, or an output is missing, of the wrong shape, complex or not finite;
             the message names the draw and its parameters. Or float32 does not resolve an output, or its
             values lie outside of its support.
     """
@@ -43,7 +50,7 @@ def run_simulator(
         return f"draw {first + row} ({', '.join(values)}; seed {int(seeds[row])})"
 
     try:
-        raw = simulator.simulate(parameters, seeds=seeds)
+        raw = simulator.simulate(copied(parameters), seeds=seeds.copy())
     except SbikitError:
         raise
     except Exception as error:
@@ -54,6 +61,14 @@ def run_simulator(
             expected="outputs for every parameter vector of the prior",
             fix="mend the simulator or narrow its prior; what was done before is kept",
         ) from error
+    if not isinstance(raw, Mapping):
+        raise SimulationError(
+            f"{name}.simulate did not return a mapping.",
+            where=f"draws {first} to {first + len(theta) - 1}",
+            expected="a dictionary with " + ", ".join(v.name for v in simulator.outputs),
+            got=type(raw).__name__,
+            fix='return {"name": array, ...}',
+        )
     outputs: dict[str, Tensor] = {}
     for variable in simulator.outputs:
         if variable.name not in raw:
@@ -64,8 +79,8 @@ def run_simulator(
                 got=", ".join(raw) or "nothing",
                 fix="return every variable that `outputs` declares",
             )
-        returned = torch.as_tensor(raw[variable.name])
-        tensor = returned.to(torch.float32).contiguous()
+        wide = real_tensor(raw[variable.name], variable.name, f"{name}.simulate")
+        tensor = wide.to(torch.float32).clone(memory_format=torch.contiguous_format)
         expected = (len(theta), *variable.shape)
         if tuple(tensor.shape) != expected:
             raise SimulationError(
@@ -77,7 +92,7 @@ def run_simulator(
             )
         check_resolution(
             variable,
-            returned,
+            wide,
             first=first,
             where=f"{name}.simulate, draws {first} to {first + len(theta) - 1}",
         )
@@ -101,7 +116,8 @@ def _failing_row(simulator: Simulator, parameters: Values, seeds: NDArray[np.int
     for row in range(len(seeds)):
         try:
             simulator.simulate(
-                {key: value[row : row + 1] for key, value in parameters.items()}, seeds=seeds[row : row + 1]
+                copied({key: value[row : row + 1] for key, value in parameters.items()}),
+                seeds=seeds[row : row + 1].copy(),
             )
         except Exception:
             return row

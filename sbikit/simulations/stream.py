@@ -6,14 +6,19 @@ is fixed by the run's seed and is never seen in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
+from sbikit.roles.monitor import Monitor
 from sbikit.roles.simulator import Simulator
 from sbikit.simulations.checked import run_simulator
+from sbikit.simulations.seeding import check_seeding
 
 
 class Simulations:
@@ -49,6 +54,32 @@ class Simulations:
         while True:
             yield self.training(start * size, size)
             start += 1
+
+    def check(self, batch: Values, monitor: Monitor) -> None:
+        """Draw one of the first held-out draws again, alone: does it depend on its seed, and on it alone?
+
+        Args:
+            batch: the first draws of the held-out stream, each (B, *shape).
+            monitor: hears of outputs without noise, or without any variation.
+
+        Raises:
+            SimulationError: the draw is another one.
+        """
+        name, outputs = f"{type(self.simulator).__name__}.simulate", self.simulator.outputs
+        theta = batch[self.simulator.prior.name]
+
+        def draw(rows: Sequence[int], seeds: NDArray[np.int64]) -> Values:
+            return run_simulator(self.simulator, {self.simulator.prior.name: theta[list(rows)]}, seeds)
+
+        seeds = draw_seeds(self.seed, "held-out/simulator", 0, len(theta))
+        if not check_seeding(outputs, batch, draw, seeds, name):
+            monitor.say(
+                f"{name}: another seed gives the same outputs, so it has no noise or ignores its seeds"
+            )
+        for variable in outputs:
+            rows = batch[variable.name]
+            if len(rows) > 1 and torch.equal(rows, rows[:1].expand_as(rows)):
+                monitor.say(f"{name}: {variable.name} is the same in each of the first {len(rows)} draws")
 
     def _draw(self, stream: str, first: int, count: int) -> dict[str, Tensor]:
         prior = self.simulator.prior

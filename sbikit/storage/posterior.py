@@ -12,10 +12,12 @@
 A vector `v` has the axis `v_dim` with its labels as coordinate; a field `f` has `f_channel`, then
 `f_y`, `f_x` in two dimensions and `f_axis0`, `f_axis1`, ... in any other, with the pixel centres as
 coordinates. Each variable carries what is needed to read it alone: `kind`, `long_name` (LaTeX),
-`unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Supports are not stored. Where the draws are
-of a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them as
-JSON (`trust`, see `sbikit.Trust`). Where it doubts its draws for held-out simulations, the attribute `doubts`
-of `calibration_posterior` says why. `reference` is there for draws that can be trusted, and for no others.
+`unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Of supports nothing is stored but the
+`limits` of vectors in `posterior`: lowest and highest value of one scalar after the other. Where the draws
+are of a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them
+as JSON (`trust`, see `sbikit.Trust`). Where it doubts its draws for held-out simulations, the attribute
+`doubts` of `calibration_posterior` says why. `reference` is there for draws that can be trusted, and for no
+others.
 
 The groups follow the InferenceData schema (https://python.arviz.org, "InferenceData schema
 specification"), so `xarray.open_datatree` and ArviZ read the file as it is.
@@ -23,13 +25,15 @@ specification"), so `xarray.open_datatree` and ArviZ read the file as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field
@@ -72,6 +76,7 @@ class PosteriorFile:
         held_out: the calibration set; None where there is none.
         sampler: name of the sampler that drew the posterior, where it is kept.
         trust: what it said of its draws, where it is kept.
+        bounds: latent vector -> lowest and highest value of each of its scalars, where they are kept.
     """
 
     spec: Spec
@@ -84,6 +89,7 @@ class PosteriorFile:
     held_out: HeldOut | None
     sampler: str = ""
     trust: Trust | None = None
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
 
 
 def damaged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sbikit.problem.bounds import Bounds
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Field, Variable
+from sbikit.problem.variables import Field, Variable, Vector
 from sbikit.roles.trust import Trust
 from sbikit.storage.described import dims_of, variable_of
 from sbikit.storage.netcdf_guard import NetCDFRefusedError, load_groups
@@ -44,7 +46,22 @@ def read_posterior(path: Path) -> PosteriorFile:
         held_out=_held_out(groups, spec, path) if present else None,
         sampler=str(groups["posterior"].attrs.get("sampler", "")),
         trust=_trust(groups["posterior"], path),
+        bounds={v.name: _bounds(groups["posterior"][v.name], v, path) for v in spec.vectors},
     )
+
+
+def _bounds(array: xr.DataArray, vector: Vector, path: Path) -> Bounds:
+    """Lowest and highest values; infinite where nothing is said."""
+    given = array.attrs.get("limits")
+    if given is None:
+        return ((-math.inf, math.inf),) * len(vector.labels)
+    try:
+        ends = np.asarray(given, dtype=np.float64).reshape(len(vector.labels), 2)
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    else:
+        return tuple((float(low), float(high)) for low, high in ends)
+    return damaged(path, f"The limits of {vector.name!r} cannot be read.", got=problem)
 
 
 def _trust(posterior: xr.Dataset, path: Path) -> Trust | None:

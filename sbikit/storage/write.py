@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 
+from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import SpecError
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Field, Values, Variable
@@ -35,6 +37,7 @@ def write_posterior(
     calibration_doubts: str = "",
     sampler: str = "",
     trust: Trust | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> None:
     """Write posterior.nc: all of it or nothing.
 
@@ -53,6 +56,7 @@ def write_posterior(
         calibration_doubts: why the sampler doubts these draws, in words; empty where it does not.
         sampler: name of the sampler that drew `posterior`.
         trust: what it says of these draws.
+        bounds: latent vector -> lowest and highest value of each of its scalars, infinite where none.
 
     Raises:
         SpecError: a variable is missing, of the wrong shape or not finite.
@@ -65,6 +69,8 @@ def write_posterior(
     groups["posterior"].attrs = {"sampler": sampler} if sampler else {}
     if trust is not None:
         groups["posterior"].attrs["trust"] = json.dumps(trust.record(), allow_nan=False)
+    for name, ends in (bounds or {}).items():
+        groups["posterior"][name].attrs["limits"] = np.array(ends, dtype=np.float64).ravel()
     _refuse_undeclared(summaries or {}, summarised)
     if summaries:
         groups["summaries"] = _dataset(summaries, summarised, (), "summaries")

@@ -1,6 +1,7 @@
 from .estimators import QuietMonitor as QuietMonitor
 from .estimators import check_estimator as check_estimator
 from .evidence import gather_evidence as gather_evidence
+from .exact_samplers import check_exact_sampler as check_exact_sampler
 from .field import ExactField as ExactField
 from .field import GaussianField as GaussianField
 from .field import GaussianFieldOptions as GaussianFieldOptions

@@ -17,8 +17,9 @@ from sbikit.roles.simulator import (
     SupportsObserve,
     SupportsSummaries,
 )
+from sbikit.simulations.seeding import ROUNDING, distance
+from sbikit.testing.memory import check_memory
 from sbikit.testing.promises import (
-    ROUNDING,
     ContractError,
     global_random_state_kept,
     same,
@@ -26,15 +27,31 @@ from sbikit.testing.promises import (
 )
 from sbikit.testing.seeding import BATCH, check_seeding
 
+_NO_SEEDS = np.zeros(0, dtype=np.int64)
+
 
 def check_observe(
     simulator: SupportsObserve,
     latents: Values,
+    observed: Values,
+    *,
     observables: Sequence[Variable],
     seeds: NDArray[np.int64],
     name: str,
 ) -> None:
-    """Fresh noise: of the right shape and from the seeds alone, or refused."""
+    """Fresh noise: of the right shape and from the seeds alone, or refused.
+
+    Args:
+        simulator: adds the noise.
+        latents: what it is added to, each (BATCH, *shape).
+        observed: what was simulated with them, each (BATCH, *shape).
+        observables: the observed variables.
+        seeds: (BATCH,).
+        name: of the simulator.
+
+    Raises:
+        ContractError: the first promise found broken.
+    """
     where = f"{name}.observe"
 
     def observe(rows: Sequence[int], seeds: NDArray[np.int64]) -> Values:
@@ -48,7 +65,20 @@ def check_observe(
         first = observe(range(BATCH), seeds)
     except UnsupportedError:
         return
-    check_seeding(observables, first, observe, seeds, where)
+    check_memory(lambda chosen, seeds: simulator.observe(chosen, seeds=seeds), latents, seeds, where)
+    if check_seeding(observables, first, observe, seeds, where):
+        return
+    for variable in observables:  # without noise, and so what was simulated
+        expected = observed[variable.name]
+        apart, rounding = distance(first[variable.name], expected, expected)
+        if not apart <= rounding:
+            raise ContractError(
+                f"Other seeds give the same {variable.name!r}, and not the one that was simulated.",
+                where=where,
+                expected="fresh noise from `seeds`",
+                got=f"a difference of {apart:.3g} to what `simulate` returned with these latents",
+                fix="make the noise from the seeds, for example with sbikit.normals",
+            )
 
 
 def check_summaries(
@@ -56,6 +86,7 @@ def check_summaries(
 ) -> None:
     """Summaries: the declared fields, the same for any shape of a batch."""
     where = f"{name}.summaries"
+    check_memory(lambda chosen, seeds: simulator.summaries(chosen), observed, _NO_SEEDS, where)
     with global_random_state_kept(where):
         flat = simulator.summaries(observed)
         nested = simulator.summaries({k: v.unflatten(0, (2, BATCH // 2)) for k, v in observed.items()})
@@ -92,6 +123,7 @@ def check_floor(
     simulator: SupportsFloor, parameters: Values, outputs: Values, fields: Sequence[Field], name: str
 ) -> None:
     where = f"{name}.floor"
+    check_memory(lambda chosen, seeds: simulator.floor(chosen), parameters, _NO_SEEDS, where)
     known = {field.name: field for field in fields}
     for key, bound in simulator.floor(parameters).items():
         if key not in known or tuple(bound.shape) != (BATCH, known[key].channels):

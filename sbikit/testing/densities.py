@@ -16,9 +16,13 @@ from sbikit.roles.simulator import (
 )
 from sbikit.testing.promises import (
     ContractError,
+    another_global_random_state,
+    clone,
     finite,
+    global_random_state_kept,
     same,
     shapes,
+    unchanged,
 )
 
 
@@ -26,12 +30,16 @@ def check_log_density(
     capability: SupportsLogDensity, observed: Values, simulator: Simulator, name: str
 ) -> None:
     where = f"{name}.log_density"
-    two = {key: value[:2] for key, value in observed.items()}
-    density = capability.log_density(two)
+    two = {key: value[:2].clone() for key, value in observed.items()}
+    given = clone(two)
+    with global_random_state_kept(where):
+        density = capability.log_density(two)
+    unchanged(two, given, where)
     seeds = draw_seeds(0, "contract/white", 0, 6)
-    z = 0.5 * normals(seeds, (density.size,)).double().reshape(3, 2, density.size)
-    z.requires_grad_()
+    white = 0.5 * normals(seeds, (density.size,)).double().reshape(3, 2, density.size)
+    z = white.clone().requires_grad_()
     value = density.log_prob(z)
+    unchanged({"z": z.detach()}, {"z": white}, f"{where}.log_prob")
     _form(value, (3, 2), "(*n, B)", "The log density", f"{where}.log_prob")
     (gradient,) = torch.autograd.grad(value.sum(), z)
     finite(value, where, "log_prob")
@@ -99,18 +107,31 @@ def check_marginal_density(
 ) -> None:
     """Shapes, one observation alone and in a batch, and fields that come from the generator; or a refusal."""
     where = f"{name}.marginal_density"
+    two = {key: value[:2].clone() for key, value in observed.items()}
+    given = clone(two)
     try:
-        density = capability.marginal_density({key: value[:2] for key, value in observed.items()})
+        with global_random_state_kept(where):
+            density = capability.marginal_density(two)
+        unchanged(two, given, where)
         alone = capability.marginal_density({key: value[:1] for key, value in observed.items()})
         capability.marginal_density({key: value[:0] for key, value in observed.items()})
     except UnsupportedError:
         return
     theta = simulator.prior.sample(draw_seeds(0, "contract/marginal", 0, 3))[simulator.prior.name].double()
+    at = theta.clone()
     found = density.log_likelihood(theta)
+    unchanged({"parameters": theta}, {"parameters": at}, f"{where}.log_likelihood")
     _form(found, (2, 3), "(B, Q)", "The marginal likelihood", f"{where}.log_likelihood")
     finite(found, where, "log_likelihood")
     slope, other = (part - part[:, :1] for part in (found[:1], alone.log_likelihood(theta)))
     same(other, slope, where, "the likelihood of one observation is the same in a batch", like=found)
     for b in range(2):
-        fields = density.draw(theta, b, generator(0))
+        with global_random_state_kept(f"{where}.draw"):
+            fields = density.draw(theta, b, generator(0))
         shapes(fields, simulator.spec.fields, (3,), f"{where}.draw")
+        with another_global_random_state():
+            again = density.draw(theta, b, generator(0))
+        for key, value in fields.items():
+            text = f"fields {key!r} come from the generator alone"
+            same(again[key], value, f"{where}.draw", text, like=value)
+    unchanged({"parameters": theta}, {"parameters": at}, f"{where}.draw")

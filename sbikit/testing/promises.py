@@ -13,8 +13,9 @@ from torch import Tensor
 from sbikit.problem.errors import SbikitError
 from sbikit.problem.spec import check_values
 from sbikit.problem.variables import Values, Variable
+from sbikit.simulations.seeding import ROUNDING
 
-ROUNDING = 1e-4  # of a variable's sd: a thousand times float32's, and far below what a simulator means
+_ANOTHER = 20_261_127  # any seed that nobody sets by habit
 
 
 class ContractError(SbikitError):
@@ -37,6 +38,21 @@ def global_random_state_kept(where: str) -> Iterator[None]:
                 expected="randomness from the seed alone",
                 fix="use sbikit.problem.seeds, or a generator made from the seed",
             )
+
+
+@contextmanager
+def another_global_random_state() -> Iterator[None]:
+    """Another state of every global generator inside the block: nothing may depend on it."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(_ANOTHER)
+    np.random.seed(_ANOTHER)  # noqa: NPY002
+    torch.default_generator.manual_seed(_ANOTHER)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The contract of samplers: shapes, and that draws for an observation depend on it and on its seed alone."""
+"""The contract of samplers: shapes, trust, and draws that depend on an observation and its seed alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
+from sbikit.roles.monitor import Monitor
 from sbikit.roles.sampler import Draws, Sampler
+from sbikit.roles.trust import trusted
 from sbikit.testing.promises import (
     ContractError,
+    another_global_random_state,
     clone,
     float32_on_cpu,
     global_random_state_kept,
@@ -22,10 +25,19 @@ from sbikit.testing.promises import (
     shapes,
     unchanged,
 )
+from sbikit.testing.trust import COMPARED, check_agreement, check_trust
 
 
-def check_sampler(sampler: Sampler, observation: Values, *, draws: int = 8, tolerance: float = 1e-3) -> None:
-    """Check what a sampler returns and what its draws depend on.
+def check_sampler(
+    sampler: Sampler,
+    observation: Values,
+    *,
+    draws: int = 8,
+    tolerance: float = 1e-3,
+    exact: Sampler | None = None,
+    monitor: Monitor | None = None,
+) -> None:
+    """Check what a sampler returns, what its draws depend on, and whether its trust is true.
 
     Args:
         sampler: the sampler.
@@ -33,6 +45,9 @@ def check_sampler(sampler: Sampler, observation: Values, *, draws: int = 8, tole
         draws: n, an observation.
         tolerance: how far the draws of one observation may differ between batches, in standard
             deviations of the variable: room for rounding, no more.
+        exact: a sampler of the exact posterior, where it is known: draws that are called trustworthy must
+            have its mean and width, see `sbikit.testing.trust`.
+        monitor: hears if no draws are called trustworthy.
 
     Raises:
         ContractError: the first promise found broken.
@@ -41,30 +56,35 @@ def check_sampler(sampler: Sampler, observation: Values, *, draws: int = 8, tole
     B = len(next(iter(observation.values())))
     if B < 2:
         raise ContractError("Give check_sampler at least two observations.", where=where, got=str(B))
-    given = clone(observation)
     seeds = draw_seeds(0, "contract/sampler", 0, B)
 
     def sample(rows: Sequence[int], seeds: NDArray[np.int64]) -> Draws:
         chosen = {key: value[list(rows)] for key, value in observation.items()}
+        given = {**clone(chosen), "seeds": torch.from_numpy(seeds.copy())}
         with sbikit_errors_are_broken_promises(where), global_random_state_kept(where):
             drawn = sampler.sample(chosen, draws, seeds=seeds)
+        unchanged({**chosen, "seeds": torch.from_numpy(seeds)}, given, where)
         _well_formed(drawn, sampler, draws, len(rows), where)
         return drawn
 
     everything = range(B)
     batch = sample(everything, seeds)
-    unchanged(observation, given, where)
+    kept = clone(batch.values)
+    other = sample(everything, seeds + 1)
+    _not_overwritten(batch.values, kept, where)
     middle, upwards = B // 2, list(everything)
     downwards = upwards[::-1]
     with _threads(1):
         one_thread = sample(everything, seeds)
     with _threads(2):
         two_threads = sample(everything, seeds)
-    again, other = sample(everything, seeds), sample(everything, seeds + 1)
+    with another_global_random_state():
+        again = sample(everything, seeds)
     alone = sample([middle], seeds[[middle]])
     reversed_batch = sample(downwards, seeds[downwards])
     in_chunks = Draws.joined([sample(part, seeds[part]) for part in (upwards[:1], upwards[1:])])
     among_copies = sample([middle] * B, np.append(seeds[[middle]], seeds[1:] + 2))
+    _every_observation_matters(sample(everything, np.repeat(seeds[:1], B)), observation, where)
     for variable in sampler.spec.latents:
         key = variable.name
         drawn = batch.values[key]
@@ -99,6 +119,42 @@ def check_sampler(sampler: Sampler, observation: Values, *, draws: int = 8, tole
                 expected="draws that depend on each observation's own seed",
             )
 
+    if exact is not None:
+        with sbikit_errors_are_broken_promises(where):
+            many = sampler.sample(clone(observation), COMPARED, seeds=seeds)
+            right = exact.sample(observation, COMPARED, seeds=draw_seeds(0, "contract/exact", 0, B))
+        check_trust(many, sampler.spec.latents, where)
+        check_agreement(many, right, sampler.spec.latents, where)
+        if monitor is not None and not trusted(many.trust):
+            monitor.say(f"{where}: draws for none of {B} observations are trusted, so none were compared")
+
+
+def _not_overwritten(values: Values, kept: Values, where: str) -> None:
+    for key, value in values.items():
+        if not torch.equal(value, kept[key]):
+            raise ContractError(
+                f"The next call overwrites the draws of {key!r} that the last one returned.",
+                where=where,
+                expected="tensors of their own for every call",
+                got="the same memory, used again",
+                fix="make new tensors in every call, or return copies",
+            )
+
+
+def _every_observation_matters(drawn: Draws, observation: Values, where: str) -> None:
+    """Refuse draws that are the same for two observations, with one seed for all of them."""
+    for b in range(1, len(drawn)):
+        if all(torch.equal(value[b], value[0]) for value in observation.values()):
+            continue
+        if all(torch.equal(value[:, b], value[:, 0]) for value in drawn.values.values()):
+            raise ContractError(
+                "Draws do not depend on the observation.",
+                where=where,
+                expected="other draws for other data",
+                got=f"equal draws for the observations 0 and {b} with one seed",
+                fix="condition the draws on the data: what does not is the prior",
+            )
+
 
 def _well_formed(drawn: Draws, sampler: Sampler, n: int, count: int, where: str) -> None:
     if not isinstance(drawn, Draws):
@@ -117,6 +173,7 @@ def _well_formed(drawn: Draws, sampler: Sampler, n: int, count: int, where: str)
             expected=str(count),
             got=str(len(drawn.trust)),
         )
+    check_trust(drawn, sampler.spec.latents, where)
 
 
 def _every_seed_matters(drawn: torch.Tensor, other: torch.Tensor, key: str, where: str) -> None:

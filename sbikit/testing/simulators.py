@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.seeds import draw_seeds
-from sbikit.problem.variables import Field
+from sbikit.problem.variables import Field, Values
+from sbikit.roles.monitor import Monitor, QuietMonitor
 from sbikit.roles.plugin import supports
 from sbikit.roles.simulator import (
     Simulator,
@@ -24,22 +25,27 @@ from sbikit.roles.simulator import (
 from sbikit.simulations.checked import run_simulator
 from sbikit.testing.capabilities import check_facts, check_floor, check_masks, check_observe, check_summaries
 from sbikit.testing.densities import check_log_density, check_marginal_density
+from sbikit.testing.memory import check_memory
 from sbikit.testing.promises import (
     ContractError,
-    clone,
     global_random_state_kept,
     sbikit_errors_are_broken_promises,
-    unchanged,
 )
 from sbikit.testing.seeding import BATCH, check_seeding
+from sbikit.testing.whole_prior import check_whole_prior
 
 
-def check_simulator(simulator: Simulator) -> None:
+def check_simulator(simulator: Simulator, *, monitor: Monitor | None = None) -> None:
     """Check that a simulator, and every capability it has, does what `sbikit.roles` promises.
+
+    Args:
+        simulator: the simulator; it is run at about a thousand points of its prior, or for twenty seconds.
+        monitor: hears of what may be meant and may be a mistake, such as a simulator without noise.
 
     Raises:
         ContractError: the first promise found broken.
     """
+    monitor = QuietMonitor() if monitor is None else monitor
     name = type(simulator).__name__
     where = f"{name}.simulate"
     seeds = draw_seeds(0, "contract/simulator", 0, BATCH)
@@ -47,21 +53,29 @@ def check_simulator(simulator: Simulator) -> None:
 
     def simulate(rows: Sequence[int], seeds: NDArray[np.int64]) -> dict[str, Tensor]:
         chosen = {key: value[list(rows)] for key, value in parameters.items()}
-        given = clone(chosen)
         with sbikit_errors_are_broken_promises(where), global_random_state_kept(where):
-            outputs = run_simulator(simulator, chosen, seeds)
-        unchanged(chosen, given, where)
-        return outputs
+            return run_simulator(simulator, chosen, seeds)
+
+    def raw(chosen: Values, seeds: NDArray[np.int64]) -> Mapping[str, object]:
+        return simulator.simulate(chosen, seeds=seeds)
 
     with sbikit_errors_are_broken_promises(f"{name}.spec"):
         spec = simulator.spec
-    outputs = simulate(range(BATCH), seeds)
-    check_seeding(simulator.outputs, outputs, simulate, seeds, where)
+    try:
+        outputs = simulate(range(BATCH), seeds)
+    except ContractError:
+        check_whole_prior(simulator, where, monitor)  # says more: how often, and where
+        raise
+    check_memory(raw, parameters, seeds, where)
+    if not check_seeding(simulator.outputs, outputs, simulate, seeds, where):
+        monitor.say(f"{where}: another seed gives the same outputs, so it has no noise or ignores its seeds")
+    with global_random_state_kept(where):
+        check_whole_prior(simulator, where, monitor)
     _check_class(simulator)
     latents = {v.name: ({**outputs, **parameters})[v.name] for v in spec.latents}
     observed = {v.name: outputs[v.name] for v in spec.observables}
     if supports(simulator, SupportsObserve):
-        check_observe(simulator, latents, spec.observables, seeds, name)
+        check_observe(simulator, latents, observed, observables=spec.observables, seeds=seeds, name=name)
     if supports(simulator, SupportsSummaries):
         check_summaries(simulator, simulator.summarised, observed, name)
     if supports(simulator, SupportsFacts):

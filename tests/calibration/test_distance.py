@@ -142,15 +142,14 @@ def test_data_centres_are_nearer_to_the_truth_than_prior_centres() -> None:
 def test_contraction_of_a_linear_problem_is_that_of_algebra() -> None:
     toy = GaussianVector()
     evidence = gather_evidence(toy, toy.exact_sampler(), observations=300, draws=200, training=2000)
-    metrics = {m.name: m for m in contraction(evidence)}
+    metrics = {m.variable: m for m in contraction(evidence)}
+    assert {m.name for m in metrics.values()} == {"contraction"}
     exact = 1.0 - toy.exact_sampler().covariance.diagonal().numpy() / np.array([0.5, 1.5]) ** 2
     for label, value in zip("ab", exact, strict=True):
-        metric = metrics[f"contraction_{label}"]
+        metric = metrics[f"theta.{label}"]
         assert abs(metric.value - value) < 4 * metric.error
         assert metric.error < 0.05
-    assert metrics["contraction"].value == pytest.approx(
-        (metrics["contraction_a"].value + metrics["contraction_b"].value) / 2
-    )
+    assert metrics["theta"].value == pytest.approx((metrics["theta.a"].value + metrics["theta.b"].value) / 2)
     assert all(m.verdict == "none" for m in metrics.values())
 
 

@@ -24,7 +24,7 @@ def contraction(evidence: Evidence) -> list[Metric]:
         if isinstance(variable, Vector):
             single = [_ratio(posterior[:, i], prior[:, i]) for i in range(len(variable.labels))]
             for label, (r, e) in zip(variable.labels, single, strict=True):
-                metrics.append(_metric(f"contraction_{label}", variable.name, r, e))
+                metrics.append(_metric("contraction", f"{variable.name}.{label}", r, e))
             ratio, error = _mean([r for r, _ in single], [e for _, e in single])
         metrics.append(_metric("contraction", variable.name, ratio, error))
         ratios.append(ratio)

@@ -80,6 +80,7 @@ def _metric(found: Ranked) -> Metric:
         error,
         IDEAL,
         "none",
-        "mean predictive probability of random balls; 2/3 where calibrated, more is not better",
+        f"mean probability that the draws give to where the truth lies, in or outside {found.regions}; "
+        "2/3 for exact posterior draws, and more is not better",
         p=students_p(value - IDEAL, error, len(found.ranks)),
     )

@@ -11,6 +11,8 @@ from sbikit import Evidence, derive_seed
 from sbikit_calibration.coverage.centres import data_centres, prior_centres
 from sbikit_calibration.coverage.distance import Centres, check_evidence, excesses, ranks
 
+_DATA_CENTRES = "_data_centres"
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -32,6 +34,12 @@ class Ranked:
         return self.ranks[..., 0]
 
     @property
+    def regions(self) -> str:
+        """Which regions of parameters and fields are looked at, in words."""
+        near = self.name.endswith(_DATA_CENTRES)
+        return f"regions around {'points predicted from the data' if near else 'random points of the prior'}"
+
+    @property
     def draws(self) -> int:
         """n."""
         return self.ranks.shape[-1] - 1
@@ -44,7 +52,7 @@ def places(evidence: Evidence, count: int, seed: int) -> dict[str, Centres]:
     """
     return {
         "": prior_centres(evidence, count, derive_seed(seed, "prior")),
-        "_data_centres": data_centres(evidence, count, derive_seed(seed, "data")),
+        _DATA_CENTRES: data_centres(evidence, count, derive_seed(seed, "data")),
     }
 
 

@@ -142,7 +142,8 @@ class Tarp(Validator[TarpOptions]):
                 float(spread),
                 float(null.mean()),
                 "none",
-                "largest distance of the expected coverage from the diagonal; ideal: mean where calibrated",
+                f"largest difference between how often {found.regions} hold the truth and the share of "
+                "draws in them; the ideal is its mean for exact posterior draws",
                 p=p,
             ),
             Metric(
@@ -152,7 +153,7 @@ class Tarp(Validator[TarpOptions]):
                 (p * (1.0 - p) / len(null)) ** 0.5,
                 None,
                 "none",
-                "probability of a distance this large where calibrated; uniform between 0 and 1 there",
+                "probability of a difference this large for exact posterior draws, for which it is uniform",
             ),
         )
 

@@ -14,6 +14,7 @@ from sbikit import (
     SupportsMarginalDensity,
     UnsupportedError,
     Values,
+    copied,
     supports,
 )
 from sbikit_exact.wiener.options import WienerOptions
@@ -38,7 +39,7 @@ class Wiener(ExactSampler[WienerOptions]):
 
 
 def _marginal_density_of(simulator: Simulator) -> Callable[[Values], MarginalDensity]:
-    """The simulator's method `marginal_density`, if it works with the simulator's options."""
+    """The simulator's method `marginal_density`, if it works with the simulator's options; it gets copies."""
     nothing = {v.name: torch.empty(0, *v.shape) for v in simulator.spec.observables}
     if not supports(simulator, SupportsMarginalDensity):
         name = type(simulator).__name__
@@ -49,5 +50,10 @@ def _marginal_density_of(simulator: Simulator) -> Callable[[Values], MarginalDen
             got=name,
             fix="use --reference hmc if it has a log density, or add the method marginal_density",
         )
-    simulator.marginal_density(nothing)
-    return simulator.marginal_density
+    marginal_density = simulator.marginal_density
+    marginal_density(nothing)
+
+    def density_of(observation: Values) -> MarginalDensity:
+        return marginal_density(copied(observation))
+
+    return density_of

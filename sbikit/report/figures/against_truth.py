@@ -21,7 +21,7 @@ _BARS = "#8fb1d6"  # the posterior's blue, lighter, so that dots are seen where 
 def recovery_plot(
     labels: Sequence[str], units: Sequence[str], truth: Array, draws: Array, layout: FigureLayout
 ) -> Figure:
-    """Posterior mean and standard deviation against truth for held-out observations.
+    """Posterior mean and 68 % interval against truth for held-out observations.
 
     Args:
         labels: D names as matplotlib sets them.
@@ -32,11 +32,11 @@ def recovery_plot(
     """
     columns = 3 if layout is WIDE else 1
     figure, made = panels(len(labels), layout, height=0.92, columns=columns, widest=THIRD)
-    mean, sd = draws.mean(0), draws.std(0, ddof=1)
+    mean, (low, high) = draws.mean(0), np.quantile(draws, [0.16, 0.84], axis=0)
     for i, (axes, label, unit) in enumerate(zip(made, labels, units, strict=True)):
         true, inferred = truth[:, i], mean[:, i]
         equality(axes, np.concatenate([true, inferred]))
-        axes.errorbar(true, inferred, sd[:, i], fmt="none", ecolor=_BARS, elinewidth=0.8, zorder=3)
+        axes.vlines(true, low[:, i], high[:, i], colors=_BARS, linewidth=0.8, zorder=3)
         axes.plot(true, inferred, "o", color=POSTERIOR, markersize=3, zorder=3)
         axes.set_xlabel(with_unit(f"true {label}", unit))
         axes.set_ylabel(with_unit(f"inferred {label}", unit))

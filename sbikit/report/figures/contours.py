@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from sbikit.problem.bounds import Bounds
 from sbikit.report.arrays import Array
 from sbikit.report.figures.style import POSTERIOR, REFERENCE, TRUTH, WIDE, FigureLayout, styled
 
@@ -25,9 +26,17 @@ _SMOOTH_PAIRS, _SMOOTH_SINGLE = 1.2, 1.0
 
 @styled
 def corner_plot(
-    labels: Sequence[str], draws: Array, truth: Array | None, reference: Array | None, layout: FigureLayout
+    labels: Sequence[str],
+    draws: Array,
+    truth: Array | None,
+    reference: Array | None,
+    layout: FigureLayout,
+    *,
+    bounds: Bounds = (),
 ) -> Figure:
     """Marginals of parameters: 68 % and 95 % regions.
+
+    Where a parameter has a bound, the panel ends there, and smoothing takes nothing across: it reflects.
 
     Args:
         labels: D names as matplotlib sets them.
@@ -35,13 +44,14 @@ def corner_plot(
         truth: (D,), if known.
         reference: (m, D), if any.
         layout: the layout.
+        bounds: D lowest and highest values, infinite where there are none; none at all where left out.
     """
     count = len(labels)
     side = min(layout.width, _FRAME + (_PANEL_WIDE if layout is WIDE else _PANEL_NARROW) * count)
     figure = Figure(figsize=(side, side))
     figure.subplots(count, count, squeeze=False)
     sets = [draws] if reference is None else [reference, draws]
-    ranges = _ranges(sets, truth)
+    ranges = _ranges(sets, truth, bounds or ((-math.inf, math.inf),) * count)
     for rows, colour in zip(sets, [REFERENCE, POSTERIOR][-len(sets) :], strict=True):
         _add_contours(figure, rows, colour, _style(labels, ranges, layout))
     grid = np.array(figure.axes).reshape(count, count)
@@ -86,14 +96,21 @@ def _bins(rows: Array) -> int:
     return int(np.clip(1.1 * math.sqrt(len(rows)), 12, 30))
 
 
-def _ranges(sets: Sequence[Array], truth: Array | None) -> list[tuple[float, float]]:
-    """For each parameter, the inner 99.6 % of every set and the truth, with a margin."""
+def _ranges(sets: Sequence[Array], truth: Array | None, bounds: Bounds) -> list[tuple[float, float]]:
+    """For each parameter, the inner 99.6 % of every set and the truth, with a margin up to its bounds.
+
+    A bound that draws cross is no end: they are to be seen.
+    """
     rows = [np.quantile(one, [0.002, 0.998], axis=0) for one in sets]
     if truth is not None:
         rows.append(np.stack([truth, truth]))
     low, high = np.min([r[0] for r in rows], axis=0), np.max([r[1] for r in rows], axis=0)
     margin = 0.2 * (high - low)
-    return [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
+    least, most = np.min([one.min(0) for one in sets], axis=0), np.max([one.max(0) for one in sets], axis=0)
+    floor, ceiling = np.asarray(bounds, dtype=np.float32).T  # as the draws are rounded
+    low = np.where(least >= floor, np.maximum(low - margin, floor), low - margin)
+    high = np.where(most <= ceiling, np.minimum(high + margin, ceiling), high + margin)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 def _finish(grid: NDArray[Any], truth: Array | None) -> None:

@@ -17,6 +17,7 @@ from sbikit.fields.spectra import Spectrum, correlation, power_spectrum
 from sbikit.fields.taper import tapered
 from sbikit.problem.variables import Field
 from sbikit.report.arrays import Array
+from sbikit.report.figures.cells import cells
 from sbikit.report.figures.labels import field_label, plain_log_ticks, with_unit
 from sbikit.report.figures.panels import band, panels, tidy
 from sbikit.report.figures.shown_field import ShownField
@@ -169,4 +170,4 @@ def _one_point_panel(field: Field, sets: Sequence[_Drawn], truth: Array | None, 
         _draw_bands(axes, centres, histogram(one.rows, edges, axes=len(field.grid)), one.colour)
     if truth is not None:
         axes.stairs(histogram(truth, edges, axes=len(field.grid)), edges, color=TRUTH, ls="--", lw=1.2)
-    axes.set(ylabel="density of pixels", title="one-point distribution", ylim=(0, None))
+    axes.set(ylabel=f"density of {cells(field)}", title="one-point distribution", ylim=(0, None))

@@ -19,6 +19,7 @@ from sbikit.report.figures.map_grid import Cell, map_grid
 from sbikit.report.figures.shown_field import ShownField
 from sbikit.report.figures.style import WIDE, FigureLayout, styled
 
+_SHORT = 6  # letters of a tick that fit below a map beside four others
 _FLATTEST = (
     0.3  # height over width, or its inverse, of the room for a map: longer ones leave some of it empty
 )
@@ -113,6 +114,12 @@ def _draw_maps(maps: Sequence[_Map], field: Field, layout: FigureLayout) -> Figu
     return figure
 
 
+def _steps(one: _Map, most: int) -> int:
+    """Steps between ticks of a colour bar: fewer where their labels are long."""
+    digits = max(len(f"{tick:g}") for tick in MaxNLocator(most).tick_values(one.low, one.high))
+    return most if digits <= _SHORT else max(2, most - 2)
+
+
 def _draw_map(figure: Figure, cell: Cell, one: _Map, field: Field, layout: FigureLayout) -> None:
     down, right = field.extent[-2:]
     axes = cell.axes
@@ -126,7 +133,7 @@ def _draw_map(figure: Figure, cell: Cell, one: _Map, field: Field, layout: Figur
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(few))
     axes.tick_params(labelbottom=cell.bottom, labelleft=cell.left, length=2.5)
-    bar = figure.colorbar(image, cax=cell.bar, orientation="horizontal", ticks=MaxNLocator(few))
+    bar = figure.colorbar(image, cax=cell.bar, orientation="horizontal", ticks=MaxNLocator(_steps(one, few)))
     bar.outline.set_visible(False)
     cell.bar.tick_params(labelsize=7.5, length=2)
     if one.unit:

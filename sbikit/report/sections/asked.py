@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sbikit.problem.variables import Variable, Vector
+from sbikit.report.figures.cells import cells
 from sbikit.report.names import name_html
 from sbikit.report.numbers import plural
 from sbikit.report.run_files import RunFiles
@@ -45,8 +46,8 @@ def asked(files: RunFiles) -> Asked:
         estimator=str(run["estimator"]["name"]),
         reference=str(run["reference"]["name"]) if run.get("reference") else "",
         validators=", ".join(str(one["name"]) for one in run.get("validators") or ()),
-        inferred=_listed(posterior.spec.latents),
-        observed=_listed(posterior.spec.observables),
+        inferred=_listed(posterior.spec.latents, "parameter"),
+        observed=_listed(posterior.spec.observables, "number"),
         simulations=plural(int(count), "simulation") if count is not None else "simulations",
         shown_draws=plural(len(next(iter(posterior.posterior.values()))), "draw"),
         held_out=held_out,
@@ -60,21 +61,24 @@ def _facts(noted: Any) -> list[tuple[str, str]]:
     return [(str(key), str(value)) for key, value in noted.items()] if isinstance(noted, Mapping) else []
 
 
-def _listed(variables: Iterable[Variable]) -> Markup:
-    """Variables with their sizes: `the field κ (32 × 32 pixels, 10 × 10 deg)`."""
-    return Markup(" and ").join(_described(variable) for variable in variables)
+def _listed(variables: Iterable[Variable], noun: str) -> Markup:
+    """Variables with their sizes: `the field κ (32 × 32 pixels, 10 × 10 deg)`, `the 2 numbers x, y`."""
+    return Markup(" and ").join(_described(variable, noun) for variable in variables)
 
 
-def _described(variable: Variable) -> Markup:
+def _counted(count: int, noun: str) -> str:
+    return f"the {noun}" if count == 1 else f"the {count} {noun}s"
+
+
+def _described(variable: Variable, noun: str) -> Markup:
     if isinstance(variable, Vector):
-        count = len(variable.labels)
-        noun = "the parameter" if count == 1 else f"the {count} parameters"
-        return Markup("{} {}").format(noun, name_html(variable))
-    pixels, extent = (" × ".join(f"{n:g}" for n in sizes) for sizes in (variable.grid, variable.extent))
+        return Markup("{} {}").format(_counted(len(variable.labels), noun), name_html(variable))
+    grid, extent = (" × ".join(f"{n:g}" for n in sizes) for sizes in (variable.grid, variable.extent))
     channels = f"{variable.channels} channels, " if variable.channels > 1 else ""
-    size = f"{channels}{pixels} pixels"
-    if variable.extent_unit != "pixel":
-        size += f", {extent} {variable.extent_unit}"
+    size = f"{channels}{grid} {cells(variable)}"
+    if f"{variable.extent_unit}s" != cells(variable):
+        over = " over" if len(variable.grid) == 1 else ","
+        size += f"{over} {extent} {variable.extent_unit}"
     return Markup("the field {} ({})").format(name_html(variable), size)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sbikit.problem.variables import Field
+from sbikit.report.figures.cells import cells
 from sbikit.report.figures.field_statistics import field_statistics
 from sbikit.report.figures.labels import math_label
 from sbikit.report.figures.lines import field_line
@@ -32,6 +33,7 @@ class FieldChannel:
     maps: Picture
     statistics: Picture
     moments: list[MomentRow]
+    cells: str
 
 
 def fields(posterior: PosteriorFile) -> list[FieldChannel]:
@@ -69,6 +71,7 @@ def _field_channel(posterior: PosteriorFile, one: Field, channel: int) -> FieldC
         maps=_field_picture(shown, suffix),
         statistics=_statistics_picture(shown, suffix),
         moments=moment_rows(shown),
+        cells=cells(one),
     )
 
 
@@ -104,7 +107,7 @@ def _look(shown: ShownField) -> str:
     if shown.truth is None:
         return "draws that differ from each other where the standard deviation is large."
     if len(shown.field.grid) == 1:
-        return "a truth that stays inside the 95 % band for about 95 % of the pixels."
+        return "a truth that stays inside the 95 % band for about 95 % of the points."
     return (
         "draws that look like the truth in texture and contrast, a mean that is smoother than either, "
         "and a map of (mean − truth) / sd without structure, about 95 % of its pixels within ±2."

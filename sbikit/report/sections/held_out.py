@@ -11,6 +11,7 @@ from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Vector
 from sbikit.report.arrays import Array, channels, columns
 from sbikit.report.figures.against_truth import error_plot, recovery_plot
+from sbikit.report.figures.cells import cells
 from sbikit.report.figures.labels import field_label
 from sbikit.report.names import labels_html, math_labels, short_title
 from sbikit.report.numbers import plus_minus, signed
@@ -109,7 +110,7 @@ def _recovery_picture(vectors: Sequence[Vector], held_out: HeldOut) -> Picture:
     return make_picture(
         "recovery_parameters",
         "Inferred against true parameters of held-out simulations",
-        "Posterior mean (dot) and standard deviation (bar) against the truth, one dot a held-out simulation.",
+        "Posterior mean (dot) and 68 % interval (bar) against the truth, one dot a held-out simulation.",
         "bars that meet the dashed line in two cases of three. A slope below one is no error: where "
         "data say little, the posterior mean stays near the prior's.",
         lambda layout: recovery_plot(labels, units, truth, draws, layout),
@@ -120,11 +121,12 @@ def _error_picture(parts: Sequence[tuple[Field, int, tuple[Array, Array]]]) -> P
     found = [error_by_width(*data) for _, _, data in parts]
     titles = [field_label(one, channel) for one, channel, _ in parts]
     units = [one.unit for one, _, _ in parts]
+    noun = cells(*(one for one, _, _ in parts))
     return make_picture(
         "recovery_fields",
         "Actual against claimed error of the fields",
         "Root mean square error of the posterior mean against the standard deviation that the draws claim, "
-        "in bins of pixels; error bars from the scatter between held-out simulations.",
+        f"in bins of {noun}; error bars from the scatter between held-out simulations.",
         "points on the dashed line. Above it the draws are too narrow, below it too wide.",
         lambda layout: error_plot(titles, units, found, layout),
     )

@@ -14,7 +14,10 @@ from sbikit.report.names import name_html, title
 from sbikit.report.pictures import Picture, make_picture
 from sbikit.storage.posterior import PosteriorFile
 
-_UNLIKE = "stripes, edges or outliers that the simulator does not make."
+
+def _unlike(one: Field) -> str:
+    flaws = "jumps, gaps" if len(one.grid) == 1 else "stripes, edges"
+    return f"{flaws} or outliers that the simulator does not make."
 
 
 def observation(posterior: PosteriorFile) -> list[Picture]:
@@ -30,19 +33,19 @@ def _observed(variable: Variable, values: Array) -> Picture:
             name,
             f"The observed vector {variable.name}",
             f"The observed {variable.name}.",
-            "entries far from the others.",
+            "values that the simulator does not make.",
             lambda layout: data_points(variable, values, layout),
         )
     scale = f", {variable.channels} channels on one colour scale" if variable.channels > 1 else ""
     caption = f"The observed {title(variable.name)}{scale}."
-    return _field_data(variable, values, name, caption, _UNLIKE, signed=_around_zero(values))
+    return _field_data(variable, values, name, caption, _unlike(variable), signed=_around_zero(values))
 
 
 def _summary(one: Field, values: Array) -> Picture:
     caption = Markup("The summary {}, computed from the data alone.").format(name_html(one))
     look = "structure that the posterior mean should sharpen, and noise that it should suppress."
     return _field_data(
-        one, values, f"summary_{one.name}", caption, look if one.estimates else _UNLIKE, signed=False
+        one, values, f"summary_{one.name}", caption, look if one.estimates else _unlike(one), signed=False
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from sbikit.problem.bounds import Bounds
 from sbikit.problem.variables import Vector
 from sbikit.report.arrays import Array, columns
 from sbikit.report.figures.contours import corner_plot
@@ -73,7 +74,8 @@ def parameters(posterior: PosteriorFile) -> ParametersSection | None:
         for i, (name, unit) in enumerate(zip(names, units, strict=True))
     ]
     reason = _no_corner(draws, reference)
-    corner = None if reason else _corner_picture(vectors, draws, truth, reference)
+    bounds = tuple(ends for vector in vectors for ends in posterior.bounds[vector.name])
+    corner = None if reason else _corner_picture(vectors, bounds, draws, truth, reference)
     return ParametersSection(rows, corner, reason, truth is not None, reference is not None, len(draws))
 
 
@@ -113,7 +115,7 @@ def _no_corner(draws: Array, reference: Array | None) -> str:
 
 
 def _corner_picture(
-    vectors: Sequence[Vector], draws: Array, truth: Array | None, reference: Array | None
+    vectors: Sequence[Vector], bounds: Bounds, draws: Array, truth: Array | None, reference: Array | None
 ) -> Picture:
     units = [unit for vector in vectors for unit in vector.units]
     labels = [with_unit(a, u) for a, u in zip(math_labels(vectors), units, strict=True)]
@@ -127,5 +129,5 @@ def _corner_picture(
         "Corner plot of the parameters",
         "Marginal posteriors of the parameters; contours hold 68 % and 95 % of the draws.",
         look + ".",
-        lambda layout: corner_plot(labels, draws, truth, reference, layout),
+        lambda layout: corner_plot(labels, draws, truth, reference, layout, bounds=bounds),
     )
