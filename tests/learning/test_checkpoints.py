@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,16 @@ def test_networks_see_observables_and_summaries_by_name() -> None:
     )
     assert list(seen) == ["data", "summary data"]
     assert torch.equal(seen["summary data"], 2 * seen["data"])
+
+
+@pytest.mark.parametrize("fact", ["stationary", "periodic"])
+def test_a_field_of_which_another_fact_is_true_is_another_problem(fact: str) -> None:
+    toy = GaussianField()
+    other = GaussianField()
+    other.outputs = tuple(replace(field, **{fact: False}) for field in toy.outputs)
+    one, two = (describe_problem(simulator, simulator.spec) for simulator in (toy, other))
+    assert one["latents"] != two["latents"]
+    assert one["observables"] != two["observables"]
+    assert fingerprint(one) != fingerprint(two)
+    other.summarised = (replace(toy.outputs[0], name="mean"),)
+    assert describe_problem(other, other.spec)["summaries"] != one["summaries"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import sbikit_lognormal.spectra.choice as choice_module
 from sbikit import (
+    Field,
     ObservationError,
     OptionError,
     SimulationError,
@@ -668,3 +669,20 @@ def test_draw_is_the_same_on_any_number_of_threads(options: dict[str, Any]) -> N
 def test_kids_like_bins_have_nearly_the_published_mean_redshifts() -> None:
     published = [0.257, 0.403, 0.564, 0.792, 0.984]  # as the preset quotes them
     assert make_sources(chosen("kids-like").sources).mean == pytest.approx(published, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "kappa", "shear", "summary"),
+    [
+        ({}, (True, True), (True, True), (True, True)),
+        ({"padding": 2}, (True, False), (True, False), (False, False)),
+        ({"mask": {"density": 10.0}}, (True, True), (False, True), (False, True)),
+        ({"depth": {"scatter": 0.2}}, (True, True), (False, True), (False, True)),
+    ],
+)
+def test_it_declares_what_its_survey_leaves_true(
+    options: dict[str, Any], kappa: tuple[bool, bool], shear: tuple[bool, bool], summary: tuple[bool, bool]
+) -> None:
+    simulator = made(**options)
+    fields = (*simulator.outputs, *simulator.summarised)
+    assert [(f.stationary, f.periodic) for f in fields if isinstance(f, Field)] == [kappa, shear, summary]

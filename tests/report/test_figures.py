@@ -5,6 +5,7 @@ from matplotlib.colors import to_hex
 
 from sbikit.problem.variables import Field
 from sbikit.report.figures.contours import corner_plot
+from sbikit.report.figures.field_statistics import field_statistics
 from sbikit.report.figures.maps import data_maps, field_maps
 from sbikit.report.figures.shown_field import FieldSummary, ShownField
 from sbikit.report.figures.style import NARROW, POSTERIOR, REFERENCE, WIDE
@@ -95,3 +96,25 @@ def test_a_map_of_the_sky_is_shown_in_multipoles(extent_unit, grid, labels, unit
     assert (axis.label, axis.power_label) == labels
     assert axis.position(np.array([2.0])) == pytest.approx(2 / unit)
     assert axis.power(np.array([3.0])) == pytest.approx(3 * unit**2)
+
+
+@pytest.mark.parametrize(
+    ("stationary", "periodic", "panels"), [(True, True, 4), (True, False, 4), (False, True, 1)]
+)
+def test_a_field_has_spectra_only_where_one_place_is_like_another(stationary, periodic, panels):
+    field = Field("f", (8, 6), stationary=stationary, periodic=periodic)
+    draws, truth = RNG.normal(size=(9, 8, 6)), RNG.normal(size=(8, 6))
+    figure = field_statistics(ShownField(field, 0, draws, truth), WIDE)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == panels
+    assert titles[-1] == "one-point distribution"
+    assert ("power spectrum" in titles) == stationary
+
+
+def test_a_trend_puts_no_power_into_the_small_scales_of_a_field_that_does_not_close():
+    def smallest(periodic):
+        field = Field("f", (64,), stationary=True, periodic=periodic)
+        draws = np.linspace(-1.0, 1.0, 64) + 1e-3 * np.random.default_rng(0).normal(size=(20, 64))
+        return field_statistics(ShownField(field, 0, draws), WIDE).axes[0].lines[0].get_ydata()[-1]
+
+    assert smallest(False) < 1e-2 * smallest(True)
