@@ -128,7 +128,7 @@ class Denoiser(nn.Module):
         noise = generator(derive_seed(0, "denoiser", "low"))
         y, u = (torch.randn(part.shape, generator=noise) * _PURE_NOISE for part in clean)
         guess = self.guide(u, y, told.modes, told.vectors, torch.full((len(u),), _PURE_NOISE))
-        vary = self.field_map.vary().flatten(1).any(1)
+        vary = torch.tensor([bool(pixels.any()) for pixels in self.field_map.vary()], dtype=torch.bool)
         spread = torch.cat([guess.sd, guess.error[:, vary]], 1)
         narrowest = float(spread.quantile(_NARROW, 0).min())
         levels = TrainingLevels.resolving(narrowest, with_field=bool(self.field_map.channels))
