@@ -163,6 +163,8 @@ class Denoiser(nn.Module):
 
     def _of_each(self, field: Tensor, scalars: Tensor) -> Tensor:
         """Figures of scalars (P,) and of pixels (C, *grid) -> (P + C,), of each channel a low one."""
+        if not self.field_map.channels:
+            return scalars
         channels = [c[v] for c, v in zip(field, self.field_map.vary(), strict=True) if bool(v.any())]
         return torch.stack([*scalars, *(pixels.quantile(_NARROW) for pixels in channels)])
 

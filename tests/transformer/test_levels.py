@@ -45,7 +45,8 @@ class Measured(Simulator):
     def __init__(self, scalar: float, pixel: float | None = None) -> None:
         super().__init__()
         self.scalar, self.pixel = scalar, pixel
-        fields = (Field("y", (4, 4)), Field("d", (4, 4)))
+        white = {"stationary": True, "periodic": True}
+        fields = (Field("y", (4, 4), **white), Field("d", (4, 4), **white))
         self.outputs = (Vector("x", ("x",)), *(fields if pixel else ()))
         self.observed = ("x", "d") if pixel else ("x",)
 
