@@ -61,7 +61,8 @@ def command(words: list[str], folder: Path, *, kill_after: float | None = None) 
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         status = -9 if kill_after is not None else None
-    texts = [file.read_text(errors="replace") for file in (out, err)]
+    # A command that is killed at once has not opened them.
+    texts = [file.read_text(errors="replace") if file.exists() else "" for file in (out, err)]
     return Outcome(status, *texts, time.monotonic() - began)
 
 

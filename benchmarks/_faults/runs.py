@@ -33,7 +33,7 @@ _SAMPLING = [
 ]
 _NPE = [
     "estimator.simulations=600",
-    "estimator.epochs=4",
+    "estimator.steps=16",
     "estimator.transforms=1",
     "estimator.hidden=8",
     "estimator.bins=4",

@@ -250,7 +250,7 @@ def test_draws_depend_on_seed_and_observation_alone(small: NPESampler) -> None:
 
 
 def test_keeps_the_contract() -> None:
-    longer = {"simulations": 600, "epochs": 15, "learning_rate": 5e-3}  # enough to learn something
+    longer = {"simulations": 600, "steps": 150, "learning_rate": 5e-3}  # enough to learn something
     check_estimator(NPE(SMALL.model_copy(update=longer)))
 
 
