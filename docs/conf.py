@@ -15,6 +15,7 @@ author = "The sbikit developers"
 release = sbikit.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False}
 exclude_patterns = ["_build", "results/*.jsonl"]

@@ -59,8 +59,8 @@ class $cls(Simulator[${cls}Options]):
         super().__init__(options)
         # Facts, both False where left out: the signal is as likely here as there, and its end meets its
         # start. Of a time series or an image neither is true: leave them out.
-        facts = {"stationary": True, "periodic": True}
-        self.outputs = tuple(Field(name, (self.options.size,), **facts) for name in ("signal", "data"))
+        even = {"stationary": True, "periodic": True}
+        self.outputs = tuple(Field(name, (self.options.size,), **even) for name in ("signal", "data"))
 
     def simulate(self, parameters, *, seeds):
         amplitude, width = np.asarray(parameters["theta"], dtype=float).T[:, :, None]

@@ -37,8 +37,10 @@ def supports(plugin: object, capability: type[CapabilityT]) -> TypeIs[Capability
     """Whether a plug-in has a capability, such as `sbikit.SupportsFloor`.
 
     A capability is had by class: a method that one instance has and another of its class has not is none.
+    Nor is an attribute of that name that cannot be called.
     """
-    return issubclass(type(plugin), capability)
+    names = [name for name in vars(capability) if not name.startswith("_")]
+    return all(callable(getattr(type(plugin), name, None)) for name in names)
 
 
 __all__ = ["OptionsT_co", "Plugin", "supports"]
