@@ -119,7 +119,7 @@ def test_what_is_constant_is_left_out_and_told() -> None:
     assert [(m.variable, m.verdict) for m in report.metrics] == [(p.name, "none") for p in left_out]
     for validator in (Mira(), Tarp()):
         names = {metric.variable for metric in validator.validate(evidence, seed=0).metrics}
-        assert names == {"theta", "f", "joint"}
+        assert names == {"theta", "theta.b", "f", "joint"}
 
 
 def test_draws_that_are_a_wrong_constant_fail() -> None:
