@@ -49,7 +49,10 @@ def inspect(path: Path) -> None:
 
 def _refuse_strange(entry: Path) -> None:
     """Refuse what is neither a file nor a folder."""
-    kind = entry.lstat().st_mode
+    try:
+        kind = entry.lstat().st_mode
+    except FileNotFoundError:  # unfinished work of another process, which has ended by now
+        return
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise RunFolderError(
             f"A run folder holds files and folders alone, and this is a {_kind(kind)}.",

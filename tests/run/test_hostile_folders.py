@@ -110,9 +110,11 @@ def test_of_two_configurations_for_one_new_folder_one_is_refused(toys: Path, tmp
             barrier.wait()  # type: ignore[attr-defined]
             try:
                 RunFolder.create(path, configs[i])
-                answers.put((i, True))  # type: ignore[attr-defined]
+                answers.put((i, "made"))  # type: ignore[attr-defined]
             except RunFolderError:
-                answers.put((i, False))  # type: ignore[attr-defined]
+                answers.put((i, "refused"))  # type: ignore[attr-defined]
+            except BaseException as error:
+                answers.put((i, repr(error)))  # type: ignore[attr-defined]
 
         processes = [context.Process(target=start, args=(i,)) for i in range(len(configs))]
         for process in processes:
@@ -120,7 +122,8 @@ def test_of_two_configurations_for_one_new_folder_one_is_refused(toys: Path, tmp
         for process in processes:
             process.join()
         told = dict(answers.get() for _ in configs)
-        assert [i for i, made in told.items() if made] == [RunFolder.open(path).config.seed]
+        assert set(told.values()) == {"made", "refused"}
+        assert [i for i, word in told.items() if word == "made"] == [RunFolder.open(path).config.seed]
         assert [file.name for file in path.iterdir()] == ["run.yaml"]
 
 
