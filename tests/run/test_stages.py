@@ -236,11 +236,12 @@ def test_damage_is_mended_from_where_it_is(start: Callable[..., Run]) -> None:
     run_stages(run)
     assert works(run)["fit 0"] == 2
     assert works(run)["reference 16x30"] == 1
+    validated = works(run)["validate"]  # once more, unless the fit made again is the same to the bit
     again = start()
     again.folder.metrics.unlink()
     run_stages(again)
     assert works(again)["fit 0"] == 2
-    assert works(again)["validate"] == 2
+    assert works(again)["validate"] == validated + 1
 
 
 def test_one_stage_at_a_time(start: Callable[..., Run]) -> None:
