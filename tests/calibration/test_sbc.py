@@ -22,8 +22,7 @@ from sbikit_calibration.ranks.together import joint
 
 
 def _stationary(field: Field, *, stationary: bool = True) -> Field:
-    object.__setattr__(field, "stationary", stationary)
-    return field
+    return replace(field, stationary=stationary, periodic=stationary)
 
 
 # --- statistics of maps ---------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sbikit_transformer.linear_model import fit_model
 from sbikit_transformer.options import TransformerOptions
 
 SMALL = TransformerOptions(
-    steps=2, width=16, depth=1, heads=2, guide_simulations=256, guide_nodes=16, evaluations=6, batch=8
+    steps=2, width=16, depth=1, heads=2, guide_simulations=256, guide_nodes=16, batch=8
 )
 
 
