@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -47,7 +48,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             # Of their own: tensors that lie in the file change with it, after the checksum was found right.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _own(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(str(error)) from error
@@ -64,6 +65,13 @@ def read_header(path: Path) -> dict[str, Any]:
             return _header(file.metadata())
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy to the bit: a plain one makes true of a byte that is neither 0 nor 1."""
+    if tensor.dtype != torch.bool:
+        return tensor.clone()
+    return tensor.view(torch.uint8).clone().view(torch.bool)
 
 
 def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def test_what_is_told_of_a_stationary_periodic_map() -> None:
     values = Simulations(problem, 0).training(0, 64)
     told = DataMap(problem, problem.spec, (8, 8))
     told.fit(values)
-    maps, vectors, statistics = told(values)
+    maps, vectors, statistics, _ = told(values)
     data = values["data"].double().numpy()
     scaled = (data - data.mean((0, 2, 3), keepdims=True)) / np.sqrt(
         data.var((0, 2, 3), ddof=1, keepdims=True)
@@ -173,7 +173,7 @@ def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
     values = Simulations(problem, 0).training(0, 512)
     told = DataMap(problem, problem.spec, (24,))
     told.fit(values)
-    maps, vectors, statistics = told(values)
+    maps, vectors, statistics, _ = told(values)
     torch.testing.assert_close(maps.std(0), torch.ones(1, 24), rtol=0, atol=1e-3)
     assert (vectors.shape[1], statistics.shape[1]) == (24, 3)
     theta = values["theta"].double()
