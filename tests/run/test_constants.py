@@ -62,7 +62,7 @@ def test_constants_are_left_out_of_the_verdict_and_named(site: Path, tmp_path: P
     assert [(m.variable, m.verdict) for m in first.metrics] == [("w.stays", "none"), ("f.2", "none")]
     assert {report.validator for report in others} == {"mira", "tarp"}
     judged = {m.variable for report in others for m in report.metrics}
-    assert judged == {"theta", "w", "f", "joint"}
+    assert judged == {"theta", "theta.a", "w", "w.moves", "f", "joint"}
     assert "w.stays is left out" in folder.log.read_text()
     page = (folder.path / "report.html").read_text()
     assert "its truths do not vary" in page
