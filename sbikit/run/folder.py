@@ -39,6 +39,7 @@ class RunFolder:
         self.posterior = path / "posterior.nc"
         self.metrics = path / "metrics.json"
         self.first_draws = path / "first-draws.safetensors"
+        self.first_draws_kept = path / "first-draws.json"
         self.training = path / "training.jsonl"
         self.training_observables = path / "training_observables.json"
         self.provenance = path / "provenance.json"

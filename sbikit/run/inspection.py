@@ -25,6 +25,7 @@ FILES = (
     "training.jsonl",
     "training_observables.json",
     "first-draws.safetensors",
+    "first-draws.json",
     "report.html",
     "run.log",
     ".lock",

@@ -114,6 +114,7 @@ def _drop(run: Run, stage: Stage) -> None:
         run.folder.training.unlink(missing_ok=True)
         run.folder.training_observables.unlink(missing_ok=True)
         run.folder.first_draws.unlink(missing_ok=True)
+        run.folder.first_draws_kept.unlink(missing_ok=True)
         shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
 
 

@@ -36,6 +36,7 @@ from sbikit.run.job import Run
 from sbikit.simulations.stream import Simulations
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
+from sbikit.storage.files import read_json, write_json
 from sbikit.storage.kept import read_kept, write_kept
 from sbikit.storage.metrics import write_metrics
 from sbikit.storage.read import read_posterior
@@ -72,6 +73,7 @@ def fit(run: Run) -> Sequence[Path]:
     """The fitted sampler; first-draws.safetensors: training simulations for the validators."""
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
+    resumed = any(unfinished.iterdir())
     key = object_digest(depends_on(run.config, "fit"))
     noting = Noting(run.folder.training_observables, run.simulator.spec.observables, key)
     kept = FirstDraws(run.folder.parts / "training", _made_by(run), TRAINING_DRAWS)
@@ -89,10 +91,15 @@ def fit(run: Run) -> Sequence[Path]:
     run.estimator.save(sampler, fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
-    if first_draws := kept.joined():
+    if resumed:
+        kept.complete(simulations)
+    first_draws = kept.joined()
+    count = len(first_draws[run.simulator.prior.name]) if first_draws else 0
+    if count:
         write_kept(run.folder.first_draws, first_draws, _made_by(run))
+    write_json(run.folder.first_draws_kept, {"draws": count})
     shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
-    return [folder]
+    return [folder, run.folder.first_draws_kept]
 
 
 def reference(run: Run) -> Sequence[Path]:
@@ -254,19 +261,25 @@ def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _training(run: Run) -> dict[str, Tensor]:
-    """The first draws of the training stream: those of the fit, and more where they are too few."""
+    """The first draws of the training stream: those of the fit, and more where they are too few.
+
+    What is lost of them is drawn again, so that no figure depends on it.
+    """
     kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
-    if have >= LEAST_TRAINING:
+    left = int(read_json(run.folder.first_draws_kept)["draws"])
+    needed = max(left, LEAST_TRAINING)
+    if have >= needed:
         return kept
+    why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"
     run.monitor.say(
-        f"validate: {LEAST_TRAINING - have} training simulations are drawn for the validators, which need "
-        f"{LEAST_TRAINING}; the fit left {have}"
+        f"validate: {needed - have} training simulations are drawn for the validators, which need "
+        f"{needed}; {why}"
     )
     title = "simulating for the validators"
-    with run.monitor.progress(title, LEAST_TRAINING, have) as advance:
-        for start in range(have, LEAST_TRAINING, HELD_OUT_CHUNK):
-            count = min(HELD_OUT_CHUNK, LEAST_TRAINING - start)
+    with run.monitor.progress(title, needed, have) as advance:
+        for start in range(have, needed, HELD_OUT_CHUNK):
+            count = min(HELD_OUT_CHUNK, needed - start)
             chunks.append(run.simulations.training(start, count))
             advance(count)
     return _joined(chunks)

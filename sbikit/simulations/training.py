@@ -64,12 +64,14 @@ class FirstDraws:
     def __init__(self, folder: Path, identity: str, most: int) -> None:
         self._folder, self._identity, self._most = folder, identity, most
         self._drawn = torch.zeros(most, dtype=torch.bool)
+        self._reached = 0
         self._waiting: list[tuple[int, dict[str, Tensor]]] = []
         for first, draws in self._files():
             self._drawn[first : first + _length(draws)] = True
 
     def add(self, first: int, draws: Mapping[str, Tensor]) -> None:
         """Keep those of the draws `first`, `first + 1`, ..., each (count, *shape), that are wanted."""
+        self._reached = max(self._reached, first + _length(draws))
         last = min(first + _length(draws), self._most)
         if first >= last or bool(self._drawn[first:last].all()):
             return
@@ -89,6 +91,14 @@ class FirstDraws:
                 parts.append({name: value[end - first :] for name, value in draws.items()})
                 end = first + _length(draws)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+    def complete(self, simulations: JointDraws) -> None:
+        """Draw again what a resumed fit had drawn, and what was lost before it went on."""
+        lost = (~self._drawn[: min(self._reached, self._most)]).nonzero().flatten().tolist()
+        for first in range(0, len(lost), _AT_ONCE):
+            # One piece from the first lost draw to the last of so many, with what of it is there.
+            some = lost[first : first + _AT_ONCE]
+            self.add(some[0], simulations.training(some[0], some[-1] - some[0] + 1))
 
     def _write(self) -> None:
         for first, draws in _runs(self._waiting):

@@ -1,0 +1,34 @@
+"""The first training draws are kept whole, whatever happens to the files between two tries of a fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sbikit import Simulations
+from sbikit.simulations.training import FirstDraws, TrainingStream
+from sbikit.testing import GaussianVector
+
+
+@pytest.mark.parametrize("damage", ["removed", "flipped"])
+def test_what_is_lost_before_a_fit_goes_on_is_drawn_again(tmp_path: Path, damage: str) -> None:
+    whole = Simulations(GaussianVector(), 0)
+    stream = TrainingStream(whole, FirstDraws(tmp_path, "mine", 1000))
+    for first in (0, 300, 600):
+        stream.training(first, 300)
+    path = sorted(tmp_path.glob("*.safetensors"))[0]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    if damage == "removed":
+        path.unlink()
+    kept = FirstDraws(tmp_path, "mine", 1000)
+    TrainingStream(whole, kept).training(900, 300)
+    assert len(kept.joined()) == 0  # from the first draw on nothing is there
+    kept.complete(whole)
+    found, expected = kept.joined(), whole.training(0, 1000)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
