@@ -2,7 +2,7 @@
 
 Of each of the first training draws the mean, standard deviation, minimum and maximum of every channel of a
 field, and every entry of a vector, are taken, and of each figure the range over the draws is kept in
-`training_observables.json`. New data are unlike them where a figure lies further outside its range than half
+`first-draws.json`. New data are unlike them where a figure lies further outside its range than half
 of the range: of 512 normal figures the range is 6.1 sd, so beyond 6.1 sd from their mean. Nearer ones are not
 told from figures with a long tail, such as a maximum. Standard deviations are compared by their logarithms.
 """
@@ -10,10 +10,9 @@ told from figures with a long tail, such as a maximum. Standard deviations are c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,71 +103,54 @@ def _scaled(name: str, value: float) -> float:
     return math.log(max(value, _LEAST)) if name.startswith(_SPREAD) else value
 
 
-class Noting:
-    """Notes the figures of the first training draws that a fit asks for, and keeps them.
+def note(path: Path, draws: Values, variables: Iterable[Variable]) -> None:
+    """Keep how many of its first draws a fit has left, and the ranges of their figures.
 
     Args:
-        path: where they are kept.
+        path: where.
+        draws: of the training, each (M, *shape); {} where it has left none.
         variables: the observables.
-        key: what the fit depends on; what is kept of another fit is replaced.
     """
+    count = len(next(iter(draws.values()))) if draws else 0
+    ranges = {}
+    for variable in variables if count >= _FEWEST else ():
+        for name, of in figures(variable, draws[variable.name][:DRAWS]).items():
+            ranges[name] = [float(of.min()), float(of.max())]
+    write_json(path, sealed({"draws": count, "ranges": ranges}))
 
-    def __init__(self, path: Path, variables: Sequence[Variable], key: str) -> None:
-        self._path, self._variables, self._key = path, variables, key
-        self._seen: set[int] = set()
-        self._figures: dict[str, list[NDArray[np.float64]]] = {}
-        self._kept = _content(path).get("key") == key
 
-    def note(self, first: int, values: Values) -> None:
-        """Look at training draws `first`, `first + 1`, ..., each (count, *shape)."""
-        count = len(next(iter(values.values())))
-        new = [row for row in range(count) if first + row not in self._seen][: DRAWS - len(self._seen)]
-        if self._kept or not new:
-            return
-        self._seen.update(first + row for row in new)
-        for variable in self._variables:
-            for name, of in figures(variable, values[variable.name][new]).items():
-                self._figures.setdefault(name, []).append(of)
-        if len(self._seen) >= DRAWS:
-            self.keep()
+def noted_draws(path: Path) -> int:
+    """How many draws a fit has left.
 
-    def keep(self) -> None:
-        """Write what has been noted, unless it is there already or too little."""
-        if self._kept or len(self._seen) < _FEWEST:
-            return
-        joined = {name: np.concatenate(parts) for name, parts in self._figures.items()}
-        ranges = {name: [float(of.min()), float(of.max())] for name, of in joined.items()}
-        write_json(self._path, sealed({"key": self._key, "draws": len(self._seen), "ranges": ranges}))
-        self._kept = True
+    Raises:
+        RunFolderError: the file is damaged or missing.
+    """
+    return _read(path)[0]
 
 
 def read_familiar(path: Path) -> Familiar | None:
-    """What a fit has noted; None where it has noted nothing.
+    """What the training data looked like; None where too few draws were left to tell.
 
     Raises:
-        RunFolderError: the file is damaged.
+        RunFolderError: the file is damaged or missing.
     """
-    if not path.exists():
-        return None
+    count, ranges = _read(path)
+    return Familiar(min(count, DRAWS), ranges) if ranges else None
+
+
+def _read(path: Path) -> tuple[int, dict[str, Range]]:
     try:
         found = unsealed(read_json(path))
         ranges = {name: Range(float(low), float(high)) for name, (low, high) in found["ranges"].items()}
-        return Familiar(int(found["draws"]), ranges)
+        return int(found["draws"]), ranges
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{type(error).__name__}: {error}"
     raise RunFolderError(
-        "What the training data looked like cannot be read.",
+        "What the fit has left of its training draws cannot be read.",
         where=str(path),
         got=problem,
-        fix="delete the file: new data are then sampled without being compared with the training data",
+        fix=f"let the fit be done again: sbikit fit {path.parent} --redo",
     )
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return unsealed(read_json(path))
-    except (OSError, ValueError):
-        return {}
 
 
 class Wary(Sampler):

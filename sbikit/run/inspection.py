@@ -23,7 +23,6 @@ FILES = (
     "posterior.nc",
     "metrics.json",
     "training.jsonl",
-    "training_observables.json",
     "first-draws.safetensors",
     "first-draws.json",
     "report.html",

@@ -34,7 +34,7 @@ def fitted(run: Run) -> Sampler:
             where=str(run.folder.path),
             fix=f"sbikit fit {run.folder.path}",
         )
-    familiar = read_familiar(run.folder.training_observables)
+    familiar = read_familiar(run.folder.first_draws_noted)
     if familiar is None:
         run.monitor.say("This run kept nothing that the data can be compared with.")
         return run.sampler

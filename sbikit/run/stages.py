@@ -112,9 +112,8 @@ def _drop(run: Run, stage: Stage) -> None:
         shutil.rmtree(run.folder.path / stage.scratch, ignore_errors=True)
     if stage.name == "fit":
         run.folder.training.unlink(missing_ok=True)
-        run.folder.training_observables.unlink(missing_ok=True)
         run.folder.first_draws.unlink(missing_ok=True)
-        run.folder.first_draws_kept.unlink(missing_ok=True)
+        run.folder.first_draws_noted.unlink(missing_ok=True)
         shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
 
 

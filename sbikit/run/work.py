@@ -29,18 +29,14 @@ from sbikit.roles.trust import announcement, doubts
 from sbikit.roles.validator import Evidence, Report, report_constants
 from sbikit.roles.variation import Constant
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
-from sbikit.run.depends import depends_on
 from sbikit.run.drawing import Work, observed, remaining
-from sbikit.run.familiar import Noting
+from sbikit.run.familiar import note, noted_draws
 from sbikit.run.job import Run
-from sbikit.simulations.stream import Simulations
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
-from sbikit.storage.files import read_json, write_json
 from sbikit.storage.kept import read_kept, write_kept
 from sbikit.storage.metrics import write_metrics
 from sbikit.storage.read import read_posterior
-from sbikit.storage.seals import object_digest
 from sbikit.storage.tensors import read_tensors, write_tensors
 from sbikit.storage.write import write_posterior
 
@@ -74,17 +70,13 @@ def fit(run: Run) -> Sequence[Path]:
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
     resumed = any(unfinished.iterdir())
-    key = object_digest(depends_on(run.config, "fit"))
-    noting = Noting(run.folder.training_observables, run.simulator.spec.observables, key)
     kept = FirstDraws(run.folder.parts / "training", _made_by(run), TRAINING_DRAWS)
-    simulations = Simulations(run.simulator, run.config.seed, watch=noting.note)
     sampler = run.estimator.fit(
-        TrainingStream(simulations, kept),
+        TrainingStream(run.simulations, kept),
         seed=derive_seed(run.config.seed, "fit"),
         workspace=Workspace(unfinished, run.device),
         monitor=run.monitor,
     )
-    noting.keep()
     fresh = folder.with_name("estimator.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -92,14 +84,12 @@ def fit(run: Run) -> Sequence[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     if resumed:
-        kept.complete(simulations)
-    first_draws = kept.joined()
-    count = len(first_draws[run.simulator.prior.name]) if first_draws else 0
-    if count:
+        kept.complete(run.simulations)
+    if first_draws := kept.joined():
         write_kept(run.folder.first_draws, first_draws, _made_by(run))
-    write_json(run.folder.first_draws_kept, {"draws": count})
+    note(run.folder.first_draws_noted, first_draws, run.simulator.spec.observables)
     shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
-    return [folder, run.folder.first_draws_kept]
+    return [folder, run.folder.first_draws_noted]
 
 
 def reference(run: Run) -> Sequence[Path]:
@@ -267,7 +257,7 @@ def _training(run: Run) -> dict[str, Tensor]:
     """
     kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
-    left = int(read_json(run.folder.first_draws_kept)["draws"])
+    left = noted_draws(run.folder.first_draws_noted)
     needed = max(left, LEAST_TRAINING)
     if have >= needed:
         return kept

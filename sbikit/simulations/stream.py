@@ -6,7 +6,7 @@ is fixed by the run's seed and is never seen in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -27,23 +27,16 @@ class Simulations:
     Args:
         simulator: draws the outputs.
         seed: seed of the run.
-        watch: told of every piece of the training stream, its first draw and the draws.
     """
 
-    def __init__(
-        self, simulator: Simulator, seed: int, *, watch: Callable[[int, Values], None] | None = None
-    ) -> None:
+    def __init__(self, simulator: Simulator, seed: int) -> None:
         self.simulator = simulator
         self.spec = simulator.spec
         self.seed = seed
-        self._watch = watch
 
     def training(self, first: int, count: int) -> dict[str, Tensor]:
         """Draws `first` to `first + count - 1` of the training stream, each (count, *shape)."""
-        draws = self._draw("training", first, count)
-        if self._watch is not None:
-            self._watch(first, draws)
-        return draws
+        return self._draw("training", first, count)
 
     def held_out(self, first: int, count: int) -> dict[str, Tensor]:
         """The same of the held-out stream, which no estimator may see."""

@@ -16,7 +16,7 @@ from sbikit.cli import app
 from sbikit.problem.errors import ObservationError, RunFolderError
 from sbikit.problem.variables import Field, Values, Vector
 from sbikit.roles.sampler import Draws, Sampler
-from sbikit.run.familiar import DRAWS, Noting, Wary, figures, read_familiar
+from sbikit.run.familiar import DRAWS, Wary, figures, note, noted_draws, read_familiar
 from sbikit.simulations.stream import Simulations
 from sbikit.storage.read import read_posterior
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
@@ -55,8 +55,7 @@ def test_shifted_data_are_drawn_with_a_warning_everywhere(
 @pytest.mark.parametrize("simulator", [GaussianVector(), GaussianField(GaussianFieldOptions(size=8))])
 def test_held_out_simulations_are_like_the_training(tmp_path: Path, simulator: GaussianVector) -> None:
     """4,000 observations of the same law; a figure with a long tail may lie far out once."""
-    noting = Noting(tmp_path / "kept.json", simulator.spec.observables, "key")
-    Simulations(simulator, 0, watch=noting.note).training(0, DRAWS)
+    note(tmp_path / "kept.json", Simulations(simulator, 0).training(0, DRAWS), simulator.spec.observables)
     familiar = read_familiar(tmp_path / "kept.json")
     assert familiar is not None
     assert familiar.draws == DRAWS
@@ -67,8 +66,8 @@ def test_held_out_simulations_are_like_the_training(tmp_path: Path, simulator: G
 @pytest.mark.parametrize("change", [lambda x: x + 1e6, lambda x: 20 * x, lambda x: -x + 60, lambda x: x * 0])
 def test_a_field_that_is_shifted_wide_or_flat_is_unlike(tmp_path: Path, change: object) -> None:
     simulator = GaussianField(GaussianFieldOptions(size=8))
-    noting = Noting(tmp_path / "kept.json", simulator.spec.observables, "key")
-    draws = Simulations(simulator, 0, watch=noting.note).training(0, DRAWS)
+    draws = Simulations(simulator, 0).training(0, DRAWS)
+    note(tmp_path / "kept.json", draws, simulator.spec.observables)
     familiar = read_familiar(tmp_path / "kept.json")
     assert familiar is not None
     odd = {"data": change(draws["data"][:3])}  # type: ignore[operator]
@@ -86,8 +85,8 @@ class Failing(Sampler):
 
 def test_a_sampler_that_fails_on_strange_data_is_their_fault_alone(tmp_path: Path) -> None:
     simulator = GaussianVector()
-    noting = Noting(tmp_path / "kept.json", simulator.spec.observables, "key")
-    draws = Simulations(simulator, 0, watch=noting.note).training(0, DRAWS)
+    draws = Simulations(simulator, 0).training(0, DRAWS)
+    note(tmp_path / "kept.json", draws, simulator.spec.observables)
     familiar = read_familiar(tmp_path / "kept.json")
     assert familiar is not None
     wary, x = Wary(Failing(), familiar), draws["x"][:1]
@@ -112,21 +111,31 @@ def test_figures_are_those_of_numpy() -> None:
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kept.json"
     simulator = GaussianVector()
-    noting = Noting(path, simulator.spec.observables, "key")
-    Simulations(simulator, 0, watch=noting.note).training(0, DRAWS)
+    note(path, Simulations(simulator, 0).training(0, DRAWS), simulator.spec.observables)
     path.write_text(path.read_text().replace(str(DRAWS), "513"))
-    with pytest.raises(RunFolderError, match="cannot be read"):
-        read_familiar(path)
-    assert read_familiar(tmp_path / "absent.json") is None
+    for read in (read_familiar, noted_draws):
+        with pytest.raises(RunFolderError, match="cannot be read"):
+            read(path)
+        with pytest.raises(RunFolderError, match="cannot be read"):
+            read(tmp_path / "absent.json")
 
 
-def test_what_is_kept_of_another_fit_is_replaced(tmp_path: Path) -> None:
+def test_ranges_are_those_of_the_first_draws(tmp_path: Path) -> None:
     path = tmp_path / "kept.json"
     simulator = GaussianVector()
-    for key, seed in (("first", 0), ("second", 1), ("second", 2)):
-        noting = Noting(path, simulator.spec.observables, key)
-        Simulations(simulator, seed, watch=noting.note).training(0, DRAWS)
-    x = Simulations(simulator, 1).training(0, DRAWS)["x"][:, 0].double()
+    draws = Simulations(simulator, 1).training(0, DRAWS + 100)
+    note(path, draws, simulator.spec.observables)
+    x = draws["x"][:DRAWS, 0].double()
     familiar = read_familiar(path)
     assert familiar is not None
     assert (familiar.ranges["x.x1"].low, familiar.ranges["x.x1"].high) == (float(x.min()), float(x.max()))
+    assert (familiar.draws, noted_draws(path)) == (DRAWS, DRAWS + 100)
+
+
+@pytest.mark.parametrize("count", [0, 31])
+def test_of_few_draws_nothing_is_said(tmp_path: Path, count: int) -> None:
+    simulator = GaussianVector()
+    draws = Simulations(simulator, 0).training(0, count) if count else {}
+    note(tmp_path / "kept.json", draws, simulator.spec.observables)
+    assert read_familiar(tmp_path / "kept.json") is None
+    assert noted_draws(tmp_path / "kept.json") == count
