@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbikit.problem.errors import SpecError
 from sbikit.problem.laws import Law, describe_law
+from sbikit.problem.supports import innermost
 
 # Gaps between the quartiles. A posterior a hundred times narrower than its prior then still has ten, whose
 # rounding widens it by .05 %; a larger value refuses years (2000 +- 1), a smaller one loses posteriors.
@@ -83,12 +84,5 @@ def check_law(label: str, law: Law) -> None:
 
 def round_inside(x: Tensor, low: float, high: float) -> Tensor:
     """The nearest float32 numbers that do not lie beyond `low`..`high`, and never on a bound at zero."""
-    with np.errstate(over="ignore"):
-        least, most = np.float32(low), np.float32(high)
-    if float(least) < low:
-        least = np.nextafter(least, np.float32(math.inf))
-    if float(most) > high:
-        most = np.nextafter(most, np.float32(-math.inf))
-    least = np.float32(SMALLEST) if low == 0 else least
-    most = np.float32(-SMALLEST) if high == 0 else most
-    return x.float().clamp(float(least), float(most))
+    least, most = innermost(low, math.inf, bool), innermost(high, -math.inf, bool)
+    return x.float().clamp(least, most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,20 +53,29 @@ def round_into(name: str, support: Constraint, values: Tensor) -> Tensor:
         UnsupportedError: it is discrete, or no interval that is the same for all values.
     """
     low, high = support_bounds(name, support)
-    least, most = _innermost(support, low, math.inf), _innermost(support, high, -math.inf)
-    return values.float().clamp(least, most)
+    single = _of_a_value(support)
+
+    def holds(number: float) -> bool:
+        return bool(single.check(torch.tensor(number, dtype=torch.float64)).all())
+
+    return values.float().clamp(innermost(low, math.inf, holds), innermost(high, -math.inf, holds))
 
 
-def _innermost(support: Constraint, bound: float, inwards: float) -> float:
-    """The float32 number of a support that is nearest to its bound, which an open support does not hold."""
-    support = _of_a_value(support)
-    with np.errstate(over="ignore"):
-        number = np.float32(bound)
+def innermost(bound: float, inwards: float, holds: Callable[[float], bool]) -> float:
+    """The float32 number nearest to a bound that lies on it or inwards of it and is part of a set.
+
+    Args:
+        bound: of an interval, which may be open there.
+        inwards: plus or minus infinity.
+        holds: whether a number is part of the set.
+    """
     if math.isinf(bound):
         return bound
+    with np.errstate(over="ignore"):
+        number = np.float32(bound)
     for _ in range(2):
         beyond = float(number) < bound if inwards > 0 else float(number) > bound
-        if not beyond and bool(support.check(torch.tensor(float(number), dtype=torch.float64)).all()):
+        if not beyond and holds(float(number)):
             break
         number = np.nextafter(number, np.float32(inwards))
     smallest = math.copysign(float(np.finfo(np.float32).tiny), inwards)

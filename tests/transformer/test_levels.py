@@ -198,6 +198,13 @@ def test_draws_at_the_last_level_are_doubted() -> None:
     assert few.trust[0].trustworthy  # of few draws the spread is not known
 
 
+def test_training_goes_as_low_as_draws_are_told_to_end() -> None:
+    sampler = fitted(Measured(0.5, 1.0), sigma_min=0.0005)
+    assert sampler.levels[-1] == pytest.approx(0.0005)  # type: ignore[attr-defined]
+    drawn = sampler.denoiser.training_levels().draw(20_000, generator(0)).exp()  # type: ignore[attr-defined]
+    assert 0.02 < float((drawn < 0.002).float().mean()) < 0.1
+
+
 def test_data_unlike_all_training_simulations_are_doubted() -> None:
     sampler = fitted(Measured(0.5, 1.0))
     held_out = Simulations(Measured(0.5, 1.0), 0).held_out(0, 2)
