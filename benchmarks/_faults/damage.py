@@ -96,6 +96,8 @@ def damaged(folder: Path, number: int) -> dict[str, object]:
     what = draw.choice(_COMMANDS) if finished else "run"
     words = [*kind.words, "--out", "run"] if what == "run" else [what, "run"]
     outcome = command(words, place)
+    if what == "sample" and name == "metrics.json" and outcome.status == 0:
+        outcome = command(["report", "run"], place)  # which shows it; `sample` reads no metrics
     verdict, why = _judged(run, right, outcome.status, refused=outcome.refused(), broke=outcome.broke())
     if verdict:
         shutil.rmtree(place)

@@ -47,7 +47,7 @@ class TransformerSampler(Sampler):
         self.spec = denoiser.spec
         self.denoiser = denoiser.to(device).eval()
         self.device = device
-        end = options.sigma_min or float(denoiser.end)
+        end = float(denoiser.end)
         count = options.evaluations or evaluations_between(options.sigma_max, end)
         self.levels = noise_levels(options.sigma_max, end, count)
 

@@ -131,6 +131,8 @@ def train(
     network.reset(generator(derive_seed(seed, "weights")))
     if unfinished(workspace) is None:
         _fit_maps(denoiser, simulations, o.guide_simulations, monitor)
+        if o.sigma_min is not None:  # draws end there, so training goes there
+            denoiser.low.clamp_(max=o.sigma_min)
     denoiser.to(workspace.device)
     copies = o.copies or (1 if denoiser.field_map.channels else _COPIES_WITHOUT_FIELD)
     loss = DenoisingLoss(
@@ -155,7 +157,10 @@ def train(
     with enough_threads(network, o.batch * copies):
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
-        _find_end(denoiser, simulations, loss.used(o.steps), seed, o.batch)
+        if o.sigma_min is None:
+            _find_end(denoiser, simulations, loss.used(o.steps), seed, o.batch)
+        else:
+            denoiser.end.fill_(o.sigma_min)
 
 
 def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[None]:

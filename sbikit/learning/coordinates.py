@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -136,16 +137,14 @@ def _inner_scale(real: Tensor, vector: Vector, value: Tensor) -> tuple[Tensor, T
 
 
 def _bijection(vector: Vector) -> Transform:
-    try:
+    with suppress(NotImplementedError):
         bijection = biject_to(vector.support)
-        if tuple(bijection.inverse_shape(vector.shape)) != vector.shape:
-            raise NotImplementedError
-        return bijection
-    except NotImplementedError as error:
-        raise UnsupportedError(
-            f"No map from the support of {vector.name!r} to the real line is known.",
-            where=f"Vector({vector.name!r}).support",
-            expected="a constraint that torch.distributions.biject_to maps to as many real numbers",
-            got=repr(vector.support),
-            fix="declare another support",
-        ) from error
+        if tuple(bijection.inverse_shape(vector.shape)) == vector.shape:
+            return bijection
+    raise UnsupportedError(
+        f"No map from the support of {vector.name!r} to the real line is known.",
+        where=f"Vector({vector.name!r}).support",
+        expected="a constraint that torch.distributions.biject_to maps to as many real numbers",
+        got=repr(vector.support),
+        fix="declare another support",
+    )
