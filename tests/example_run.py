@@ -226,9 +226,9 @@ def _doubted():
 
 def _readings(r_hat, ess, e_bfmi):
     return (
-        Reading("R-hat", r_hat, "at most 1.01", "higher"),
-        Reading("bulk ESS", ess, "at least 400", "lower"),
-        Reading("E-BFMI", e_bfmi, "", "lower"),
+        Reading("R-hat", r_hat, 1.01, "higher"),
+        Reading("bulk ESS", ess, 400, "lower"),
+        Reading("E-BFMI", e_bfmi, None, "lower"),
         Reading("gradients", 1234567),
     )
 

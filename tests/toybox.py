@@ -172,7 +172,7 @@ class ExactDraws(Sampler):
     def trust(self, total):
         stuck = total > self.doubtful
         r_hat = math.inf if total > 2 * self.doubtful else 1.2 if stuck else 1.0
-        found = (Reading("R-hat", r_hat, "below 1.1"), Reading("steps", 7.0, worse="lower"))
+        found = (Reading("R-hat", r_hat, 1.1), Reading("steps", 7.0, worse="lower"))
         return Trust(not stuck, found, ("R-hat is too large",) if stuck else ())
 
 

@@ -77,16 +77,15 @@ class ChainDiagnostics:
 
     def trust(self) -> Trust:
         """The same as every sampler says it, of the scalars the worst."""
-        size = f"at least {ESS_LIMIT:.0f}"
         energy = () if self.e_bfmi is None else (Reading("E-BFMI", self.e_bfmi, worse="lower"),)
         readings = (
-            Reading("R-hat", float(np.max(self.r_hat)), f"at most {R_HAT_LIMIT}"),
-            Reading("bulk ESS", float(np.min(self.ess_bulk)), size, "lower"),
-            Reading("tail ESS", float(np.min(self.ess_tail)), size, "lower"),
+            Reading("R-hat", float(np.max(self.r_hat)), R_HAT_LIMIT),
+            Reading("bulk ESS", float(np.min(self.ess_bulk)), ESS_LIMIT, "lower"),
+            Reading("tail ESS", float(np.min(self.ess_tail)), ESS_LIMIT, "lower"),
             Reading(
-                "divergent transitions",
+                "share of divergent transitions",
                 self.divergences / self.draws,
-                f"a share of at most {DIVERGENCE_LIMIT}",
+                DIVERGENCE_LIMIT,
             ),
             *energy,
             Reading("transitions", self.draws, worse="lower"),

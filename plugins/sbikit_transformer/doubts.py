@@ -20,9 +20,7 @@ def judge(alien: int, usual: int, width: float | None) -> Trust:
         width: the narrowest standard deviation of the draws in units of the last noise level; None where
             there are too few draws to tell.
     """
-    readings = [
-        Reading("statistics of the data far from all training simulations", float(alien), f"at most {usual}")
-    ]
+    readings = [Reading("statistics of the data far from all training simulations", float(alien), usual)]
     complaints = []
     if alien > usual:
         complaints.append(
@@ -30,9 +28,8 @@ def judge(alien: int, usual: int, width: float | None) -> Trust:
             f"simulations, of which none has more than {usual}: the network was never trained on such data"
         )
     if width is not None:
-        wanted = f"at least {_RESOLVED:g}"
         name = "narrowest spread of the draws over the last noise level"
-        readings.append(Reading(name, width, wanted, worse="lower"))
+        readings.append(Reading(name, width, _RESOLVED, worse="lower"))
         if width < _RESOLVED:
             complaints.append(
                 f"draws are no wider than {width:.2g} times the last noise level, below which nothing is "

@@ -15,19 +15,35 @@ class Reading:
     Args:
         name: what was measured, in words: "R-hat".
         value: the figure, the worst one where there are several; None where it is not finite.
-        wanted: what it should be, in words: "at most 1.01"; empty where nothing is asked of it.
-        worse: which of two values is the worse one, to sum up many observations.
+        limit: the worst value that is good; None where nothing is asked of it.
+        worse: which of two values is the worse one.
     """
 
     name: str
     value: float | None
-    wanted: str = ""
+    limit: float | None = None
     worse: Literal["higher", "lower"] = "higher"
 
     def __post_init__(self) -> None:
         if self.value is not None:
             value = float(self.value)
             object.__setattr__(self, "value", value if math.isfinite(value) else None)
+
+    @property
+    def wanted(self) -> str:
+        """What it should be, in words: "at most 1.01"; empty where nothing is asked of it."""
+        if self.limit is None:
+            return ""
+        return f"{'at most' if self.worse == 'higher' else 'at least'} {self.limit:g}"
+
+    @property
+    def good(self) -> bool:
+        """Whether it is what it should be."""
+        if self.limit is None:
+            return True
+        if self.value is None:
+            return False
+        return self.value <= self.limit if self.worse == "higher" else self.value >= self.limit
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ have its mean and its width, to a margin that chance does not explain.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +21,6 @@ COMPARED = 256  # draws: the mean is known to .09 posterior sd, the width to 6 %
 # independent draws, and no more than 4 times of 400 effective ones.
 _SHIFT = 0.5  # posterior standard deviations
 _WIDTH = 1.5  # a factor
-_LIMIT = re.compile(r"(at most|below|less than|at least|above|more than) ([-+0-9.,e]+)")
 
 
 def check_trust(drawn: Draws, variables: Sequence[Variable], where: str) -> None:
@@ -50,7 +47,7 @@ def check_trust(drawn: Draws, variables: Sequence[Variable], where: str) -> None
                 got="none",
             )
         for reading in trust.readings if trust.trustworthy else ():
-            if not _kept(reading):
+            if not reading.good:
                 wanted = f"{reading.name} {reading.wanted}"
                 raise _lie(at, wanted, "not finite" if reading.value is None else f"{reading.value:.4g}")
         for variable in variables if trust.trustworthy else ():
@@ -106,27 +103,6 @@ def _check_form(trust: object, where: str) -> None:
     names = [reading.name for reading in trust.readings] if isinstance(trust, Trust) else []
     if len(set(names)) != len(names):
         raise ContractError("Two readings share a name.", where=where, got=", ".join(names))
-
-
-def _kept(reading: Reading) -> bool:
-    """Whether a reading is what is wanted of it, as far as the words can be read."""
-    if not reading.wanted:
-        return True
-    if reading.value is None:
-        return False
-    found = _LIMIT.search(reading.wanted)
-    limit = _number(found[2]) if found else math.nan
-    if found is None or math.isnan(limit):
-        return True
-    upper = found[1] in ("at most", "below", "less than")
-    return reading.value <= limit if upper else reading.value >= limit
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text.replace(",", ""))
-    except ValueError:
-        return math.nan
 
 
 def _lie(where: str, expected: str, got: str) -> ContractError:

@@ -60,14 +60,14 @@ def test_trust_tells_the_worst_scalar_and_goes_to_json() -> None:
     assert trust.value("R-hat") == max(found.r_hat)
     assert trust.value("bulk ESS") == min(found.ess_bulk) == found.ess_bulk[1]
     assert trust.value("tail ESS") == min(found.ess_tail)
-    assert trust.value("divergent transitions") == 2 / (CHAINS * DRAWS)
+    assert trust.value("share of divergent transitions") == 2 / (CHAINS * DRAWS)
     assert trust.value("E-BFMI") == found.e_bfmi
     assert (trust.value("transitions"), trust.value("gradients")) == (CHAINS * DRAWS, 7)
     assert [one.name for one in trust.readings if one.wanted] == [
         "R-hat",
         "bulk ESS",
         "tail ESS",
-        "divergent transitions",
+        "share of divergent transitions",
     ]
 
 

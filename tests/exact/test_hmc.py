@@ -50,7 +50,7 @@ def test_vector_posteriors_are_exact() -> None:
     assert len(found) == 5
     for b, trust in enumerate(found.trust):
         assert trust.trustworthy
-        assert trust.value("divergent transitions") == 0
+        assert trust.value("share of divergent transitions") == 0
         mean = exact.mean(observation)[b]
         check_moments(draws[:, b], mean, sd)
         check_mean(((draws[:, b] - mean) / sd).prod(-1), float(exact.covariance[0, 1] / sd.prod()))
@@ -246,7 +246,7 @@ def test_starts_avoid_where_the_density_is_not_finite() -> None:
     sampler = hmc(Target(log_prob), SHORT)
     found = drawn(sampler, numbers(0.0), 200, seed=0)
     assert found.values["theta"][..., 0].max() <= -1.28
-    assert found.trust[0].value("divergent transitions") > 0
+    assert found.trust[0].value("share of divergent transitions") > 0
 
 
 @pytest.mark.parametrize("nothing", [torch.nan, -torch.inf, torch.inf])
@@ -270,8 +270,8 @@ def test_what_is_not_finite_spoils_no_neighbour() -> None:
     clean = drawn(sampler, numbers(0.0, 0.0, 0.0, 0.0), 40, seed=0).values["theta"]
     beside = drawn(sampler, numbers(0.0, 1.0, 0.0, 0.0), 40, seed=0)
     torch.testing.assert_close(beside.values["theta"][:, 0], clean[:, 0], rtol=0.0, atol=1e-6)
-    assert beside.trust[0].value("divergent transitions") == 0
-    assert beside.trust[1].value("divergent transitions") > 0
+    assert beside.trust[0].value("share of divergent transitions") == 0
+    assert beside.trust[1].value("share of divergent transitions") > 0
     assert not beside.trust[1].trustworthy
 
 

@@ -66,7 +66,7 @@ def test_vector_posterior_is_exact() -> None:
     sd = exact.covariance.diagonal().sqrt()
     for b, trust in enumerate(found.trust):
         assert trust.trustworthy
-        assert trust.value("divergent transitions") == 0
+        assert trust.value("share of divergent transitions") == 0
         ess = torch.tensor([float(array_stats.ess(by_chain(x), method="bulk")) for x in draws[:, b].T])
         assert float(ess.min()) == pytest.approx(trust.value("bulk ESS"), rel=1e-4)
         # 4 standard errors: of a mean sd / sqrt(ESS), of a standard deviation sd / sqrt(2 ESS).
@@ -268,7 +268,7 @@ def test_starts_avoid_where_the_density_is_not_finite() -> None:
     sampler = nuts(Altered(lambda z, value: torch.where(z[..., 0] > -1.28, torch.nan, value)), SHORT)
     found = drawn(sampler, observe(GaussianVector(), 1), 400, seed=0)
     assert GaussianVector.prior.to_white(found.values["theta"])[..., 0].max() <= -1.27
-    assert found.trust[0].value("divergent transitions") > 0
+    assert found.trust[0].value("share of divergent transitions") > 0
 
 
 def test_an_interruption_ends_the_chains() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lognormal_cases import pyccl_universe
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
@@ -65,19 +66,7 @@ def _pyccl(
 ) -> Array:
     import pyccl as ccl
 
-    omega_c, omega_b, sigma_8, h, n_s, w_0 = cosmology
-    camb = {"halofit_version": "mead2020", "dark_energy_model": "ppf", "kmax": 20.0, "AccuracyTarget": 1}
-    universe = ccl.Cosmology(
-        Omega_c=omega_c,
-        Omega_b=omega_b,
-        h=h,
-        n_s=n_s,
-        sigma8=sigma_8,
-        w0=w_0,
-        transfer_function="boltzmann_camb",
-        matter_power_spectrum="camb",
-        extra_parameters={"camb": camb},
-    )
+    universe = pyccl_universe(cosmology)
     z = sources.z
     tracers = []
     for number, n_z in enumerate(sources.n_z):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lognormal_cases import pyccl_universe
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.interpolate import CubicSpline
@@ -210,19 +211,7 @@ def test_source_planes(power: MatterPower, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_source_planes_agree_with_pyccl() -> None:
     ccl = pytest.importorskip("pyccl")
-    omega_c, omega_b, sigma_8, h, n_s, w_0 = FIDUCIAL
-    camb = {"halofit_version": "mead2020", "dark_energy_model": "ppf", "kmax": 20.0, "AccuracyTarget": 1}
-    universe = ccl.Cosmology(
-        Omega_c=omega_c,
-        Omega_b=omega_b,
-        h=h,
-        n_s=n_s,
-        sigma8=sigma_8,
-        w0=w_0,
-        transfer_function="boltzmann_camb",
-        matter_power_spectrum="camb",
-        extra_parameters={"camb": camb},
-    )
+    universe = pyccl_universe(FIDUCIAL)
     tracers = []
     for plane in (0.5, 1.0, 2.0):
         z = np.linspace(plane - 0.002, plane + 0.002, 201)

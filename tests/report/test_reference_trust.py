@@ -3,7 +3,7 @@ from sbikit.roles.trust import Reading, Trust
 
 
 def trust(value, complaint=""):
-    readings = (Reading("ESS", value, "at least 400", "lower"), Reading("gradients", 1000.0))
+    readings = (Reading("ESS", value, 400, "lower"), Reading("gradients", 1000.0))
     return Trust(not complaint, readings, (complaint,) if complaint else ())
 
 
@@ -32,4 +32,4 @@ def test_of_many_complaints_the_readings_of_which_something_is_wanted_are_told()
 
 
 def test_without_complaints_the_readings_are_told():
-    assert reasons([Trust(False, (Reading("ESS", 3.0, "at least 4"),))]) == "ESS 3 (wanted at least 4)"
+    assert reasons([Trust(False, (Reading("ESS", 3.0, 4, "lower"),))]) == "ESS 3 (wanted at least 4)"

@@ -18,8 +18,8 @@ def _check(name="rank_shift", variable="theta.S8", value=0.0, p=0.5, wrong=False
     return Metric(name, variable, value, 0.1, 0.0, "fail" if wrong else "pass", "says what it is", p=p)
 
 
-def _contraction(variable, value, error, name="contraction"):
-    return Metric(name, variable, value, error, None, "none", "share of the prior variance")
+def _contraction(variable, value, error):
+    return Metric("contraction", variable, value, error, None, "none", "share of the prior variance")
 
 
 def test_calibrated_is_said_with_what_would_have_been_seen(tmp_path):
@@ -52,7 +52,7 @@ def test_a_run_of_few_observations_does_not_call_itself_calibrated():
     ("metric", "said"),
     [
         (_contraction("theta.w0", 0.01, 0.02), "contraction 0.010 ± 0.020"),
-        (_contraction("theta", 0.15, 0.10, "contraction_w0"), "contraction 0.15 ± 0.10"),
+        (_contraction("theta.w0", 0.15, 0.10), "contraction 0.15 ± 0.10"),
         (_contraction("kappa", 0.02, 0.001), "contraction 0.0200 ± 0.0010"),
         (_contraction("theta.w0", 0.4, 0.02), ""),
         (_contraction("theta", 0.01, 0.02), ""),  # a mean over parameters

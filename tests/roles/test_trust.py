@@ -17,8 +17,8 @@ from sbikit.testing import GaussianVector
 def judged(r_hat: float, ess: float) -> Trust:
     fine = r_hat <= 1.01
     readings = (
-        Reading("R-hat", r_hat, "at most 1.01"),
-        Reading("ESS", ess, "at least 400", "lower"),
+        Reading("R-hat", r_hat, 1.01),
+        Reading("ESS", ess, 400, "lower"),
         Reading("steps", 7),
     )
     return Trust(fine, readings, () if fine else ("R-hat is too large",))

@@ -376,9 +376,9 @@ def test_what_is_not_to_be_trusted_is_named(start: Callable[..., Run]) -> None:
     told = run.folder.log.read_text()
     assert (
         "toy-chains: not to be called exact for 2 of 6 observations (1, 3): "
-        "R-hat 1.2 and 1 not finite (wanted below 1.1), steps 7"
+        "R-hat 1.2 and 1 not finite (wanted at most 1.1), steps 7"
     ) in told
-    assert "toy-chains: to be trusted for 4 of 6 observations: R-hat 1 (wanted below 1.1), steps 7" in told
+    assert "toy-chains: to be trusted for 4 of 6 observations: R-hat 1 (wanted at most 1.1), steps 7" in told
     kept = read_trust(run.folder.reference)
     assert [one.trustworthy for one in kept] == [True, False, True, False, True, True]
     assert (kept[1].value("R-hat"), kept[3].readings[0].value) == (1.2, None)

@@ -74,7 +74,7 @@ def test_tensors_come_back_with_their_header(tmp_path: Path) -> None:
 
 def test_draws_lie_in_one_file_with_what_was_said_of_them(tmp_path: Path) -> None:
     path = tmp_path / "draws.safetensors"
-    trust = (Trust(), Trust(False, (Reading("R-hat", float("inf"), "at most 1.01"),), ("too large",)))
+    trust = (Trust(), Trust(False, (Reading("R-hat", float("inf"), 1.01),), ("too large",)))
     write_draws(path, Draws({"theta": torch.randn(3, 2, 4, generator=torch.Generator())}, trust), "made of")
     assert read_draws(path).trust == read_trust(path) == trust
     assert draws_key(path) == "made of"

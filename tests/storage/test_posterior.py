@@ -109,7 +109,7 @@ def test_xarray_reads_the_file_without_us(tmp_path):
 
 def test_what_the_sampler_says_of_its_draws_is_kept(tmp_path):
     given = everything(small())
-    trust = Trust(False, (Reading("R-hat", 1.5, "at most 1.01"), Reading("ESS", float("nan"))), ("R-hat",))
+    trust = Trust(False, (Reading("R-hat", 1.5, 1.01), Reading("ESS", float("nan"))), ("R-hat",))
     write_posterior(
         tmp_path / "p.nc",
         spec=given["spec"],

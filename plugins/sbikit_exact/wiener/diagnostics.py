@@ -50,9 +50,9 @@ class RejectionDiagnostics:
     def trust(self) -> Trust:
         """The same as every sampler says it."""
         readings = (
-            Reading("mass above the bound", self.excess, f"at most {MOST_EXCESS:g}"),
-            Reading("effective points", self.ess, f"at least {LEAST_ACCEPTED}", "lower"),
-            Reading("largest weight", self.largest, f"at most {LARGEST:g}"),
+            Reading("mass above the bound", self.excess, MOST_EXCESS),
+            Reading("effective points", self.ess, LEAST_ACCEPTED, "lower"),
+            Reading("largest weight", self.largest, LARGEST),
             Reading("likelihoods", self.evaluations),
             Reading("seconds", self.seconds),
         )
