@@ -131,12 +131,12 @@ def test_new_data_from_the_reference_of_a_folder_that_never_ran(quick: Path) -> 
     words = ("--observation", "obs.npy", "--reference", "--draws", 20)
     status, out, err = call("sample", "a", *words)
     assert (status, out.strip()) == (0, "posterior: a/obs-toy-chains.nc"), err
-    assert "toy-chains: R-hat 1 (wanted below 1.1), steps 7" in err
+    assert "toy-chains: R-hat 1 (wanted at most 1.1), steps 7" in err
     assert "NOT A REFERENCE" not in err
     assert call("init", "b", *CHOSEN, "--reference", "toy-chains", "--set", "reference.doubtful=4")[0] == 0
     status, out, err = call("sample", "b", *words, "--out", "mine.nc")
     assert (status, out.strip()) == (0, "posterior: mine.nc"), err
-    assert "toy-chains: R-hat 1.2 (wanted below 1.1), steps 7" in err
+    assert "toy-chains: R-hat 1.2 (wanted at most 1.1), steps 7" in err
     assert "NOT A REFERENCE: toy-chains itself says" in err
     assert "NOT A REFERENCE" in Path("b/run.log").read_text()
     assert call("init", "c", *CHOSEN)[0] == 0
