@@ -10,14 +10,26 @@ from sbikit.roles.simulator import Simulator
 
 
 class JointDraws(Protocol):
-    """Joint draws of all variables of a simulator, in two streams that share no seed."""
+    """Joint draws of all variables of a simulator, in two streams that share no seed.
+
+    Attributes:
+        simulator: what they are draws of.
+        spec: its problem.
+        seed: what the draws come from, beside their number.
+        size: how many training draws there are; None where they are drawn as they are asked for, without end.
+    """
 
     simulator: Simulator
     spec: Spec
     seed: int
+    size: int | None
 
     def training(self, first: int, count: int) -> Values:
-        """Draws `first` to `first + count - 1` of the training stream, each (count, *shape)."""
+        """Draws `first` to `first + count - 1` of the training stream, each (count, *shape).
+
+        Raises:
+            PluginError: there are not so many.
+        """
         ...
 
     def held_out(self, first: int, count: int) -> Values:

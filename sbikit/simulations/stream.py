@@ -33,6 +33,7 @@ class Simulations:
         self.simulator = simulator
         self.spec = simulator.spec
         self.seed = seed
+        self.size: int | None = None
 
     def training(self, first: int, count: int) -> dict[str, Tensor]:
         """Draws `first` to `first + count - 1` of the training stream, each (count, *shape)."""

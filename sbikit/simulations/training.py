@@ -29,6 +29,7 @@ class TrainingStream:
 
     def __init__(self, simulations: JointDraws, kept: FirstDraws | None = None) -> None:
         self.simulator, self.spec, self.seed = simulations.simulator, simulations.spec, simulations.seed
+        self.size = simulations.size
         self._simulations, self._kept = simulations, kept
 
     def training(self, first: int, count: int) -> dict[str, Tensor]:
