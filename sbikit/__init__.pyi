@@ -54,6 +54,7 @@ from .roles import Sampler as Sampler
 from .roles import Simulator as Simulator
 from .roles import SupportsFacts as SupportsFacts
 from .roles import SupportsFloor as SupportsFloor
+from .roles import SupportsGivenDraws as SupportsGivenDraws
 from .roles import SupportsLogDensity as SupportsLogDensity
 from .roles import SupportsMarginalDensity as SupportsMarginalDensity
 from .roles import SupportsMasks as SupportsMasks

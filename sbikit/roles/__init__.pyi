@@ -13,6 +13,7 @@ from .simulator import MarginalDensity as MarginalDensity
 from .simulator import Simulator as Simulator
 from .simulator import SupportsFacts as SupportsFacts
 from .simulator import SupportsFloor as SupportsFloor
+from .simulator import SupportsGivenDraws as SupportsGivenDraws
 from .simulator import SupportsLogDensity as SupportsLogDensity
 from .simulator import SupportsMarginalDensity as SupportsMarginalDensity
 from .simulator import SupportsMasks as SupportsMasks

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -148,6 +149,15 @@ class SupportsObserve(Protocol):
         Raises:
             UnsupportedError: with its options the latents do not fix the data but for noise.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsGivenDraws(Protocol):
+    """Has no simulator: its joint draws were made elsewhere, are imported, and are all that there are."""
+
+    def given_draws(self) -> Path | None:
+        """The file of named arrays that holds them; None where `sbikit simulate DIR --import` names it."""
         ...
 
 

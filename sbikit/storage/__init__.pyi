@@ -17,6 +17,9 @@ from .metrics import read_metrics as read_metrics
 from .metrics import report_from_dict as report_from_dict
 from .metrics import report_to_dict as report_to_dict
 from .metrics import write_metrics as write_metrics
+from .named_arrays import NamedArray as NamedArray
+from .named_arrays import NamedArrays as NamedArrays
+from .named_arrays import open_arrays as open_arrays
 from .observation import read_observation as read_observation
 from .posterior import Arrays as Arrays
 from .posterior import HeldOut as HeldOut

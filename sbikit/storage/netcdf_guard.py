@@ -55,13 +55,17 @@ def _load_classic(path: Path) -> dict[str, xr.Dataset]:
 
 def _load(path: Path) -> dict[str, xr.Dataset]:
     with h5py.File(path, "r") as file:
-        _refuse_giant(path, _look_through(file), packed=_PACKED)
+        _refuse_giant(path, look_through(file), packed=_PACKED)
     with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
         return {node.path: node.to_dataset(inherit=False).load() for node in tree.subtree}
 
 
-def _look_through(file: h5py.File) -> int:
-    """Bytes that all datasets of a file take in memory."""
+def look_through(file: h5py.File) -> int:
+    """Bytes that all datasets of a file take in memory.
+
+    Raises:
+        NetCDFRefusedError: it refers to other files, or holds itself.
+    """
     total, seen, open_ = 0, {_place(file)}, [file["/"]]
     while open_:
         group = open_.pop()
