@@ -76,7 +76,7 @@ def read_place(workers: int = 1, cluster: str = "", *, where: str = "--cluster")
     raise OptionError(
         "This names no cluster.",
         where=where,
-        expected="local:N with N dask workers on this machine, tcp://HOST:PORT of a dask scheduler that runs, "
+        expected="local:N with N dask workers on this machine, tcp://HOST:PORT of a dask scheduler, "
         "or slurm:FILE.yaml",
         got=cluster,
         fix=_ADVICE.get(kind, "for processes of this machine --workers 8 is enough"),

@@ -1,7 +1,7 @@
 """What a pool of workers is: tasks are given, results are taken as they are done, in any order.
 
-A task that outlasts its limit, or ends its worker again and again, comes back as lost; the worker is replaced.
-What a worker's function raises is raised where results are taken.
+A task that outlasts its limit, or ends its worker again and again, comes back as lost; the worker is
+replaced. What a worker's function raises is raised where results are taken.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
-
-from typing_extensions import Self
+from typing import Any, Literal, Self
 
 Function = Callable[[Any], Any]
 """What a worker does: the argument of a task -> its result; both are sent between processes by pickle."""
