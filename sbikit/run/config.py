@@ -21,7 +21,7 @@ from sbikit.problem.option_errors import check_options
 from sbikit.problem.options import Options
 from sbikit.roles.validator import Validator
 from sbikit.run.draft import SECTIONS, Draft, Overrides, read_preset
-from sbikit.run.yaml_files import read_yaml
+from sbikit.storage.yaml_files import read_yaml
 
 PRESET = "quick"
 _MOST_KEPT = 1_000_000_000  # training simulations, which lie on the disk

@@ -15,7 +15,7 @@ from sbikit.plugins.installed import Kind, catalogue
 from sbikit.problem.errors import OptionError
 from sbikit.problem.option_errors import Path as Keys
 from sbikit.problem.option_errors import dotted, nearest
-from sbikit.run.yaml_files import Located, parse_value, read_yaml
+from sbikit.storage.yaml_files import Located, parse_value, read_yaml
 
 SECTIONS: dict[str, Kind] = {"simulator": "simulator", "estimator": "estimator", "reference": "sampler"}
 """Sections that choose one plug-in, and its kind."""
