@@ -11,9 +11,10 @@ from pathlib import Path
 from sbikit.problem.errors import OptionError, RunFolderError
 from sbikit.run.config import RunConfig, read_whole_config
 from sbikit.run.config_text import render
-from sbikit.run.depends import ELSEWHERE, differences
+from sbikit.run.depends import ELSEWHERE
 from sbikit.run.inspection import inspect, remove_leftovers
 from sbikit.run.ledger import Ledger
+from sbikit.storage.differing import differences
 from sbikit.storage.files import PARTIAL, create_text
 
 
