@@ -185,7 +185,9 @@ def failures_in_words(store: Store, count: int) -> str:
     for code, kind in KINDS.items():
         rows = np.flatnonzero(status == code)
         shown = "; ".join(describe(store, int(row)) for row in rows[:_EXAMPLES])
-        lines += [f"{len(rows)} {kind}: {shown}" + (", ..." if len(rows) > _EXAMPLES else "")] * bool(len(rows))
+        lines += [f"{len(rows)} {kind}: {shown}" + (", ..." if len(rows) > _EXAMPLES else "")] * bool(
+            len(rows)
+        )
     return "\n            ".join(lines)
 
 
