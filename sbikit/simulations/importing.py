@@ -35,16 +35,16 @@ def count_given(file: Path, simulator: Simulator) -> int:
 
 
 def given_draws(
-    file: Path, simulator: Simulator, seed: int, first: int, last: int, at_once: int
+    file: Path, simulator: Simulator, seed: int, draws: range, at_once: int
 ) -> Iterator[Attempts]:
-    """Draws `first` to `last - 1`, their row in the file in place of a seed, `at_once` at a time.
+    """Some of the draws, their row in the file in place of a seed, `at_once` at a time.
 
     Args:
         file: of named arrays, see `sbikit.storage.open_arrays`: one a variable, (N, *shape), or any other
             shape of as many numbers a row.
         simulator: whose draws they are.
         seed: fixes their order.
-        first, last: which.
+        draws: which, one after the other.
         at_once: draws of a block.
 
     Raises:
@@ -53,8 +53,8 @@ def given_draws(
     """
     with open_arrays(file) as arrays:
         order = np.random.default_rng(derive_seed(seed, "import")).permutation(_count(arrays, simulator))
-        for start in range(first, last, at_once):
-            rows = order[start : min(start + at_once, last)]
+        for start in draws[::at_once]:
+            rows = order[start : min(start + at_once, draws.stop)]
             yield _Block(simulator, arrays, rows, start).attempts()
 
 

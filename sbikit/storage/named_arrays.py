@@ -1,6 +1,7 @@
 """Files of named arrays that others wrote: .npz, .zarr, HDF5 and netCDF. Nothing in them is unpickled.
 
-An array's name is the last part of its path in the file, which must be the only one of that name.
+An array's name is the last part of its path in the file, which must be the only one of that name. Coordinates of
+netCDF files are no arrays of their own.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class _Member:
 
 
 def _npz(path: Path, stack: ExitStack) -> dict[str, Any]:
-    archive = stack.enter_context(np.load(path, allow_pickle=False))
+    stream = stack.enter_context(path.open("rb"))
+    archive = stack.enter_context(np.load(stream, allow_pickle=False))
     return {name: _Member(archive, name) for name in archive.files}
 
 
@@ -126,14 +128,14 @@ def _hdf5(path: Path, stack: ExitStack) -> dict[str, Any]:
             return {
                 f"{group}/{name}": data.values
                 for group, dataset in load_groups(path).items()
-                for name, data in dataset.variables.items()
+                for name, data in dataset.data_vars.items()
             }
     file = stack.enter_context(h5py.File(path, "r"))
     look_through(file)
     found: dict[str, Any] = {}
 
     def keep(name: str, one: object) -> None:
-        if isinstance(one, h5py.Dataset):
+        if isinstance(one, h5py.Dataset) and not one.is_scale:
             found[name] = one.asstr() if h5py.check_string_dtype(one.dtype) else one
 
     file.visititems(keep)
