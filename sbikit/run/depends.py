@@ -60,6 +60,19 @@ def _files(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield from _paths(choice.options.model_dump(), name)
 
 
+def simulator_by_content(config: RunConfig) -> dict[str, Any]:
+    """The simulator's name and options, with the digest of its content in the place of every file."""
+    tree = config.simulator.tree()
+    for name, digest in _paths(config.simulator.options.model_dump(), ""):
+        *above, last = name.removeprefix(".").split(".")
+        node: Any = tree
+        for key in above:
+            node = node[int(key) if isinstance(node, list) else key]
+        node[int(last) if isinstance(node, list) else last] = f"file of content {digest}"
+    found: dict[str, Any] = json.loads(json.dumps(tree))
+    return found
+
+
 def _paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Path):
         yield name, file_digest(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -74,19 +74,30 @@ class Kept:
         return cls(count - found[MISSING], found[GOOD], failures, store.content(count))
 
 
-def keep(asked: Asked, pool: Pool, monitor: Monitor) -> Kept:
+def keep(asked: Asked, workers: Callable[[], Pool], monitor: Monitor) -> Kept:
     """Draw what is missing of the first `count` draws of a store, which is made where it is missing.
 
     Args:
         asked: what is to be kept.
-        pool: workers that simulate, see `simulating`.
+        workers: gives a pool of them, see `simulating`; called where something is missing.
         monitor: hears of progress and failures.
 
     Raises:
         SimulationError: more draws fail than may; what was drawn is kept.
         StoreError: see `writing`.
     """
-    first = () if exists(asked.path) else _measured(asked, pool)
+    if not exists(asked.path):
+        with workers() as pool:
+            return _keep(asked, _measured(asked, pool), pool, monitor)
+    store = Store.open(asked.path, asked.simulator, asked.identity)
+    if not pieces(store, asked.count):
+        _Tally(asked, store, monitor).check()
+        return Kept.of(store, asked.count)
+    with workers() as pool:
+        return _keep(asked, (), pool, monitor)
+
+
+def _keep(asked: Asked, first: Sequence[Attempts], pool: Pool, monitor: Monitor) -> Kept:
     with writing(asked.path, asked.simulator, asked.identity) as writer:
         writer.grow(asked.count)
         for attempts in first:
@@ -103,11 +114,13 @@ def mend(asked: Asked, monitor: Monitor) -> int:
         StoreError: see `writing`.
     """
     total = 0
-    with writing(asked.path, asked.simulator, asked.identity) as writer:
-        with monitor.progress("reading kept simulations", min(asked.count, len(writer.store))) as advance:
-            for looked_at, damaged in writer.mend(asked.count):
-                total += damaged
-                advance(looked_at)
+    with (
+        writing(asked.path, asked.simulator, asked.identity) as writer,
+        monitor.progress("reading kept simulations", min(asked.count, len(writer.store))) as advance,
+    ):
+        for looked_at, damaged in writer.mend(asked.count):
+            total += damaged
+            advance(looked_at)
     if total:
         monitor.say(f"{asked.path}: {total} draws are damaged, and count as missing")
     return total
@@ -184,10 +197,9 @@ def failures_in_words(store: Store, count: int) -> str:
     lines = []
     for code, kind in KINDS.items():
         rows = np.flatnonzero(status == code)
-        shown = "; ".join(describe(store, int(row)) for row in rows[:_EXAMPLES])
-        lines += [f"{len(rows)} {kind}: {shown}" + (", ..." if len(rows) > _EXAMPLES else "")] * bool(
-            len(rows)
-        )
+        if len(rows):
+            shown = "; ".join(describe(store, int(row)) for row in rows[:_EXAMPLES])
+            lines.append(f"{len(rows)} {kind}: {shown}" + (", ..." if len(rows) > _EXAMPLES else ""))
     return "\n            ".join(lines)
 
 

@@ -163,7 +163,7 @@ class Store:
         return {v.name: self._read(array_of(v), first, last) for v in self.variables}
 
     def damage(self, values: Mapping[str, Array], first: int, last: int) -> NDArray[np.int64]:
-        """Which of the rows, counted from `first`, are there by their status, but not as they were written."""
+        """Which of the rows, counted from `first`, are not as they were written, though they are there."""
         status = self.small("status", first, last)
         same = (draw_digests(values, status, self.variables) == self.small("digest", first, last)).all(1)
         return np.flatnonzero(~same & (status != MISSING))
@@ -219,14 +219,15 @@ def _attributes(path: Path) -> dict[str, Any]:
         )
     try:
         found = unsealed(read_json(path / "zarr.json")["attributes"][_ATTRIBUTES])
-        whole = {"identity": dict(found["identity"]), "seed": int(found["seed"]), "rows": int(found["rows"])}
+        seed, rows = int(found["seed"]), int(found["rows"])
+        whole = {"identity": dict(found["identity"]), "seed": seed, "rows": rows}
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreError(
             f"This is no store of simulations, or its description is damaged: {error}.",
             where=str(path / "zarr.json"),
             fix="restore that file from a copy, or choose another --store",
         ) from None
-    if found.get("format") != FORMAT or whole["rows"] < 1:
+    if found.get("format") != FORMAT or rows < 1:
         raise StoreError(
             "These simulations are of another version of sbikit.",
             where=str(path / "zarr.json"),

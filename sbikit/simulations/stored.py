@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,4 +71,4 @@ class Stored:
         """Consecutive rows that lie in a few chunks, as ranges of their places."""
         groups = rows // (self._store.rows * _CHUNKS_AT_ONCE)
         starts = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(rows)]
-        return [(a, b) for a, b in zip(starts, starts[1:], strict=False) if a < b]
+        return [(a, b) for a, b in itertools.pairwise(starts) if a < b]

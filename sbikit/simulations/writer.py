@@ -1,7 +1,7 @@
 """Adding draws to a store: by one process at a time, so that what is there stays as it is at any moment.
 
-A chunk is written as a file beside its own, which takes its place at once (zarr's LocalStore); a chunk that is
-filled further keeps the rows that it has. Values come first, then what is said of them, and the status last.
+A chunk is written as a file beside its own, which takes its place at once (zarr's LocalStore); a chunk that
+is filled further keeps the rows that it has. Values come first, then what is said of them, the status last.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Writer:
             self.store.arrays["status"][row] = MISSING
 
     def mend(self, count: int) -> Iterator[tuple[int, int]]:
-        """Compare the first `count` draws with their digests; those that differ count as missing from then on.
+        """Compare the first `count` draws with their digests; those that differ count as missing afterwards.
 
         Yields:
             How many draws were looked at since the last time, and how many of them are damaged.
@@ -95,7 +95,7 @@ class Writer:
             store.arrays["seed"][first:last] = seeds
 
     def _readable(self, name: str, first: int, rows: int) -> None:
-        """Remove a chunk that cannot be read at all: its draws then have no values, and their digests tell."""
+        """Remove a chunk that cannot be read at all: its draws have no values then, and digests tell."""
         array = self.store.arrays[name]
         try:
             array[first : first + 1]
