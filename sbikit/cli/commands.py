@@ -150,6 +150,14 @@ def simulate(  # noqa: PLR0917
             help="How many training simulations to keep from now on; none is drawn twice.",
         ),
     ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="Training simulations that were made elsewhere: named arrays, .npz, .zarr, .h5 or .nc.",
+        ),
+    ] = None,
     store: InStore = None,
     workers: Workers = None,
     cluster: OnCluster = None,
@@ -168,6 +176,10 @@ def simulate(  # noqa: PLR0917
 
         opened = RunFolder.open(folder)
         session.log, session.resumes = opened.log, True
+        if given is not None:
+            from sbikit.run.own_store import importing
+
+            opened, simulations = importing(opened, given.absolute(), simulations)
         if simulations is not None or store is not None:
             opened = opened.keeping(simulations, absolute(store))
         job = _job(opened, workers=workers, cluster=cluster)

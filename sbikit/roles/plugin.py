@@ -39,8 +39,13 @@ def supports(plugin: object, capability: type[CapabilityT]) -> TypeIs[Capability
     A capability is had by class: a method that one instance has and another of its class has not is none.
     Nor is an attribute of that name that cannot be called.
     """
+    return supports_by_class(type(plugin), capability)
+
+
+def supports_by_class(plugin: type[object], capability: type[object]) -> bool:
+    """The same of a class of plug-ins."""
     names = [name for name in vars(capability) if not name.startswith("_")]
-    return all(callable(getattr(type(plugin), name, None)) for name in names)
+    return all(callable(getattr(plugin, name, None)) for name in names)
 
 
 __all__ = ["OptionsT_co", "Plugin", "supports"]

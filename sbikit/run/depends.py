@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sbikit.problem.errors import RunFolderError
 from sbikit.run.config import RunConfig
 from sbikit.storage.seals import file_digest
+
+_LARGE = 2**26  # bytes of a file that takes long to read
 
 ELSEWHERE = ("device", "workers", "cluster")
 """Where a run is computed is no part of what it is."""
@@ -75,13 +78,26 @@ def simulator_by_content(config: RunConfig) -> dict[str, Any]:
 
 def _paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Path):
-        yield name, file_digest(value)
+        yield name, _digest(value)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _paths(inner, f"{name}.{key}")
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             yield from _paths(inner, f"{name}.{index}")
+
+
+def _digest(path: Path) -> str:
+    """Of a large file once a process, as long as its size and time of change are the same."""
+    if path.is_file() and (found := path.stat()).st_size > _LARGE:
+        return _large_digest(path, found.st_size, found.st_mtime_ns)
+    return file_digest(path)
+
+
+@lru_cache(maxsize=64)
+def _large_digest(path: Path, size: int, changed: int) -> str:
+    del size, changed
+    return file_digest(path)
 
 
 def another_configuration(path: Path, stage: str, wrong: list[str]) -> RunFolderError:

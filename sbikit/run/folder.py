@@ -51,6 +51,7 @@ class RunFolder:
         self.estimator = path / "checkpoints" / "estimator"
         self.unfinished = path / "checkpoints" / "unfinished"
         self.parts = path / "parts"
+        self.imports: Path | None = None
         self.ledger = Ledger(path)
 
     @classmethod
@@ -120,10 +121,26 @@ class RunFolder:
         given = {"count": count, "store": store}
         changed = {key: value for key, value in given.items() if value is not None}
         config = replace(self.config, simulations=self.config.simulations.model_copy(update=changed))
+        folder = self.with_config(config)
+        folder.imports = self.imports
+        return folder
+
+    def with_config(self, config: RunConfig) -> RunFolder:
+        """The same folder with another run.yaml.
+
+        Raises:
+            RunFolderError: see `locked`.
+        """
         if config != self.config:
             with self.locked():
                 write_text(self.path / "run.yaml", render(config))
         return RunFolder(self.path, config)
+
+    def importing_from(self, file: Path) -> RunFolder:
+        """The same folder, whose store is to begin with the draws of a file."""
+        folder = RunFolder(self.path, self.config)
+        folder.imports = file
+        return folder
 
     def _refuse_another(self, config: RunConfig) -> None:
         there, asked = self.config.tree(), config.tree()

@@ -22,7 +22,7 @@ from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
 from sbikit.run.folder import RunFolder
-from sbikit.run.own_store import stored
+from sbikit.run.own_store import gives_draws, stored
 from sbikit.run.provenance import Provenance
 from sbikit.simulations.stream import Simulations
 from sbikit.simulations.trying import simulating
@@ -115,9 +115,14 @@ class Run:
     @cached_property
     def simulations(self) -> JointDraws:
         """What is trained on: the streams, or what is kept."""
-        if self.config.simulations.count is None:
+        if self.config.simulations.count is None and not gives_draws(self.config):
             return self.stream
         return stored(self.folder, self.simulator)
+
+    @property
+    def held_out(self) -> JointDraws:
+        """Where held-out draws come from."""
+        return self.simulations if gives_draws(self.config) else self.stream
 
     def open_pool(self) -> Pool:
         """Workers that simulate."""

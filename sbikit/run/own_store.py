@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 from sbikit.learning.identity import describe_problem
 from sbikit.plugins import registry
-from sbikit.problem.errors import StoreError
-from sbikit.roles.simulator import Simulator
+from sbikit.problem.errors import OptionError, StoreError
+from sbikit.problem.option_errors import check_options
+from sbikit.roles.plugin import supports, supports_by_class
+from sbikit.roles.simulator import Simulator, SupportsGivenDraws
 from sbikit.run.config import RunConfig
 from sbikit.run.depends import simulator_by_content
 from sbikit.run.folder import RunFolder
 from sbikit.run.ledger import read_sealed_record
+from sbikit.simulations.importing import Given
 from sbikit.simulations.keeping import Asked, Kept
 from sbikit.simulations.store import Store
 from sbikit.simulations.stored import Stored
@@ -19,16 +24,63 @@ from sbikit.simulations.stored import Stored
 
 def asked(folder: RunFolder, simulator: Simulator) -> Asked:
     """What a run wants to be kept."""
-    config = folder.config
+    config, given = folder.config, _given(folder, simulator)
+    count = config.simulations.count or 0
+    if gives_draws(config):
+        most = 0 if given is None else given.draws
+        count = min(most, count + config.sampling.observations) if count else most
     return Asked(
         path=folder.store,
         simulator=simulator,
         identity=identity(config, simulator),
         seed=config.seed,
-        count=config.simulations.count or 0,
+        count=count,
         most=config.simulations.max_failures,
         timeout=config.simulations.timeout,
+        given=given,
     )
+
+
+def gives_draws(config: RunConfig) -> bool:
+    """Whether the simulator cannot simulate, and has draws that were made elsewhere."""
+    return supports_by_class(registry.resolve("simulator", config.simulator.name), SupportsGivenDraws)
+
+
+def importing(folder: RunFolder, file: Path, count: int | None) -> tuple[RunFolder, int | None]:
+    """The folder of a run that trains on imported draws, and how many it then keeps; None: all of them.
+
+    Args:
+        folder: of a run with a simulator, or with `table`, whose run.yaml then names the file.
+        file: of named arrays.
+        count: how many simulations are asked for; None: as many as the file holds.
+
+    Raises:
+        ObservationError: the file cannot be read, or holds no draws of the simulator.
+    """
+    config = folder.config
+    if gives_draws(config):
+        tree = {**config.simulator.options.model_dump(mode="json"), "file": str(file)}
+        options = check_options(type(config.simulator.options), tree, prefix=("simulator",))
+        return folder.with_config(
+            replace(config, simulator=replace(config.simulator, options=options))
+        ), count
+    cls = registry.resolve("simulator", config.simulator.name)
+    given = Given.of(file, cast(Simulator, cls(config.simulator.options)))
+    return folder.importing_from(file), given.draws if count is None else count
+
+
+def _given(folder: RunFolder, simulator: Simulator) -> Given | None:
+    if not supports(simulator, SupportsGivenDraws):
+        return None if folder.imports is None else Given.of(folder.imports, simulator)
+    file = simulator.given_draws()
+    if file is None:
+        raise OptionError(
+            "It is not known where the draws are.",
+            where="simulator",
+            expected="a file of named arrays",
+            fix=f"sbikit simulate {folder.path} --import FILE",
+        )
+    return Given.of(file, simulator)
 
 
 def identity(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
@@ -80,4 +132,5 @@ def stored(folder: RunFolder, simulator: Simulator) -> Stored:
         )
     wanted = asked(folder, simulator)
     store = Store.open(wanted.path, simulator, wanted.identity)
-    return Stored(store, simulator, wanted.seed, wanted.count)
+    held_out = folder.config.sampling.observations if gives_draws(folder.config) else None
+    return Stored(store, simulator, wanted.seed, wanted.count, held_out=held_out)

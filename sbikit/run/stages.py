@@ -18,7 +18,7 @@ from sbikit.run.config import RunConfig
 from sbikit.run.console_monitor import clock
 from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
-from sbikit.run.own_store import fault
+from sbikit.run.own_store import fault, gives_draws
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     reference = Stage("reference", ("simulate",), work.reference, scratch="parts/reference")
     exact = (reference,) if config.reference else ()
     compared = tuple(stage.name for stage in exact)
-    keep = (Stage("keep", (), kept.keep),) if config.simulations.count else ()
+    given = gives_draws(config)
+    keep = (Stage("keep", (), kept.keep),) if given or config.simulations.count else ()
+    # Draws that were made elsewhere are all that there are: held-out ones are some of them.
+    simulate = Stage("simulate", ("keep",) if given else (), work.simulate)
     return (
-        Stage("simulate", (), work.simulate),
-        *keep,
+        *((*keep, simulate) if given else (simulate, *keep)),
         Stage("fit", tuple(stage.name for stage in keep), work.fit, scratch="checkpoints/unfinished"),
         *exact,
         Stage("sample", ("simulate", "fit", *compared), work.sample, scratch="parts"),

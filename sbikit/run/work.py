@@ -57,8 +57,8 @@ def simulate(run: Run) -> Sequence[Path]:
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
-            chunks.append(run.stream.held_out(first, count))
-            if first == 0:
+            chunks.append(dict(run.held_out.held_out(first, count)))
+            if first == 0 and run.held_out is run.stream:
                 run.stream.check(chunks[0], run.monitor)
             advance(count)
     write_tensors(run.folder.held_out, _joined(chunks), {})

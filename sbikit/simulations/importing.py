@@ -7,6 +7,7 @@ of the same law as all. So draw i is row p[i] of the file, p a permutation that 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,42 @@ from sbikit.roles.simulator import Simulator
 from sbikit.simulations.attempts import Attempts
 from sbikit.simulations.tried import try_batch
 from sbikit.storage.named_arrays import NamedArrays, open_arrays
+from sbikit.storage.seals import file_digest
 
 
-def count_given(file: Path, simulator: Simulator) -> int:
-    """How many draws a file holds.
-
-    Raises:
-        ObservationError: it cannot be read, or holds no draws of this simulator.
-    """
-    with open_arrays(file) as arrays:
-        return _count(arrays, simulator)
-
-
-def given_draws(
-    file: Path, simulator: Simulator, seed: int, draws: range, at_once: int
-) -> Iterator[Attempts]:
-    """Some of the draws, their row in the file in place of a seed, `at_once` at a time.
+@dataclass(frozen=True)
+class Given:
+    """Joint draws in a file.
 
     Args:
         file: of named arrays, see `sbikit.storage.open_arrays`: one a variable, (N, *shape), or any other
             shape of as many numbers a row.
+        draws: N.
+        content: digest of the file.
+    """
+
+    file: Path
+    draws: int
+    content: str
+
+    @classmethod
+    def of(cls, file: Path, simulator: Simulator) -> Given:
+        """The draws of a simulator in a file.
+
+        Raises:
+            ObservationError: it cannot be read, or holds no draws of this simulator.
+        """
+        with open_arrays(file) as arrays:
+            return cls(file, _count(arrays, simulator), file_digest(file))
+
+
+def import_draws(
+    given: Given, simulator: Simulator, seed: int, draws: range, at_once: int
+) -> Iterator[Attempts]:
+    """Some of the draws, their row in the file in place of a seed, `at_once` at a time.
+
+    Args:
+        given: where they are.
         simulator: whose draws they are.
         seed: fixes their order.
         draws: which, one after the other.
@@ -51,7 +68,7 @@ def given_draws(
         ObservationError: the file cannot be read, holds no draws of this simulator, or parameters that its
             prior cannot give.
     """
-    with open_arrays(file) as arrays:
+    with open_arrays(given.file) as arrays:
         order = np.random.default_rng(derive_seed(seed, "import")).permutation(_count(arrays, simulator))
         for start in draws[::at_once]:
             rows = order[start : min(start + at_once, draws.stop)]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from sbikit.problem.errors import SimulationError
+from sbikit.problem.errors import SimulationError, StoreError
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.simulator import Simulator
 from sbikit.simulations.attempts import Attempts, too_many
+from sbikit.simulations.importing import Given, import_draws
 from sbikit.simulations.layout import GOOD, KINDS, MISSING, STREAM, array_of
 from sbikit.simulations.store import Store, exists
 from sbikit.simulations.trying import simulate_all
@@ -39,6 +41,7 @@ class Asked:
         count: how many draws.
         most: the largest share of them that may fail.
         timeout: seconds after which a draw counts as failed; None: never.
+        given: draws that were made elsewhere, the first of the store.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Asked:
     count: int
     most: float = 0.1
     timeout: float | None = None
+    given: Given | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,16 @@ def keep(asked: Asked, workers: Callable[[], Pool], monitor: Monitor) -> Kept:
         SimulationError: more draws fail than may; what was drawn is kept.
         StoreError: see `writing`.
     """
+    if not exists(asked.path) and asked.given is not None:
+        imported = asked.given.draws, asked.given.content
+        Store.create(
+            asked.path, asked.simulator, asked.identity, seed=asked.seed, seconds=0.0, imported=imported
+        )
     if not exists(asked.path):
         with workers() as pool:
             return _keep(asked, _measured(asked, pool), pool, monitor)
     store = Store.open(asked.path, asked.simulator, asked.identity)
+    _refuse_another_import(asked, store)
     if not pieces(store, asked.count):
         _Tally(asked, store, monitor).check()
         return Kept.of(store, asked.count)
@@ -149,13 +159,42 @@ def _fill(writer: Writer, asked: Asked, pool: Pool, monitor: Monitor) -> None:
     tally.check()
     todo = pieces(store, count)
     left = sum(n for _, n in todo)
-    coming = simulate_all(asked.simulator, store.seed, STREAM, todo, pool, timeout=asked.timeout)
-    with monitor.progress("simulating", count, count - left) as advance:
-        for attempts in coming:
+    given, drawn = _parted(todo, 0 if asked.given is None else asked.given.draws)
+    coming = simulate_all(asked.simulator, store.seed, STREAM, drawn, pool, timeout=asked.timeout)
+    title = "simulating" if drawn or not given else "importing"
+    with monitor.progress(title, count, count - left) as advance:
+        for attempts in itertools.chain(_imported(asked, store, given), coming):
             writer.put(attempts)
             advance(len(attempts.seconds))
             tally.add(attempts)
             tally.check()
+
+
+def _parted(todo: Sequence[Piece], given: int) -> tuple[list[Piece], list[Piece]]:
+    """The pieces below draw `given`, and the others."""
+    below = [(first, min(n, given - first)) for first, n in todo if first < given]
+    above = [(max(first, given), first + n - max(first, given)) for first, n in todo if first + n > given]
+    return below, above
+
+
+def _imported(asked: Asked, store: Store, todo: Sequence[Piece]) -> Iterator[Attempts]:
+    for first, n in todo:
+        if asked.given is not None:
+            yield from import_draws(
+                asked.given, asked.simulator, store.seed, range(first, first + n), store.rows
+            )
+
+
+def _refuse_another_import(asked: Asked, store: Store) -> None:
+    if asked.given is None or (asked.given.draws, asked.given.content) == store.imported:
+        return
+    raise StoreError(
+        "These simulations cannot be imported: others are kept here already.",
+        where=str(asked.path),
+        expected="a store of the same file, or none",
+        got=f"{store.imported[0]} draws of another file" if store.imported[0] else "draws of the simulator",
+        fix="choose another --store, or another run folder",
+    )
 
 
 class _Tally:

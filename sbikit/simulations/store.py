@@ -49,13 +49,22 @@ class Store:
         variables: of a draw: the parameters, then each output.
         seed: of the stream that is kept.
         rows: draws in a chunk of values.
+        imported: how many of its first draws were imported, and the digest of the file.
         writable: whether it is to be written to.
     """
 
     def __init__(
-        self, path: Path, variables: Sequence[Variable], *, seed: int, rows: int, writable: bool = False
+        self,
+        path: Path,
+        variables: Sequence[Variable],
+        *,
+        seed: int,
+        rows: int,
+        imported: tuple[int, str] = (0, ""),
+        writable: bool = False,
     ) -> None:
         self.path, self.variables, self.seed, self.rows = path, tuple(variables), seed, rows
+        self.imported = imported
         self.reasons = Reasons(path, rows)
         try:
             self.arrays = open_arrays(path, variables, rows, "r+" if writable else "r")
@@ -88,11 +97,19 @@ class Store:
                 got="; ".join(wrong),
                 fix="put the value back, or choose another --store",
             )
-        return cls(path, variables_of(simulator), seed=found["seed"], rows=found["rows"], writable=writable)
+        del found["identity"]
+        return cls(path, variables_of(simulator), **found, writable=writable)
 
     @classmethod
     def create(
-        cls, path: Path, simulator: Simulator, identity: Mapping[str, Any], *, seed: int, seconds: float
+        cls,
+        path: Path,
+        simulator: Simulator,
+        identity: Mapping[str, Any],
+        *,
+        seed: int,
+        seconds: float,
+        imported: tuple[int, str] = (0, ""),
     ) -> None:
         """Make a store of no draws, all or nothing; one that another process has made by then is left.
 
@@ -102,12 +119,14 @@ class Store:
             identity: see `open`.
             seed: of the stream that is kept.
             seconds: that a draw takes; it fixes the size of chunks.
+            imported: how many draws are to be imported first, and the digest of the file.
 
         Raises:
             StoreError: there is something else.
         """
         rows = rows_of_a_chunk(variables_of(simulator), seconds)
-        content = sealed({"format": FORMAT, "identity": dict(identity), "seed": seed, "rows": rows})
+        facts = {"seed": seed, "rows": rows, "imported": imported}
+        content = sealed({"format": FORMAT, "identity": dict(identity), **facts})
         partial = path.with_name(f"{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
         shutil.rmtree(partial, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +239,8 @@ def _attributes(path: Path) -> dict[str, Any]:
     try:
         found = unsealed(read_json(path / "zarr.json")["attributes"][_ATTRIBUTES])
         seed, rows = int(found["seed"]), int(found["rows"])
-        whole = {"identity": dict(found["identity"]), "seed": seed, "rows": rows}
+        imported = int(found["imported"][0]), str(found["imported"][1])
+        whole = {"identity": dict(found["identity"]), "seed": seed, "rows": rows, "imported": imported}
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise StoreError(
             f"This is no store of simulations, or its description is damaged: {error}.",

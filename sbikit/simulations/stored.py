@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.problem.errors import PluginError
+from sbikit.problem.errors import PluginError, StoreError
 from sbikit.roles.simulator import Simulator
 from sbikit.simulations.layout import GOOD
 from sbikit.simulations.store import Store
 from sbikit.simulations.stream import Simulations
 
+_FEWEST = 2  # training draws
 _CHUNKS_AT_ONCE = 4  # read together, so that the disk is busy and memory holds few of them beside the result
 
 
@@ -29,13 +30,20 @@ class Stored:
         simulator: what they are draws of.
         seed: of the run.
         count: how many draws of the store are looked at.
+        held_out: how many of them, the last good ones, are held out, where there is no simulator that could
+            make others.
     """
 
-    def __init__(self, store: Store, simulator: Simulator, seed: int, count: int) -> None:
+    def __init__(
+        self, store: Store, simulator: Simulator, seed: int, count: int, *, held_out: int | None = None
+    ) -> None:
         self.simulator, self.spec, self.seed = simulator, simulator.spec, store.seed
         self._store = store
-        self._good = np.flatnonzero(store.status(count) == GOOD)
-        self._stream = Simulations(simulator, seed)
+        good = np.flatnonzero(store.status(count) == GOOD)
+        self._good, self._held_out = good, good[:0]
+        if held_out is not None:
+            self._good, self._held_out = _parted(good, held_out)
+        self._stream = None if held_out is not None else Simulations(simulator, seed)
         self.size: int | None = len(self._good)
 
     def training(self, first: int, count: int) -> dict[str, Tensor]:
@@ -54,7 +62,10 @@ class Stored:
                 fix="ask for no more than `simulations.size`, or keep more with `sbikit simulate DIR "
                 "--simulations N`",
             )
-        rows = self._good[first : first + count]
+        return self._rows(self._good[first : first + count])
+
+    def _rows(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        count = len(rows)
         out = {v.name: torch.empty(count, *v.shape) for v in self._store.variables}
         for start, end in self._pieces(rows):
             low, high = int(rows[start]), int(rows[end - 1]) + 1
@@ -64,11 +75,36 @@ class Stored:
         return out
 
     def held_out(self, first: int, count: int) -> dict[str, Tensor]:
-        """Draws of the held-out stream, which no estimator may see."""
-        return self._stream.held_out(first, count)
+        """Draws of the held-out stream, which no estimator may see.
+
+        Raises:
+            PluginError: of draws that were made elsewhere there are not so many.
+        """
+        if self._stream is not None:
+            return self._stream.held_out(first, count)
+        if not 0 <= first <= first + count <= len(self._held_out):
+            raise PluginError(
+                "There are not so many held-out draws.",
+                where=f"simulations.held_out({first}, {count})",
+                expected=f"draws 0 to {len(self._held_out) - 1}",
+            )
+        return self._rows(self._held_out[first : first + count])
 
     def _pieces(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Consecutive rows that lie in a few chunks, as ranges of their places."""
         groups = rows // (self._store.rows * _CHUNKS_AT_ONCE)
         starts = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(rows)]
         return [(a, b) for a, b in itertools.pairwise(starts) if a < b]
+
+
+def _parted(good: NDArray[np.int64], held_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on, and the last ones, which are held out."""
+    if len(good) < held_out + _FEWEST:
+        raise StoreError(
+            "There are too few draws to train on some and hold out the others.",
+            where="sampling.observations",
+            expected=f"at most {max(len(good) - _FEWEST, 0):,} held-out observations",
+            got=f"{held_out:,} of {len(good):,} good draws",
+            fix="ask for fewer observations, --set sampling.observations=N, or import more draws",
+        )
+    return good[:-held_out], good[-held_out:]

@@ -87,8 +87,12 @@ class Writer:
             yield last - first, len(wrong)
 
     def _put_seeds(self, first: int, last: int) -> None:
-        """Write seeds anew where they differ: no digest holds them, since they follow from the stream."""
+        """Write seeds anew where they differ: no digest holds them, since they follow from the stream.
+
+        Imported draws have the row of their file instead, which nothing depends on.
+        """
         store = self.store
+        first = max(first, min(last, store.imported[0]))
         there = store.small("status", first, last) != MISSING
         seeds = np.where(there, draw_seeds(store.seed, f"{STREAM}/simulator", first, last - first), 0)
         if not np.array_equal(store.small("seed", first, last), seeds):

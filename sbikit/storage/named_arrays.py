@@ -1,7 +1,7 @@
 """Files of named arrays that others wrote: .npz, .zarr, HDF5 and netCDF. Nothing in them is unpickled.
 
-An array's name is the last part of its path in the file, which must be the only one of that name. Coordinates of
-netCDF files are no arrays of their own.
+An array's name is the last part of its path in the file, which must be the only one of that name. Coordinates
+of netCDF files are no arrays of their own.
 """
 
 from __future__ import annotations

@@ -19,11 +19,14 @@ _SEAL = "checksum"
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file, "" where there is none.
+    """Digest of a file, or of all files in a folder with their names; "" where there is neither.
 
     Raises:
         OSError: it cannot be read.
     """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return object_digest([(str(file.relative_to(path)), file_digest(file)) for file in files])
     if not path.is_file():
         return ""
     with path.open("rb") as file:

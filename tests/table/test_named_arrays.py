@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tables import WRITERS, gaussian
 
 from sbikit import ObservationError
 from sbikit.storage import open_arrays
-from tables import WRITERS, gaussian
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-from sbikit import Field, ObservationError, OptionError, Uniform, UnsupportedError, Vector, load
-from sbikit.simulations.importing import count_given, given_draws
 from tables import WRITERS, gaussian
+
+from sbikit import Field, ObservationError, OptionError, Simulator, Uniform, UnsupportedError, Vector, load
+from sbikit.simulations.attempts import Attempts
+from sbikit.simulations.importing import Given, import_draws
 
 NORMAL = {"law": "normal", "mean": 0.0, "sd": 1.0}
 PRIOR = {"a": NORMAL, "b": NORMAL}
@@ -86,13 +88,19 @@ def test_a_table_does_not_simulate(tmp_path: Path) -> None:
 # --- importing ---
 
 
+def import_all(file: Path, simulator: Simulator) -> Iterator[Attempts]:
+    given = Given.of(file, simulator)
+    yield from import_draws(given, simulator, 0, range(given.draws), 16)
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_row_is_imported_once_in_a_random_order(name: str, tmp_path: Path) -> None:
     arrays = gaussian(300)
     WRITERS[name](tmp_path / name, arrays)
     simulator = load("simulator", "table", file=str(tmp_path / name), prior=PRIOR)
-    assert count_given(tmp_path / name, simulator) == 300
-    parts = list(given_draws(tmp_path / name, simulator, 5, range(0, 300), 64))
+    given = Given.of(tmp_path / name, simulator)
+    assert given.draws == 300
+    parts = list(import_draws(given, simulator, 5, range(0, 300), 64))
     rows = np.concatenate([part.seeds for part in parts])
     assert np.array_equal(np.sort(rows), np.arange(300))
     assert [part.first for part in parts] == [0, 64, 128, 192, 256]
@@ -106,8 +114,8 @@ def test_every_row_is_imported_once_in_a_random_order(name: str, tmp_path: Path)
 
 def test_a_piece_is_the_same_as_in_the_whole(tmp_path: Path) -> None:
     simulator = table(tmp_path, prior=PRIOR)
-    whole = next(given_draws(tmp_path / "a.npz", simulator, 5, range(0, 40), 40))
-    piece = next(given_draws(tmp_path / "a.npz", simulator, 5, range(10, 20), 64))
+    whole = next(import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 5, range(0, 40), 40))
+    piece = next(import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 5, range(10, 20), 64))
     assert np.array_equal(piece.seeds, whole.seeds[10:20])
     assert np.array_equal(piece.outputs["x"], whole.outputs["x"][10:20])
 
@@ -116,7 +124,7 @@ def test_rows_that_are_not_finite_have_failed(tmp_path: Path) -> None:
     arrays = gaussian(40)
     arrays["x"][7, 1] = np.nan
     simulator = table(tmp_path, arrays, prior=PRIOR)
-    (part,) = given_draws(tmp_path / "a.npz", simulator, 0, range(0, 40), 40)
+    (part,) = import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 0, range(0, 40), 40)
     ((row, failure),) = part.failures.items()
     assert part.seeds[row] == 7
     assert failure.kind == "not finite"
@@ -128,7 +136,7 @@ def test_parameters_outside_of_the_prior_are_refused_by_row(tmp_path: Path) -> N
     bounds = {"low": -4.0, "high": 4.0}
     simulator = table(tmp_path, arrays, prior={"a": bounds, "b": bounds})
     with pytest.raises(ObservationError) as refusal:
-        list(given_draws(tmp_path / "a.npz", simulator, 0, range(0, 40), 16))
+        list(import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 0, range(0, 40), 16))
     assert refusal.value.where.endswith("row 11")
     assert refusal.value.got == "4.5"
 
@@ -149,4 +157,4 @@ def test_files_of_other_draws_are_refused(spoil: Any, words: str, tmp_path: Path
     spoil(arrays)
     np.savez(tmp_path / "b.npz", **arrays)
     with pytest.raises(ObservationError, match=words):
-        list(given_draws(tmp_path / "b.npz", simulator, 0, range(count_given(tmp_path / "b.npz", simulator)), 16))
+        list(import_all(tmp_path / "b.npz", simulator))
