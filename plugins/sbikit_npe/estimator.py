@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sbikit import (
     Estimator,
@@ -20,20 +19,13 @@ from sbikit import (
     Spec,
     UnsupportedError,
     Workspace,
-    check_memory,
 )
 from sbikit.learning import fingerprint
-from sbikit_npe.embedding import Input, Reader
 from sbikit_npe.flow import load_posterior_nn
 from sbikit_npe.options import NPEOptions
+from sbikit_npe.pairs import Source
 from sbikit_npe.sampler import NPESampler
-from sbikit_npe.training import Pairs, train
-
-# Simulations at once: more need more memory, fewer more calls. No result depends on it.
-_CHUNK = 512
-# Rows that set the scales of the embedding, which see them in one batch: each scale is known to 1.6 %,
-# which training makes good. More need more memory.
-_SCALING_ROWS = 2000
+from sbikit_npe.training import train
 
 
 class NPE(Estimator[NPEOptions]):
@@ -70,46 +62,21 @@ class NPE(Estimator[NPEOptions]):
         dropped = [v.name for v in simulations.spec.latents if v not in spec.latents]
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
-        latents, rows, inputs = self._simulate(simulations, spec, monitor)
-        sampler = NPESampler(simulations.simulator, spec, inputs, self.options, seed)
-        sampler.coordinates.fit(latents)
-        sampler.flow.embedding_net.fit_scales(rows[:_SCALING_ROWS])
-        pairs = Pairs(sampler.coordinates.encode(latents), rows)
+        source = Source(simulations, spec, self.options, seed)
+        if simulations.size is None:
+            sampler, pairs = source.drawn(monitor)
+        else:
+            sampler, pairs = source.kept(simulations.size, workspace, monitor)
         identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)
         train(
             sampler.to(workspace.device).flow,
             pairs,
             self.options,
-            seed=seed,
             identity=identity,
             workspace=workspace,
             monitor=monitor,
         )
         return sampler
-
-    def _simulate(
-        self, simulations: JointDraws, spec: Spec, monitor: Monitor
-    ) -> tuple[dict[str, Tensor], Tensor, tuple[Input, ...]]:
-        """Training draws: latents, each (N, D), rows (N, P), and what the rows hold."""
-        reader = Reader(simulations.simulator, spec)
-        latents: dict[str, list[Tensor]] = {v.name: [] for v in spec.latents}
-        rows = []
-        total = self.options.simulations
-        with monitor.progress("simulating", total) as advance:
-            for first in range(0, total, _CHUNK):
-                draws = simulations.training(first, min(_CHUNK, total - first))
-                for name, parts in latents.items():
-                    parts.append(draws[name])
-                rows.append(reader.rows(draws))
-                check_memory(
-                    total * rows[0][0].numel(),
-                    f"{total:,} simulations of {rows[0][0].numel():,} numbers each",
-                    where="estimator.simulations",
-                    fix="ask for fewer",
-                )
-                advance(len(rows[-1]))
-        joined = {name: torch.cat(parts) for name, parts in latents.items()}
-        return joined, torch.cat(rows), reader.inputs(draws)
 
     def save(self, sampler: Sampler, folder: Path) -> None:
         """Write `npe.safetensors`.
