@@ -17,8 +17,8 @@ from sbikit.run.depends import simulator_by_content
 from sbikit.run.folder import RunFolder
 from sbikit.run.ledger import read_sealed_record
 from sbikit.simulations.importing import Given
-from sbikit.simulations.keeping import Asked, Kept
-from sbikit.simulations.store import Store
+from sbikit.simulations.keeping import Asked, Kept, refuse_another_import
+from sbikit.simulations.store import Store, exists
 from sbikit.simulations.stored import Stored
 
 
@@ -56,6 +56,7 @@ def importing(folder: RunFolder, file: Path, count: int | None) -> tuple[RunFold
 
     Raises:
         ObservationError: the file cannot be read, or holds no draws of the simulator.
+        StoreError: others are kept already.
     """
     config = folder.config
     if gives_draws(config):
@@ -65,8 +66,13 @@ def importing(folder: RunFolder, file: Path, count: int | None) -> tuple[RunFold
             replace(config, simulator=replace(config.simulator, options=options))
         ), count
     cls = registry.resolve("simulator", config.simulator.name)
-    given = Given.of(file, cast(Simulator, cls(config.simulator.options)))
-    return folder.importing_from(file), given.draws if count is None else count
+    simulator = cast(Simulator, cls(config.simulator.options))
+    folder = folder.importing_from(file)
+    wanted = asked(folder, simulator)
+    if exists(wanted.path):
+        refuse_another_import(wanted, Store.open(wanted.path, simulator, wanted.identity))
+    most = 0 if wanted.given is None else wanted.given.draws
+    return folder, most if count is None else count
 
 
 def _given(folder: RunFolder, simulator: Simulator) -> Given | None:

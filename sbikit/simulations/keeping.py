@@ -99,7 +99,7 @@ def keep(asked: Asked, workers: Callable[[], Pool], monitor: Monitor) -> Kept:
         with workers() as pool:
             return _keep(asked, _measured(asked, pool), pool, monitor)
     store = Store.open(asked.path, asked.simulator, asked.identity)
-    _refuse_another_import(asked, store)
+    refuse_another_import(asked, store)
     if not pieces(store, asked.count):
         _Tally(asked, store, monitor).check()
         return Kept.of(store, asked.count)
@@ -185,7 +185,12 @@ def _imported(asked: Asked, store: Store, todo: Sequence[Piece]) -> Iterator[Att
             )
 
 
-def _refuse_another_import(asked: Asked, store: Store) -> None:
+def refuse_another_import(asked: Asked, store: Store) -> None:
+    """Refuse to import draws where others are.
+
+    Raises:
+        StoreError: the store holds draws of another file, or of the simulator.
+    """
     if asked.given is None or (asked.given.draws, asked.given.content) == store.imported:
         return
     raise StoreError(
