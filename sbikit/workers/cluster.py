@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sbikit.problem.errors import OptionError, PluginError
+from sbikit.problem.errors import DeviceError, OptionError, PluginError
 from sbikit.workers.child import DONE
 from sbikit.workers.pool import Done, Lost, Pool, Recipe, Task
 from sbikit.workers.remote import end_children, run_task
@@ -167,6 +168,13 @@ class Cluster(Pool):
             kind, said, took = future.result()
         except KilledWorker as error:
             return Lost(given.task, "died", f"its workers end: {error}", 0.0)
+        except (CancelledError, OSError) as error:
+            raise DeviceError(
+                "The dask cluster is gone.",
+                where="--cluster",
+                got=f"{type(error).__name__}: {error}",
+                fix="start it again and repeat the command: what is kept is not done again",
+            ) from error
         if kind == "said":
             word, value = pickle.loads(said)
             if word != DONE:
