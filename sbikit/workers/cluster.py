@@ -140,8 +140,9 @@ class Cluster(Pool):
     def close(self) -> None:
         """End all that runs, and the cluster where it is ours."""
         self.forget()
-        with suppress(Exception):  # a worker that is gone needs no ending
-            self._client.run(end_children, self._name, on_error="ignore")
+        if self._client.status == "running":  # else it would wait for a scheduler that is gone
+            with suppress(Exception):  # a worker that is gone needs no ending
+                self._client.run(end_children, self._name, on_error="ignore")
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
