@@ -35,6 +35,8 @@ class RunFiles:
         compared: the validators among them that compared with an exact sampler.
         training: records of training.jsonl.
         unread: lines of training.jsonl that are no JSON.
+        kept: simulations.json; empty where no simulations are kept.
+        failed: failed-draws.json; empty where no draw of them failed.
     """
 
     run: Mapping[str, Any]
@@ -45,6 +47,8 @@ class RunFiles:
     compared: frozenset[str]
     training: tuple[Mapping[str, Any], ...]
     unread: int
+    kept: Mapping[str, Any]
+    failed: Mapping[str, Any]
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -65,6 +69,8 @@ def read_run(folder: Path) -> RunFiles:
         compared=read_compared(metrics) if metrics.exists() else frozenset(),
         training=tuple(records),
         unread=unread,
+        kept=_kept(folder / "simulations.json", run),
+        failed=_kept(folder / "failed-draws.json", run),
     )
     _check_enough_draws(files.posterior)
     return files
@@ -90,6 +96,17 @@ def _configuration(path: Path) -> dict[str, Any]:
         if not isinstance(part, dict) or "name" not in part:
             raise ValueError(f"no {key}.name")
     return dict(found)
+
+
+def _kept(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written of kept simulations, where the run keeps some."""
+    if not (run.get("simulations") or {}).get("count") or not path.exists():
+        return {}
+    return _read(path, _sealed, "a JSON object with its checksum")
+
+
+def _sealed(path: Path) -> dict[str, Any]:
+    return unsealed(read_json(path))
 
 
 def _provenance(path: Path) -> dict[str, Any]:
