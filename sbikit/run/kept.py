@@ -22,7 +22,7 @@ from sbikit.storage.seals import sealed
 def keep(run: Run) -> Sequence[Path]:
     """The store, filled; simulations.json; failed-draws.json, which no other stage but the report reads."""
     wanted = asked(run.folder, run.simulator)
-    kept = keeping.keep(wanted, run.open_pool, run.monitor)
+    kept = keeping.keep(wanted, run.lend_workers, run.monitor)
     failed = sum(kept.failures.values())
     run.monitor.say(
         f"keep: {kept.good} simulations in {wanted.path}" + (f", {failed} more failed" if failed else "")

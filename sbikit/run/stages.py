@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -72,7 +73,7 @@ def run_stages(
             configuration than the folder has now.
         SbikitError: what a plug-in refuses.
     """
-    with run.folder.locked():
+    with run.folder.locked(), closing(run):
         chosen = [s for s in stages(run.config) if names is None or s.name in names]
         valid = {stage.name: False for stage in stages(run.config)}
         settle_configuration(run, chosen if growing else None, redo=redo)
@@ -127,6 +128,8 @@ def _drop(run: Run, stage: Stage) -> None:
         shutil.rmtree(run.folder.path / stage.scratch, ignore_errors=True)
     if stage.name == "keep" and run.config.simulations.store is None:
         shutil.rmtree(run.folder.store, ignore_errors=True)  # one that others may share is refused instead
+    if stage.name == "simulate":
+        run.folder.left_out.unlink(missing_ok=True)
     if stage.name == "fit":
         run.folder.training.unlink(missing_ok=True)
         run.folder.first_draws.unlink(missing_ok=True)

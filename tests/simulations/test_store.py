@@ -29,7 +29,7 @@ from sbikit.storage.seals import sealed
 
 
 def stored(path: Path, count: int, seed: int = 9) -> Stored:
-    return Stored(Store.open(path, Fragile(), IDENTITY), Fragile(), seed, count)
+    return Stored(Store.open(path, Fragile(), IDENTITY), Simulations(Fragile(), seed), count)
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -334,7 +334,7 @@ import hashlib, resource
 from pathlib import Path
 import numpy as np
 from fragile import IDENTITY, Fragile
-from sbikit import Field
+from sbikit import Field, Simulations
 from sbikit.simulations.layout import draw_digests, GOOD
 from sbikit.simulations.store import Store, variables_of
 from sbikit.simulations.stored import Stored
@@ -354,7 +354,7 @@ with writing(path, big, IDENTITY) as writer:
         last = min(first + 4096, n)
         writer.store.arrays["digest"][first:last] = np.repeat(digest, last - first, 0)
         writer.store.arrays["status"][first:last] = GOOD
-kept = Stored(Store.open(path, big, IDENTITY), big, 0, n)
+kept = Stored(Store.open(path, big, IDENTITY), Simulations(big, 0), n)
 assert kept.size == n
 for first in (0, 500_001, n - 200):
     values = kept.training(first, 200)
