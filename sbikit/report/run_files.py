@@ -37,6 +37,7 @@ class RunFiles:
         unread: lines of training.jsonl that are no JSON.
         kept: simulations.json; empty where no simulations are kept.
         failed: failed-draws.json; empty where no draw of them failed.
+        left_out: left-out.json; empty where no draw of an endless stream failed.
     """
 
     run: Mapping[str, Any]
@@ -49,6 +50,7 @@ class RunFiles:
     unread: int
     kept: Mapping[str, Any]
     failed: Mapping[str, Any]
+    left_out: Mapping[str, Any]
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -60,6 +62,7 @@ def read_run(folder: Path) -> RunFiles:
     run = _read(folder / "run.yaml", _configuration, "a configuration with simulator.name and estimator.name")
     metrics, reference = folder / "metrics.json", folder / "reference.safetensors"
     records, unread = _read(folder / "training.jsonl", read_json_lines, "one JSON object a line")
+    keeps = bool((run.get("simulations") or {}).get("count"))
     files = RunFiles(
         run=run,
         provenance=_read(folder / "provenance.json", _provenance, "a JSON object"),
@@ -69,8 +72,9 @@ def read_run(folder: Path) -> RunFiles:
         compared=read_compared(metrics) if metrics.exists() else frozenset(),
         training=tuple(records),
         unread=unread,
-        kept=_kept(folder / "simulations.json", run),
-        failed=_kept(folder / "failed-draws.json", run),
+        kept=_noted(folder / "simulations.json") if keeps else {},
+        failed=_noted(folder / "failed-draws.json") if keeps else {},
+        left_out=_noted(folder / "left-out.json"),
     )
     _check_enough_draws(files.posterior)
     return files
@@ -98,11 +102,9 @@ def _configuration(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _kept(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written of kept simulations, where the run keeps some."""
-    if not (run.get("simulations") or {}).get("count") or not path.exists():
-        return {}
-    return _read(path, _sealed, "a JSON object with its checksum")
+def _noted(path: Path) -> dict[str, Any]:
+    """What is written of simulations; {} where nothing is."""
+    return _read(path, _sealed, "a JSON object with its checksum") if path.exists() else {}
 
 
 def _sealed(path: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Run:
         self.monitor = monitor
         self.device = device
         self._command = command
-        self._place = place or Place()
+        self.place = place or Place()
         self._pool: Pool | None = None
 
     @cached_property
@@ -137,7 +137,7 @@ class Run:
         """Workers that simulate; started when they are first wanted."""
         if self._pool is None:
             recipe = simulating(self.simulator, by_options=True)
-            self._pool = open_pool(self._place, recipe, self.monitor)
+            self._pool = open_pool(self.place, recipe, self.monitor)
         return Lent(self._pool)
 
     def close(self) -> None:

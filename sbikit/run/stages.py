@@ -20,6 +20,7 @@ from sbikit.run.console_monitor import clock
 from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
 from sbikit.run.own_store import fault
+from sbikit.run.pace import advise
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def run_stages(
                 run.monitor.say(f"{stage.name}: done before")
                 continue
             _require(run, stage, valid)
+            if stage.name == "fit":
+                advise(run)
             _do(run, stage, why)
             valid[stage.name] = True
 
@@ -169,6 +172,7 @@ def _do(run: Run, stage: Stage, why: str) -> None:
     began = monotonic()
     ledger.begin(stage.name, depends_on(run.config, stage.name))
     with run.provenance.timing(stage.name):
+        kept.note_left_out(run)
         outputs = stage.work(run)
         logs = [run.folder.training] if stage.name == "fit" else []
         ledger.finish(stage.name, stage.after, outputs, logs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.job import Run
+from sbikit.run.pace import note_pace
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
 from sbikit.storage.kept import read_kept, write_kept
@@ -54,6 +56,7 @@ def simulate(run: Run) -> Sequence[Path]:
     """Held-out truths and observations."""
     total = run.config.sampling.observations
     chunks = []
+    began = monotonic()
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
@@ -61,6 +64,7 @@ def simulate(run: Run) -> Sequence[Path]:
             if first == 0:
                 run.stream.check(chunks[0], run.monitor)
             advance(count)
+    note_pace(run, monotonic() - began, total)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sbikit.report.arrays import Array
 from sbikit.report.figures.labels import with_unit
@@ -50,7 +50,8 @@ def failing_plot(parameters: Sequence[Along], layout: FigureLayout) -> Figure:
             xlim=(bounds[0], bounds[-1]), xlabel=with_unit(one.label, one.unit), ylabel="draws that fail"
         )
         axes.set_ylim(0.0, max(1.15 * float((share + error).max()), 1e-3))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         tidy(axes)
     made[0].legend(loc="best")
     return figure

@@ -1,4 +1,4 @@
-"""Kept simulations: how many, which of them failed, why, and where in the space of the parameters."""
+"""Simulations: how many were kept, which draws failed, why, and where in the space of the parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedDraw:
     """A failed draw that is shown."""
 
     draw: str
@@ -32,61 +32,76 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class KeptSection:
-    """What was kept in words, and which draws failed."""
+class Failures:
+    """Draws of one kind that failed."""
 
     words: str
-    warning: str
+    examples: list[FailedDraw]
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class SimulationsSection:
+    """What was kept, in words and figures, and which draws failed."""
+
+    words: str
     facts: list[tuple[str, str]]
-    failed: list[Failed]
-    picture: Picture | None
+    failures: list[Failures]
 
 
-def kept_simulations(files: RunFiles) -> KeptSection | None:
-    """The simulations that were trained on; None where none were kept."""
-    kept = files.kept
-    if not kept:
+def simulations(files: RunFiles) -> SimulationsSection | None:
+    """What there is to say of simulations; None where none were kept and none failed."""
+    kept, left_out = files.kept, files.left_out
+    failures = []
+    if kept and kept["failures"]:
+        words = _in_words("kept simulations", kept["failures"], int(kept["count"]), "are left out")
+        failures.append(_failures(files, "failed-draws", words, files.failed))
+    if left_out:
+        which = "held-out simulations" if kept else "simulations drawn as they were needed"
+        words = _in_words(
+            which, left_out["failures"], int(left_out["tried"]), "were replaced by further ones"
+        )
+        failures.append(_failures(files, "left-out-draws", words, left_out))
+    if not kept and not failures:
         return None
-    count, good, failures = int(kept["count"]), int(kept["good"]), dict(kept["failures"])
-    asked = files.run.get("simulations") or {}
-    facts = {
-        "Simulations": f"{good:,} good of {count:,}",
-        "Where": str(asked.get("store") or "simulations.zarr in this folder"),
-        "Digest of them all": str(kept["content"]),
-    }
-    facts |= {f"Failed, {kind}": f"{n:,} ({_percent(n, count)})" for kind, n in failures.items()}
-    return KeptSection(
-        words=f"Training saw {plural(good, 'simulation')}, which were made once and kept.",
-        warning=_warning(failures, count),
-        facts=list(facts.items()),
-        failed=[_shown(one) for one in files.failed.get("examples", ())],
-        picture=_picture(files) if files.failed.get("where") else None,
-    )
+    return SimulationsSection(_kept_in_words(kept), _facts(files) if kept else [], failures)
 
 
-def _warning(failures: Mapping[str, int], count: int) -> str:
+def _kept_in_words(kept: Mapping[str, Any]) -> str:
+    good = int(kept["good"]) if kept else 0
+    return f"Training saw {plural(good, 'simulation')}, made once and kept." if kept else ""
+
+
+def _facts(files: RunFiles) -> list[tuple[str, str]]:
+    kept, asked = files.kept, files.run.get("simulations") or {}
+    return [
+        ("Simulations", f"{int(kept['good']):,} good of {int(kept['count']):,}"),
+        ("Where", str(asked.get("store") or "simulations.zarr in this folder")),
+        ("Digest of them all", str(kept["content"])),
+    ]
+
+
+def _in_words(which: str, failures: Mapping[str, int], count: int, so: str) -> str:
     total = sum(failures.values())
-    if not total:
-        return ""
-    why = ", ".join(f"in {n:,} the simulator {_REASONS.get(kind, kind)}" for kind, n in failures.items())
-    return (
-        f"{plural(total, 'draw')} of {count:,} failed ({_percent(total, count)}) and took no part: {why}. "
-        "The posterior is that of the problem given that the simulator works: where draws fail, the prior "
-        "was thinned out by as much."
-    )
+    why = ", ".join(f"{_REASONS.get(kind, kind)} in {n:,}" for kind, n in failures.items())
+    return f"{total:,} of {count:,} {which} failed ({_percent(total, count)}) and {so}: the simulator {why}."
+
+
+def _failures(files: RunFiles, name: str, words: str, found: Mapping[str, Any]) -> Failures:
+    return Failures(words, [_shown(one) for one in found["examples"]], _picture(files, name, found["where"]))
 
 
 def _percent(part: int, whole: int) -> str:
     return f"{number(100 * part / whole, 2)} %"
 
 
-def _shown(one: Mapping[str, Any]) -> Failed:
+def _shown(one: Mapping[str, Any]) -> FailedDraw:
     values = ", ".join(f"{label} = {number(value)}" for label, value in one["parameters"].items())
-    return Failed(f"{one['draw']:,}", values, f"{one['reason'] or one['kind']}")
+    stream = f" ({one['stream']})" if "stream" in one else ""
+    return FailedDraw(f"{one['draw']:,}{stream}", values, str(one["reason"] or one["kind"]))
 
 
-def _picture(files: RunFiles) -> Picture:
-    where = files.failed["where"]
+def _picture(files: RunFiles, name: str, where: Mapping[str, Any]) -> Picture:
     known = {
         label: (math_label(latex, label), unit)
         for vector in files.posterior.spec.latents
@@ -98,7 +113,7 @@ def _picture(files: RunFiles) -> Picture:
         for label, one in where.items()
     ]
     return make_picture(
-        "failed-draws",
+        name,
         "Share of failed draws along each parameter",
         "Share of the draws that failed, in bins that are equally probable under the prior, ± one standard "
         "error; dashed the share of all draws.",
