@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from sbikit.run.console_monitor import clock
 from sbikit.run.job import Run
@@ -24,13 +25,15 @@ def advise(run: Run) -> None:
     whole = seconds * wanted / run.place.workers
     if whole < _PATIENCE:
         return
-    workers = max(run.place.workers, os.cpu_count() or 1)
-    kept = min(_ENOUGH, wanted)
-    folder = run.folder.path
+    name, at_once = run.config.estimator.name, run.place.workers
+    workers = at_once if run.place.dask else max(at_once, os.cpu_count() or 1)
+    kept, folder = min(_ENOUGH, wanted), run.folder.path
     run.monitor.say(
-        f"A simulation takes {seconds:.3g} s. {run.config.estimator.name} asks for {wanted:,}, {clock(whole)} "
-        f"of simulating with {run.place.workers} at a time: training will wait for them. To make {kept:,} once "
-        f"and train on those, which takes {clock(seconds * kept / workers)} with {workers} workers:\n"
-        f"  sbikit simulate {folder} --simulations {kept} --workers {workers}\n"
-        f"  sbikit run --config {folder / 'run.yaml'} --out {folder} --redo"
+        f"A simulation takes {seconds:.3g} s, and {name} asks for {wanted:,}: {clock(whole)} with {at_once} at "
+        f"a time, for which training will wait. To make {kept:,} once and train on those, which takes "
+        f"{clock(seconds * kept / workers)} with {workers} at a time:"
     )
+    where = "" if run.place.dask else f" --workers {workers}"
+    quoted, file = shlex.quote(str(folder)), shlex.quote(str(folder / "run.yaml"))
+    run.monitor.say(f"  sbikit simulate {quoted} --simulations {kept}{where}")
+    run.monitor.say(f"  sbikit run --config {file} --out {quoted} --redo")
