@@ -25,13 +25,16 @@ def advise(run: Run) -> None:
     whole = seconds * wanted / run.place.workers
     if whole < _PATIENCE:
         return
-    name, at_once = run.config.estimator.name, run.place.workers
+    at_once, name = run.place.workers, run.config.estimator.name
     workers = at_once if run.place.dask else max(at_once, os.cpu_count() or 1)
     kept, folder = min(_ENOUGH, wanted), run.folder.path
+    shorter = clock(seconds * kept / workers)
     run.monitor.say(
-        f"A simulation takes {seconds:.3g} s, and {name} asks for {wanted:,}: {clock(whole)} with {at_once} at "
-        f"a time, for which training will wait. To make {kept:,} once and train on those, which takes "
-        f"{clock(seconds * kept / workers)} with {workers} at a time:"
+        f"A simulation takes {seconds:.3g} s, and {name} asks for {wanted:,}: "
+        f"{clock(whole)} with {at_once} at a time, for which training will wait."
+    )
+    run.monitor.say(
+        f"To make {kept:,} once and train on those, which takes {shorter} with {workers} at a time:"
     )
     where = "" if run.place.dask else f" --workers {workers}"
     quoted, file = shlex.quote(str(folder)), shlex.quote(str(folder / "run.yaml"))
