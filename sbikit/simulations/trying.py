@@ -29,9 +29,9 @@ def simulating(simulator: Simulator, *, by_options: bool = False) -> Recipe:
     Args:
         simulator: the simulator; in this process it is used as it is.
         by_options: whether workers make it from its class and options, as every plug-in can be, which sends
-            next to nothing; else it is sent as it is, by pickle.
+            next to nothing; else, and where it has not kept its options, it is sent as it is, by pickle.
     """
-    if by_options:
+    if by_options and hasattr(simulator, "options"):
         return Recipe(_made, (type(simulator), simulator.options), here=_Attempting(simulator))
     return Recipe(_Attempting, (simulator,), here=_Attempting(simulator))
 
