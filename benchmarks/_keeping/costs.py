@@ -16,7 +16,7 @@ from _keeping.simulators import BINS, PIXELS, Maps, Sleeper
 from _record import record
 
 from sbikit import QuietMonitor
-from sbikit.simulations import Store, Stored, attempt, simulate_all, simulating
+from sbikit.simulations import Simulations, Store, Stored, attempt, simulate_all, simulating
 from sbikit.simulations.writer import writing
 from sbikit.workers import open_pool, read_place
 
@@ -141,7 +141,7 @@ def _link(first: Path, path: Path, number: int) -> None:
 def read_all(folder: Path, draws: int) -> None:
     """Read all training draws of the large store in batches of 32; print the peak memory in MB."""
     simulator = Maps()
-    store = Stored(Store.open(folder / "large.zarr", simulator, _IDENTITY), simulator, 0, draws)
+    store = Stored(Store.open(folder / "large.zarr", simulator, _IDENTITY), Simulations(simulator, 0), draws)
     total = 0.0
     for first in range(0, draws - 31, 32):
         total += float(store.training(first, 32)["shear"][0, 0, 0, 0])

@@ -18,7 +18,7 @@ from _keeping.simulators import Failing, Traced
 from _record import record
 
 from sbikit import QuietMonitor
-from sbikit.simulations import Attempts, Store, Stored, attempt, simulate_all, simulating
+from sbikit.simulations import Attempts, Simulations, Store, Stored, attempt, simulate_all, simulating
 from sbikit.simulations.keeping import Asked, keep
 from sbikit.workers import open_pool, read_place
 
@@ -34,7 +34,7 @@ def failing(folder: Path, draws: int) -> None:
     pool = open_pool(place, simulating(simulator, by_options=True), QuietMonitor())
     kept = keep(asked, lambda: pool, QuietMonitor())
     store = Store.open(path, simulator, _IDENTITY)
-    theta = Stored(store, simulator, 0, draws).training(0, kept.good)["theta"].double()
+    theta = Stored(store, Simulations(simulator, 0), draws).training(0, kept.good)["theta"].double()
     share, error = 1.0 - kept.good / draws, math.sqrt(0.1 * 0.9 / draws)
     record("share of draws that fail", share, error, ideal=0.1, goal="0.1", ok=abs(share - 0.1) < 4 * error)
     truly = (np.asarray(store.arrays["values/theta"][:]) < -0.8).sum()
@@ -57,8 +57,13 @@ def killed_workers(times: int) -> None:
                 os.kill(draw.choice(pids), signal.SIGKILL)
                 killed += 1
     same = _same(simulator, tasks, found)
-    record(f"pieces that are the same after {killed} killed workers", same, None, goal=f"{len(tasks)}",
-           ok=same == len(tasks) and killed > 0)
+    record(
+        f"pieces that are the same after {killed} killed workers",
+        same,
+        None,
+        goal=f"{len(tasks)}",
+        ok=same == len(tasks) and killed > 0,
+    )
 
 
 def cancelled_job(folder: Path) -> None:
@@ -77,17 +82,20 @@ def cancelled_job(folder: Path) -> None:
         environment = stack.enter_context(slurm_here.slurm())
         stack.enter_context(_environment(environment))
         place = read_place(cluster=f"slurm:{file}")
-        pool = stack.enter_context(
-            open_pool(place, simulating(simulator, by_options=True), QuietMonitor())
-        )
+        pool = stack.enter_context(open_pool(place, simulating(simulator, by_options=True), QuietMonitor()))
         until(lambda: len(slurm_here.jobs(environment)) == 2)
         coming = simulate_all(simulator, 0, "training", tasks, pool)
         found = [next(coming)]
         slurm_here.cancel(environment, slurm_here.jobs(environment)[0])
         found += coming
     same = _same(simulator, tasks, found)
-    record("pieces that are the same after a cancelled job of Slurm", same, None, goal=f"{len(tasks)}",
-           ok=same == len(tasks))
+    record(
+        "pieces that are the same after a cancelled job of Slurm",
+        same,
+        None,
+        goal=f"{len(tasks)}",
+        ok=same == len(tasks),
+    )
 
 
 @contextmanager

@@ -141,6 +141,3 @@ def _orphans() -> list[int]:
         if fields[1] == "1" and b"sbikit" in command_line and str(os.getppid()) != entry.name:
             found.append(int(entry.name))
     return found
-
-
-

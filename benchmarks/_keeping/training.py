@@ -53,7 +53,7 @@ def stored(folder: Path, toy: Toy, draws: int) -> Stored:
         rows = writer.store.rows
         for first in range(0, draws, rows):
             writer.put(attempt(toy, 0, "training", first, min(rows, draws - first)))
-    return Stored(Store.open(path, toy, _IDENTITY), toy, 0, draws)
+    return Stored(Store.open(path, toy, _IDENTITY), Simulations(toy, 0), draws)
 
 
 def toys(counts: tuple[int, ...]) -> None:
@@ -90,9 +90,7 @@ def start(folder: Path, draws: int) -> None:
     steps, window = 600, 20
     estimator = DiffusionTransformer(TransformerOptions(steps=steps, width=32, depth=2))
     listener = Listener()
-    estimator.fit(
-        stored(folder, GaussianField(), draws), seed=1, workspace=Workspace(), monitor=listener
-    )
+    estimator.fit(stored(folder, GaussianField(), draws), seed=1, workspace=Workspace(), monitor=listener)
     times = listener.times
     rates = [window / (b - a) for a, b in zip(times, times[window:], strict=False)]
     full = statistics.median(rates[len(rates) // 2 :])

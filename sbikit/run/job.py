@@ -22,8 +22,10 @@ from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
 from sbikit.run.folder import RunFolder
+from sbikit.run.lent import Lent
 from sbikit.run.own_store import gives_draws, stored
 from sbikit.run.provenance import Provenance
+from sbikit.simulations.left_out import LeftOut
 from sbikit.simulations.stream import Simulations
 from sbikit.simulations.trying import simulating
 from sbikit.workers.places import Place, open_pool
@@ -76,7 +78,8 @@ class Run:
         self.monitor = monitor
         self.device = device
         self._command = command
-        self._place = place or Place()
+        self.place = place or Place()
+        self._pool: Pool | None = None
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -110,23 +113,45 @@ class Run:
     @cached_property
     def stream(self) -> Simulations:
         """The training and held-out streams, without end."""
-        return Simulations(self.simulator, self.config.seed)
+        return Simulations(
+            self.simulator,
+            self.config.seed,
+            timeout=self.config.simulations.timeout,
+            workers=self.lend_workers,
+            left_out=self.left_out,
+        )
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """The draws of the streams that failed."""
+        return LeftOut(self.config.simulations.max_failures, self.folder.left_out)
 
     @cached_property
     def simulations(self) -> JointDraws:
         """What is trained on: the streams, or what is kept."""
         if self.config.simulations.count is None and not gives_draws(self.config):
             return self.stream
-        return stored(self.folder, self.simulator)
+        return stored(self.folder, self.stream)
 
     @property
     def held_out(self) -> JointDraws:
         """Where held-out draws come from."""
         return self.simulations if gives_draws(self.config) else self.stream
 
-    def open_pool(self) -> Pool:
-        """Workers that simulate."""
-        return open_pool(self._place, simulating(self.simulator, by_options=True), self.monitor)
+    def lend_workers(self) -> Pool:
+        """Workers that simulate; started when they are first wanted."""
+        if self._pool is None:
+            recipe = simulating(self.simulator, by_options=True)
+            self._pool = open_pool(self.place, recipe, self.monitor)
+        return Lent(self._pool)
+
+    def close(self) -> None:
+        """End the workers."""
+        if "stream" in vars(self):
+            self.stream.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     @cached_property
     def spec(self) -> Spec:

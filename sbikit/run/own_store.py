@@ -20,6 +20,7 @@ from sbikit.simulations.importing import Given
 from sbikit.simulations.keeping import Asked, Kept, refuse_another_import
 from sbikit.simulations.store import Store, exists
 from sbikit.simulations.stored import Stored
+from sbikit.simulations.stream import Simulations
 
 
 def asked(folder: RunFolder, simulator: Simulator) -> Asked:
@@ -110,6 +111,11 @@ def record(kept: Kept) -> dict[str, Any]:
     }
 
 
+def kept_size(folder: RunFolder) -> int | None:
+    """How many good simulations the stage `keep` has kept; None where the run keeps none."""
+    return None if folder.config.simulations.count is None else int(read_sealed_record(folder.kept)["good"])
+
+
 def fault(folder: RunFolder, simulator: Simulator) -> str:
     """Why the store does not hold what the stage `keep` has left in it; "" where it does."""
     wanted, recorded = asked(folder, simulator), read_sealed_record(folder.kept)
@@ -123,20 +129,20 @@ def fault(folder: RunFolder, simulator: Simulator) -> str:
     return "" if same else f"{wanted.path} holds other simulations, or fewer"
 
 
-def stored(folder: RunFolder, simulator: Simulator) -> Stored:
-    """The training draws that the stage `keep` has kept.
+def stored(folder: RunFolder, stream: Simulations) -> Stored:
+    """The training draws that the stage `keep` has kept, and held-out draws of the run's own stream.
 
     Raises:
         StoreError: they are there no longer.
     """
-    why = fault(folder, simulator)
+    why = fault(folder, stream.simulator)
     if why:
         raise StoreError(
             f"The simulations that were kept are not there any more: {why}.",
             where=str(folder.store),
             fix=f"sbikit simulate {folder.path} draws them again, and the same",
         )
-    wanted = asked(folder, simulator)
-    store = Store.open(wanted.path, simulator, wanted.identity)
+    wanted = asked(folder, stream.simulator)
+    store = Store.open(wanted.path, stream.simulator, wanted.identity)
     held_out = folder.config.sampling.observations if gives_draws(folder.config) else None
-    return Stored(store, simulator, wanted.seed, wanted.count, held_out=held_out)
+    return Stored(store, stream, wanted.count, held_out=held_out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.job import Run
+from sbikit.run.own_store import kept_size
+from sbikit.run.pace import note_pace
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
 from sbikit.storage.kept import read_kept, write_kept
@@ -54,6 +57,7 @@ def simulate(run: Run) -> Sequence[Path]:
     """Held-out truths and observations."""
     total = run.config.sampling.observations
     chunks = []
+    began = monotonic()
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
@@ -61,6 +65,7 @@ def simulate(run: Run) -> Sequence[Path]:
             if first == 0 and run.held_out is run.stream:
                 run.stream.check(chunks[0], run.monitor)
             advance(count)
+    note_pace(run, monotonic() - began, total)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
 
@@ -258,9 +263,8 @@ def _training(run: Run) -> dict[str, Tensor]:
     kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
-    needed = max(left, LEAST_TRAINING)
-    if run.simulations.size is not None:
-        needed = min(needed, run.simulations.size)
+    kept_good = kept_size(run.folder)
+    needed = max(left, LEAST_TRAINING if kept_good is None else min(LEAST_TRAINING, kept_good))
     if have >= needed:
         return kept
     why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"

@@ -17,7 +17,7 @@ from sbikit.roles.simulator import Simulator
 from sbikit.simulations.attempts import Attempts, too_many
 from sbikit.simulations.importing import Given, import_draws
 from sbikit.simulations.layout import GOOD, KINDS, MISSING, STREAM, array_of
-from sbikit.simulations.store import Store, exists
+from sbikit.simulations.store import Store, check_room, exists
 from sbikit.simulations.trying import simulate_all
 from sbikit.simulations.writer import Writer, writing
 from sbikit.workers.pool import Pool
@@ -96,6 +96,7 @@ def keep(asked: Asked, workers: Callable[[], Pool], monitor: Monitor) -> Kept:
             asked.path, asked.simulator, asked.identity, seed=asked.seed, seconds=0.0, imported=imported
         )
     if not exists(asked.path):
+        check_room(asked.path)
         with workers() as pool:
             return _keep(asked, _measured(asked, pool), pool, monitor)
     store = Store.open(asked.path, asked.simulator, asked.identity)
@@ -250,7 +251,7 @@ def failures_in_words(store: Store, count: int) -> str:
 def describe(store: Store, row: int) -> str:
     """A failed draw: its number, parameters and reason."""
     vector = store.variables[0]
-    theta = store.arrays[array_of(vector)][row].tolist()
+    theta = store.arrays[array_of(vector)].read(row, row + 1)[0].tolist()
     labels = getattr(vector, "labels", ())
     values = ", ".join(f"{label}={value:.6g}" for label, value in zip(labels, theta, strict=True))
     return f"draw {row} ({values}) {store.reasons.of(row)}".rstrip()

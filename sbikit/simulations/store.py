@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sbikit.problem.errors import StoreError
 from sbikit.problem.variables import Variable
 from sbikit.roles.simulator import Simulator
+from sbikit.simulations.chunks import damaged
 from sbikit.simulations.failures import Reasons
 from sbikit.simulations.layout import (
     DIGEST_BYTES,
@@ -127,36 +128,26 @@ class Store:
         rows = rows_of_a_chunk(variables_of(simulator), seconds)
         facts = {"seed": seed, "rows": rows, "imported": imported}
         content = sealed({"format": FORMAT, "identity": dict(identity), **facts})
+        check_room(path)
         partial = path.with_name(f"{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
         shutil.rmtree(partial, ignore_errors=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             create_group(partial, variables_of(simulator), rows, {_ATTRIBUTES: content})
             if not exists(path):
                 partial.rename(path)
         except OSError as error:
             if not exists(path):
-                raise StoreError(
-                    f"Simulations cannot be kept here: {error.strerror or error}.",
-                    where=str(path),
-                    expected="a path where nothing is yet, in a folder that can be written to",
-                    fix="choose another --store",
-                ) from None
+                raise _no_room(path, error.strerror or str(error)) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
     def __len__(self) -> int:
         """How many draws there is room for; a draw beyond is missing, as others may be."""
-        return int(self.arrays["status"].shape[0])
+        return len(self.arrays["status"])
 
     def small(self, name: str, first: int, last: int) -> Array:
         """Rows `first` to `last - 1` of "seed", "seconds", "digest" or "status"; 0 beyond the end."""
-        array = self.arrays[name]
-        found = np.zeros((max(last - first, 0), *array.shape[1:]), dtype=array.dtype)
-        end = min(last, len(self))
-        if end > first:
-            found[: end - first] = self._read(name, first, end)
-        return found
+        return self.arrays[name].read(first, last)
 
     def status(self, count: int) -> Array:
         """Of the first `count` draws, (count,)."""
@@ -170,16 +161,16 @@ class Store:
         """
         values = self.values(first, last)
         if not self._verified[first:last].all():
-            wrong = first + self.damage(values, first, last)
-            if len(wrong):
-                files = f"{self.path / 'values'}/*/c/{wrong[0] // self.rows}"
-                raise damaged(self.path, f"draw {wrong[0]} is not as it was written", files)
+            wrong = (first + self.damage(values, first, last)).tolist()
+            if wrong:
+                files = [str(self.arrays[array_of(v)].file(wrong[0])) for v in self.variables]
+                raise damaged(", ".join(files), f"draw {wrong[0]} is not as it was written")
             self._verified[first:last] = True
         return values
 
     def values(self, first: int, last: int) -> dict[str, Array]:
         """The same, compared with nothing."""
-        return {v.name: self._read(array_of(v), first, last) for v in self.variables}
+        return {v.name: self.arrays[array_of(v)].read(first, last) for v in self.variables}
 
     def damage(self, values: Mapping[str, Array], first: int, last: int) -> NDArray[np.int64]:
         """Which of the rows, counted from `first`, are not as they were written, though they are there."""
@@ -196,13 +187,6 @@ class Store:
             found.update(self.small("digest", first, last).tobytes())
         return found.hexdigest()
 
-    def _read(self, name: str, first: int, last: int) -> Array:
-        try:
-            return np.asarray(self.arrays[name][first:last])
-        except _UNREADABLE as error:
-            where = f"{self.path / name}/c, draws {first} to {last - 1}"
-            raise damaged(self.path, f"{type(error).__name__}: {error}", where) from None
-
 
 def variables_of(simulator: Simulator) -> tuple[Variable, ...]:
     """What a draw consists of: the parameters, then each output."""
@@ -214,13 +198,31 @@ def exists(path: Path) -> bool:
     return (path / "zarr.json").is_file()
 
 
-def damaged(path: Path, reason: str, where: str = "") -> StoreError:
-    """The refusal of a store that is not as it was written."""
+def check_room(path: Path) -> None:
+    """Refuse a path where no store is and none can be made, before anything is simulated.
+
+    Raises:
+        StoreError: something else is there, or the folder cannot be written to.
+    """
+    if exists(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        taken = os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise _no_room(path, error.strerror or str(error)) from None
+    if taken:
+        raise _no_room(path, "something else is there")
+    if not os.access(path.parent, os.W_OK):
+        raise _no_room(path, "the folder cannot be written to")
+
+
+def _no_room(path: Path, why: str) -> StoreError:
     return StoreError(
-        f"Kept simulations are damaged: {reason}.",
-        where=where or str(path),
-        expected="every draw as its digest says",
-        fix="`sbikit simulate DIR`, of a run that keeps its simulations there, draws again what is damaged",
+        f"Simulations cannot be kept here: {why}.",
+        where=str(path),
+        expected="a path where nothing is yet, in a folder that can be written to",
+        fix="choose another --store",
     )
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.errors import PluginError, StoreError
-from sbikit.roles.simulator import Simulator
 from sbikit.simulations.layout import GOOD
 from sbikit.simulations.store import Store
 from sbikit.simulations.stream import Simulations
@@ -27,23 +26,20 @@ class Stored:
 
     Args:
         store: where they lie.
-        simulator: what they are draws of.
-        seed: of the run.
+        stream: of the run, for held-out draws.
         count: how many draws of the store are looked at.
         held_out: how many of them, the last good ones, are held out, where there is no simulator that could
             make others.
     """
 
-    def __init__(
-        self, store: Store, simulator: Simulator, seed: int, count: int, *, held_out: int | None = None
-    ) -> None:
-        self.simulator, self.spec, self.seed = simulator, simulator.spec, store.seed
+    def __init__(self, store: Store, stream: Simulations, count: int, *, held_out: int | None = None) -> None:
+        self.simulator, self.spec, self.seed = stream.simulator, stream.spec, store.seed
         self._store = store
         good = np.flatnonzero(store.status(count) == GOOD)
         self._good, self._held_out = good, good[:0]
         if held_out is not None:
             self._good, self._held_out = _parted(good, held_out)
-        self._stream = None if held_out is not None else Simulations(simulator, seed)
+        self._stream = stream if held_out is None else None
         self.size: int | None = len(self._good)
 
     def training(self, first: int, count: int) -> dict[str, Tensor]:
