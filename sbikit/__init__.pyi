@@ -35,6 +35,7 @@ from .problem import one_thread as one_thread
 from .problem import round_into as round_into
 from .problem import support_bounds as support_bounds
 from .problem import uniforms as uniforms
+from .roles import Alone as Alone
 from .roles import Comparison as Comparison
 from .roles import Curve as Curve
 from .roles import Draws as Draws
@@ -59,10 +60,12 @@ from .roles import SupportsMarginalDensity as SupportsMarginalDensity
 from .roles import SupportsMasks as SupportsMasks
 from .roles import SupportsObserve as SupportsObserve
 from .roles import SupportsSummaries as SupportsSummaries
+from .roles import Team as Team
 from .roles import Trust as Trust
 from .roles import Validator as Validator
 from .roles import Workspace as Workspace
 from .roles import mean_and_error as mean_and_error
+from .roles import shares as shares
 from .roles import supports as supports
 from .simulations import Simulations as Simulations
 

@@ -22,7 +22,7 @@ from sbikit import (
     Workspace,
     check_memory,
 )
-from sbikit.learning import fingerprint
+from sbikit.learning import SharedDraws, fingerprint
 from sbikit_npe.embedding import Input, Reader
 from sbikit_npe.flow import load_posterior_nn
 from sbikit_npe.options import NPEOptions
@@ -38,6 +38,8 @@ _SCALING_ROWS = 2000
 
 class NPE(Estimator[NPEOptions]):
     """Neural posterior estimation with a neural spline flow of sbi."""
+
+    divides = True
 
     def match(self, spec: Spec) -> Spec:
         """The marginal problem of the latent vectors.
@@ -70,10 +72,12 @@ class NPE(Estimator[NPEOptions]):
         dropped = [v.name for v in simulations.spec.latents if v not in spec.latents]
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
-        latents, rows, inputs = self._simulate(simulations, spec, monitor)
+        latents, rows, inputs = self._simulate(SharedDraws(simulations, workspace.team), spec, monitor)
         sampler = NPESampler(simulations.simulator, spec, inputs, self.options, seed)
         sampler.coordinates.fit(latents)
         sampler.flow.embedding_net.fit_scales(rows[:_SCALING_ROWS])
+        for module in (sampler.coordinates, sampler.flow):
+            workspace.team.agree(module)
         pairs = Pairs(sampler.coordinates.encode(latents), rows)
         identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)
         train(

@@ -71,14 +71,26 @@ class Likelihood:
         self._epoch = -1
         self._order: tuple[Tensor, ...] = ()
 
-    def loss(self, step: int) -> Tensor:
+    def rows(self, step: int) -> int:
+        """Pairs of a step."""
+        return len(self._pairs_of(step))
+
+    def __call__(self, step: int) -> Tensor:
         """The mean over the batch of a step."""
+        return self._of(self._training.part(self._pairs_of(step))).mean()
+
+    def of(self, step: int, first: int, count: int) -> Tensor:
+        """The mean over pairs `first` to `first + count - 1` of that batch."""
+        return self._of(self._training.part(self._pairs_of(step)[first : first + count])).mean()
+
+    def _pairs_of(self, step: int) -> Tensor:
+        """Numbers of the pairs of a step."""
         epoch, batch = divmod(step, self.batches)
         if epoch != self._epoch:
             source = generator(derive_seed(self._seed, "epoch", epoch))
             self._epoch = epoch
             self._order = torch.randperm(len(self._training), generator=source).split(self._batch)
-        return self._of(self._training.part(self._order[batch])).mean()
+        return self._order[batch]
 
     @torch.no_grad()
     def validate(self) -> float:
@@ -137,4 +149,4 @@ def train(
         simulations=lambda step: len(pairs),
         keep_seconds=0.0,
     )
-    Trainer(flow, {"adamw": optimiser}, likelihood.loss, best, plan).run(workspace, monitor, identity)
+    Trainer(flow, {"adamw": optimiser}, likelihood, best, plan).run(workspace, monitor, identity)

@@ -71,6 +71,8 @@ class Denoiser(nn.Module):
     data_channel: Tensor
     low: Tensor
     end: Tensor
+    precision: torch.dtype = torch.float32
+    """Of the products inside the network; what is around it stays in float32."""
 
     def __init__(
         self, simulator: Simulator, spec: Spec, *, patch: int, width: int, depth: int, heads: int, nodes: int
@@ -215,7 +217,10 @@ class Denoiser(nn.Module):
         scale_y = guess.error.clamp_min(_FIELD_ERROR)[(..., *[None] * len(self.grid))]
         inputs = torch.cat([field * shrink[spread], guess.field, condition.maps], 1)
         scalars = torch.stack([u * shrink[:, None], guess.mean, guess.sd.log()], -1)
-        out_y, out_u = self.network(inputs, scalars, self._summary(guess, condition), log_sigma)
+        summary = self._summary(guess, condition)
+        with torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32):
+            out_y, out_u = self.network(inputs, scalars, summary, log_sigma)
+        out_y, out_u = out_y.to(u.dtype), out_u.to(u.dtype)
         return (guess.field + scale_y * out_y, guess.mean + scale_u * out_u), (scale_y, scale_u)
 
     def _summary(self, guess: Guess, condition: Condition) -> Tensor:

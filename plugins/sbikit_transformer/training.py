@@ -5,6 +5,7 @@ Step k draws its simulations and its noise from (seed, k) alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import JointDraws, Monitor, Workspace, derive_seed, generator, one_thread
-from sbikit.learning import Average, Muon, Plan, Trainer, cosine, unfinished
+from sbikit.learning import Average, Muon, Plan, SharedDraws, Trainer, cosine, unfinished
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.levels import TrainingLevels, nothing_is_narrower
 from sbikit_transformer.network import Transformer
@@ -74,6 +75,7 @@ class DenoisingLoss:
         self._denoiser, self._simulations, self._device = denoiser, simulations, device
         self._first, self._batch, self._seed = first, batch, seed
         self._copies = copies
+        self._noise: tuple[int, Tensor, list[Tensor]] | None = None
 
     @cached_property
     def _levels(self) -> TrainingLevels:
@@ -84,26 +86,45 @@ class DenoisingLoss:
         """Simulations used before a step, those of the guide included."""
         return self._first + step * self._batch
 
+    def rows(self, step: int) -> int:
+        """Simulations of a step."""
+        del step
+        return self._batch
+
     def __call__(self, step: int) -> Tensor:
         """The loss of a step."""
-        values = self._simulations.training(self.used(step), self._batch)
+        return self.of(step, 0, self._batch)
+
+    def of(self, step: int, first: int, count: int) -> Tensor:
+        """The loss of simulations `first` to `first + count - 1` of a step."""
+        values = self._simulations.training(self.used(step) + first, count)
         values = {name: value.to(self._device) for name, value in values.items()}
-        source = generator(derive_seed(self._seed, "noise", step))
         with torch.no_grad():
             field, u = self._denoiser.encode(values)
             clean = field.repeat_interleave(self._copies, 0), u.repeat_interleave(self._copies, 0)
             condition = self._denoiser.condition(values).repeat(self._copies)
-            log_sigma = self._levels.draw(len(clean[1]), source).to(self._device)
+            rows = slice(first * self._copies, (first + count) * self._copies)
+            levels, noises = self._noise_of(step, [part.shape[1:] for part in clean])
+            log_sigma = levels[rows].to(self._device)
             noisy = []
-            for part in clean:
-                noise = torch.randn(part.shape, generator=source).to(self._device)
-                noisy.append(part + log_sigma.exp().view(-1, *[1] * (part.ndim - 1)) * noise)
+            for part, noise in zip(clean, noises, strict=True):
+                sigma = log_sigma.exp().view(-1, *[1] * (part.ndim - 1))
+                noisy.append(part + sigma * noise[rows].to(self._device))
         found, scale = self._denoiser((noisy[0], noisy[1]), log_sigma, condition)
         total = torch.zeros((), device=self._device)
         for estimate, truth, unit in zip(found, clean, scale, strict=True):
             if truth.shape[1]:
                 total = total + ((estimate - truth) / unit).square().mean()
         return total
+
+    def _noise_of(self, step: int, shapes: Sequence[torch.Size]) -> tuple[Tensor, list[Tensor]]:
+        """Noise levels of the whole batch of a step and noise of each shape, so that any part has the same."""
+        if self._noise is None or self._noise[0] != step:
+            source = generator(derive_seed(self._seed, "noise", step))
+            count = self._batch * self._copies
+            levels = self._levels.draw(count, source)
+            self._noise = step, levels, [torch.randn(count, *one, generator=source) for one in shapes]
+        return self._noise[1:]
 
 
 def train(
@@ -129,11 +150,14 @@ def train(
     """
     network, o = denoiser.network, options
     network.reset(generator(derive_seed(seed, "weights")))
+    shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
-        _fit_maps(denoiser, simulations, o.guide_simulations, monitor)
+        _fit_maps(denoiser, shared, o.guide_simulations, monitor)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
+        workspace.team.agree(denoiser)
     denoiser.to(workspace.device)
+    denoiser.precision = workspace.precision
     copies = o.copies or (1 if denoiser.field_map.channels else _COPIES_WITHOUT_FIELD)
     loss = DenoisingLoss(
         denoiser,
@@ -157,8 +181,9 @@ def train(
     with enough_threads(network, o.batch * copies):
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
+        denoiser.precision = torch.float32
         if o.sigma_min is None:
-            _find_end(denoiser, simulations, loss.used(o.steps), seed, o.batch)
+            _find_end(denoiser, shared, loss.used(o.steps), seed, o.batch)
         else:
             denoiser.end.fill_(o.sigma_min)
 

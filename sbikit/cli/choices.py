@@ -32,6 +32,16 @@ OnDevice = Annotated[
     str | None,
     typer.Option(help="Where networks run: cpu, cuda or auto.", metavar="DEVICE", rich_help_panel=HOW),
 ]
+OnDevices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        parser=whole_number(1, 1024),
+        help="On how many GPUs, or CPU processes, the estimator is fitted.",
+        metavar="N",
+        rich_help_panel=HOW,
+    ),
+]
 Sim = Annotated[str | None, typer.Option("--sim", metavar="NAME", help="Simulator.", rich_help_panel=CHOICES)]
 EstimatorName = Annotated[
     str | None, typer.Option("--estimator", metavar="NAME", help="Estimator.", rich_help_panel=CHOICES)
@@ -89,6 +99,7 @@ class Wanted:
     preset: str
     file: Path | None
     device: str | None
+    devices: int | None
     sim: str | None
     estimator: str | None
     validators: tuple[str, ...]
@@ -108,6 +119,7 @@ class Wanted:
             reference=self.reference,
             seed=self.seed,
             device=self.device,
+            devices=self.devices,
             assignments=self.assignments,
         )
         return load_config(self.preset, self.file, overrides)
@@ -123,11 +135,13 @@ def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
     preset: Preset = "quick",
     seed: Seed = None,
     device: OnDevice = None,
+    devices: OnDevices = None,
 ) -> Wanted:
     return Wanted(
         preset,
         config,
         device,
+        devices,
         sim,
         estimator,
         tuple(validator or ()),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sbikit import __version__
-from sbikit.cli.choices import HOW, Debug, OnDevice, Redo, Wanted, configured
+from sbikit.cli.choices import HOW, Debug, OnDevice, OnDevices, Redo, Wanted, configured
 from sbikit.cli.plugin_commands import plugins_app
 from sbikit.cli.streams import flushed, steady_streams
 from sbikit.cli.terminal import console, guarded, put, tell
@@ -91,7 +91,7 @@ def run(
         config = wanted.load()
         folder = RunFolder.create(out or default_folder(config), config)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, wanted.device or config.device), redo=redo)
+        run_stages(_job(folder, wanted.device or config.device, wanted.devices), redo=redo)
         show_verdicts(folder.metrics)
         put(f"report: {folder.path / 'report.html'}")
 
@@ -117,14 +117,22 @@ def init(
         put(f"run folder: {folder}")
 
 
-def _stage(path: Path, names: tuple[str, ...], device: str | None, *, redo: bool, debug: bool) -> None:
+def _stage(
+    path: Path,
+    names: tuple[str, ...],
+    device: str | None,
+    devices: int | None = None,
+    *,
+    redo: bool,
+    debug: bool,
+) -> None:
     with guarded(debug) as session:
         from sbikit.run.folder import RunFolder
         from sbikit.run.stages import run_stages
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, device or folder.config.device), names, redo=redo)
+        run_stages(_job(folder, device or folder.config.device, devices), names, redo=redo)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -134,9 +142,15 @@ def simulate(folder: Folder, redo: Redo = False, debug: Debug = False) -> None:
 
 
 @app.command(rich_help_panel=_STAGES)
-def fit(folder: Folder, device: OnDevice = None, redo: Redo = False, debug: Debug = False) -> None:
+def fit(
+    folder: Folder,
+    device: OnDevice = None,
+    devices: OnDevices = None,
+    redo: Redo = False,
+    debug: Debug = False,
+) -> None:
     """Train the estimator; goes on from its last checkpoint."""
-    _stage(folder, ("fit",), device, redo=redo, debug=debug)
+    _stage(folder, ("fit",), device, devices, redo=redo, debug=debug)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -280,13 +294,14 @@ def config_schema(debug: Debug = False) -> None:
         put(json.dumps(schema(), indent=2))
 
 
-def _job(folder: RunFolder, device: str) -> Run:
+def _job(folder: RunFolder, device: str, devices: int | None = None) -> Run:
     """The run in a folder."""
     from sbikit.run.console_monitor import ConsoleMonitor
     from sbikit.run.job import Run, choose_device
 
     monitor = ConsoleMonitor(console(stderr=True), folder.log, folder.training)
-    return Run(folder, monitor, choose_device(device), shlex.join(["sbikit", *sys.argv[1:]]))
+    command = shlex.join(["sbikit", *sys.argv[1:]])
+    return Run(folder, monitor, choose_device(device), command, devices)
 
 
 def main() -> None:

@@ -8,12 +8,14 @@ from .checkpoint import write_checkpoint as write_checkpoint
 from .components import PrincipalComponents as PrincipalComponents
 from .components import leading as leading
 from .coordinates import Coordinates as Coordinates
+from .gradients import Divisible as Divisible
 from .identity import describe_problem as describe_problem
 from .identity import fingerprint as fingerprint
 from .muon import Muon as Muon
 from .rates import cosine as cosine
 from .seen import declared_fields as declared_fields
 from .seen import seen_by_networks as seen_by_networks
+from .shared_draws import SharedDraws as SharedDraws
 from .standardise import Standardise as Standardise
 from .standardise import mean_and_spread as mean_and_spread
 from .trainer import Plan as Plan

@@ -18,6 +18,9 @@ from .simulator import SupportsMarginalDensity as SupportsMarginalDensity
 from .simulator import SupportsMasks as SupportsMasks
 from .simulator import SupportsObserve as SupportsObserve
 from .simulator import SupportsSummaries as SupportsSummaries
+from .team import Alone as Alone
+from .team import Team as Team
+from .team import shares as shares
 from .trust import Reading as Reading
 from .trust import Trust as Trust
 from .validator import Comparison as Comparison

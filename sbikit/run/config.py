@@ -79,6 +79,19 @@ class Written(BaseModel):
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="auto", description="where networks run; auto takes a GPU where there is one"
     )
+    devices: int = Field(
+        default=1, ge=1, le=1024, description="GPUs, or CPU processes, that the estimator is fitted on"
+    )
+    device_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=_MOST,
+        description="most simulations of a step at once on a device, to fit its memory; all where left out",
+    )
+    precision: Literal["float32", "auto"] = Field(
+        default="float32",
+        description="of products in training; auto is bfloat16 where GPU and estimator have it",
+    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,9 @@ class RunConfig:
     sampling: Sampling
     seed: int
     device: Literal["cpu", "cuda", "auto"]
+    devices: int
+    device_batch: int | None
+    precision: Literal["float32", "auto"]
 
     def tree(self) -> dict[str, Any]:
         """Plain mappings, lists and scalars."""
@@ -115,6 +131,9 @@ class RunConfig:
             "sampling": self.sampling.model_dump(mode="json"),
             "seed": self.seed,
             "device": self.device,
+            "devices": self.devices,
+            "device_batch": self.device_batch,
+            "precision": self.precision,
         }
 
 
@@ -196,6 +215,9 @@ def resolve(draft: Draft) -> RunConfig:
         sampling=written.sampling,
         seed=written.seed,
         device=written.device,
+        devices=written.devices,
+        device_batch=written.device_batch,
+        precision=written.precision,
     )
     _refuse_mismatched_reference(config, draft)
     return config

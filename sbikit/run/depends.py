@@ -15,7 +15,7 @@ from sbikit.problem.errors import RunFolderError
 from sbikit.run.config import RunConfig
 from sbikit.storage.seals import file_digest
 
-ELSEWHERE = ("device",)
+ELSEWHERE = ("device", "devices", "device_batch", "precision")
 """Where a run is computed is no part of what it is."""
 
 _SIMULATED = ("simulator", "seed")

@@ -31,6 +31,7 @@ class Overrides:
     reference: str | None = None
     seed: int | None = None
     device: str | None = None
+    devices: int | None = None
     assignments: tuple[str, ...] = ()
 
 
@@ -86,7 +87,8 @@ class Draft:
             if name is not None:
                 flags[section] = {"name": name}
                 origins[section,] = origins[section, "name"] = flag
-        for key, value in (("seed", overrides.seed), ("device", overrides.device)):
+        given = {"seed": overrides.seed, "device": overrides.device, "devices": overrides.devices}
+        for key, value in given.items():
             if value is not None:
                 flags[key] = value
                 origins[key,] = f"--{key}"

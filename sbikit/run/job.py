@@ -47,6 +47,36 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
+def check_devices(device: torch.device, count: int) -> None:
+    """Refuse more devices than there are.
+
+    Raises:
+        DeviceError: there are fewer GPUs.
+        PluginError: several are asked for and lightning-fabric is not installed.
+    """
+    if count == 1:
+        return
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and count > there:
+        raise DeviceError(
+            "There are fewer GPUs than asked for.",
+            where="devices",
+            expected=f"1 to {there}",
+            got=str(count),
+            fix=f"use --devices {there}",
+        )
+    from sbikit.learning.devices import check_fabric
+
+    check_fabric()
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Precision of products in training: bfloat16 for "auto" on a GPU that has it, else float32."""
+    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
 class Run:
     """A run folder and its plug-ins.
 
@@ -55,15 +85,22 @@ class Run:
         monitor: where progress goes.
         device: where networks run.
         command: what the user typed, for provenance.json.
+        devices: how many of them the estimator is fitted on; what the configuration says where left out.
     """
 
     def __init__(
-        self, folder: RunFolder, monitor: ConsoleMonitor, device: torch.device, command: str = ""
+        self,
+        folder: RunFolder,
+        monitor: ConsoleMonitor,
+        device: torch.device,
+        command: str = "",
+        devices: int | None = None,
     ) -> None:
         self.folder = folder
         self.config: RunConfig = folder.config
         self.monitor = monitor
         self.device = device
+        self.devices = self.config.devices if devices is None else devices
         self._command = command
 
     @cached_property
@@ -119,11 +156,26 @@ class Run:
                 f"{self.config.estimator.name} infers {', '.join(v.name for v in self.spec.latents)} "
                 f"and leaves out {', '.join(left_out)}."
             )
+        self._refuse_undivided()
         self._refuse_lesser_reference()
         self._refuse_giant()
         self.provenance.note("inferred", [v.name for v in self.spec.latents])
         if supports(self.simulator, SupportsFacts):
             self.provenance.note("facts", dict(self.simulator.facts()))
+
+    def _refuse_undivided(self) -> None:
+        """Refuse devices that are not there, and an estimator that cannot share its work."""
+        check_devices(self.device, self.devices)
+        wanted = {"devices": self.devices != 1, "device_batch": self.config.device_batch is not None}
+        if any(wanted.values()) and not self.estimator.divides:
+            name = self.config.estimator.name
+            raise UnsupportedError(
+                f"The estimator {name!r} cannot divide its training.",
+                where=", ".join(key for key, given in wanted.items() if given),
+                expected="devices: 1, device_batch: null",
+                got=f"devices: {self.devices}, device_batch: {self.config.device_batch}",
+                fix="leave them out, or choose another estimator",
+            )
 
     def _refuse_giant(self) -> None:
         """Refuse more draws than fit into memory."""

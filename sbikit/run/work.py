@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbikit.learning.identity import describe_problem, fingerprint
 from sbikit.problem.bounds import Bounds, bounds
 from sbikit.problem.copies import copied
 from sbikit.problem.errors import RunFolderError
@@ -31,8 +30,8 @@ from sbikit.roles.variation import Constant
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
-from sbikit.run.job import Run
-from sbikit.simulations.training import FirstDraws, TrainingStream
+from sbikit.run.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
+from sbikit.run.job import Run, choose_precision
 from sbikit.storage.draws import write_draws
 from sbikit.storage.kept import read_kept, write_kept
 from sbikit.storage.metrics import write_metrics
@@ -45,9 +44,6 @@ HELD_OUT_CHUNK = 32  # simulations
 SAMPLE_CHUNK = 16  # observations of few draws each
 REFERENCE_CHUNK = 32  # observations: enough that chains of many advance in one batch
 COMPARED_CHUNK = 4  # observations of many draws each
-# Simulations that fix the scales and centres of validators: a standard deviation to 1.6 %. Those that the fit
-# has drawn are kept for it; if they are fewer they do, down to 4.4 %.
-TRAINING_DRAWS, LEAST_TRAINING = 2048, 256
 
 
 def simulate(run: Run) -> Sequence[Path]:
@@ -70,24 +66,22 @@ def fit(run: Run) -> Sequence[Path]:
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
     resumed = any(unfinished.iterdir())
-    kept = FirstDraws(run.folder.parts / "training", _made_by(run), TRAINING_DRAWS)
-    sampler = run.estimator.fit(
-        TrainingStream(run.simulations, kept),
-        seed=derive_seed(run.config.seed, "fit"),
-        workspace=Workspace(unfinished, run.device),
-        monitor=run.monitor,
-    )
-    fresh = folder.with_name("estimator.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    run.estimator.save(sampler, fresh)
+    if run.devices > 1:
+        from sbikit.run.ranks import fit_on_devices
+
+        kept = first_draws(run, reached=fit_on_devices(run))
+    else:
+        kept = first_draws(run)
+        dtype = choose_precision(run.config.precision, run.device)
+        where = Workspace(unfinished, run.device, at_once=run.config.device_batch, precision=dtype)
+        fit_here(run, kept, where, run.monitor)
     shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    fresh_estimator(run).rename(folder)
     if resumed:
         kept.complete(run.simulations)
-    if first_draws := kept.joined():
-        write_kept(run.folder.first_draws, first_draws, _made_by(run))
-    note(run.folder.first_draws_noted, first_draws, run.simulator.spec.observables)
+    if drawn := kept.joined():
+        write_kept(run.folder.first_draws, drawn, made_by(run))
+    note(run.folder.first_draws_noted, drawn, run.simulator.spec.observables)
     shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
     return [folder, run.folder.first_draws_noted]
 
@@ -255,7 +249,7 @@ def _training(run: Run) -> dict[str, Tensor]:
 
     What is lost of them is drawn again, so that no figure depends on it.
     """
-    kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
+    kept = read_kept(run.folder.first_draws, made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
     needed = max(left, LEAST_TRAINING)
@@ -273,9 +267,3 @@ def _training(run: Run) -> dict[str, Tensor]:
             chunks.append(run.simulations.training(start, count))
             advance(count)
     return _joined(chunks)
-
-
-def _made_by(run: Run) -> str:
-    """What training simulations depend on."""
-    problem = describe_problem(run.simulator, run.simulator.spec)
-    return fingerprint(run.config.simulator.tree(), run.config.seed, problem)
