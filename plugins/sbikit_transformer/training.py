@@ -118,7 +118,7 @@ class DenoisingLoss:
         return total
 
     def _noise_of(self, step: int, shapes: Sequence[torch.Size]) -> tuple[Tensor, list[Tensor]]:
-        """Noise levels of the whole batch of a step and noise of each shape, so that any part has the same."""
+        """Noise levels of the whole batch of a step, and noise of each shape: any part has the same."""
         if self._noise is None or self._noise[0] != step:
             source = generator(derive_seed(self._seed, "noise", step))
             count = self._batch * self._copies

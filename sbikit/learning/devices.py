@@ -1,7 +1,7 @@
 """A team of processes on one machine, by lightning-fabric: gradients go through DDP, a device each.
 
-CPU processes talk through gloo, GPUs through NCCL. They meet in a file, so that no port is needed, and wait for
-each other without limit: who started them ends all when one of them fails.
+CPU processes talk through gloo, GPUs through NCCL. They meet in a file, so that no port is needed, and wait
+for each other without limit: who started them ends all when one of them fails.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The loss of a step is a mean over the N rows of its batch, L = sum_p (n_p / N) L_p with L_p the mean over the
 n_p rows of piece p. Each of R processes has a share of the rows and goes through it in pieces; averaging
-gradients over the processes, each must take R (n_p / N) L_p. Which rows there are depends on the step alone, so
-that N, and with it the loss curve, does not depend on R or on the pieces but by rounding.
+gradients over the processes, each must take R (n_p / N) L_p. Which rows there are depends on the step alone,
+so that the loss curve does not depend on R or on the pieces but by rounding.
 """
 
 from __future__ import annotations

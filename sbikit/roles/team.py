@@ -1,6 +1,6 @@
 """The processes that train one network together, each on a device of its own.
 
-All of them run the same code, and each calls every method of its team that the others call, in the same order.
+All of them run the same code: each calls every method of its team that the others call, in the same order.
 """
 
 from __future__ import annotations

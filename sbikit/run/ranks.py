@@ -1,8 +1,8 @@
 """A fit on several devices: a process each, which this one starts, listens to, and ends.
 
-The first process reports through a pipe, so that one process alone writes logs and draws bars. Where one of them
-fails, or this one is interrupted, all are ended; where this one is killed they see their pipe close and end
-themselves. Checkpoints are written whole or not at all, so the same command then goes on.
+The first process reports through a pipe, so that one process alone writes logs and draws bars. Where one of
+them fails, or this one is interrupted, all are ended; where this one is killed they see their pipe close and
+end themselves. Checkpoints are written whole or not at all, so the same command then goes on.
 """
 
 from __future__ import annotations
