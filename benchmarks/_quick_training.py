@@ -41,7 +41,7 @@ def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
         heads=o.heads,
         nodes=o.guide_nodes,
     )
-    denoiser.fit_maps(simulations.training(0, GUIDE))
+    denoiser.fit_maps([simulations.training(0, GUIDE)])
     return denoiser
 
 

@@ -73,19 +73,20 @@ def _risen(at: Tensor, width: Tensor) -> Tensor:
     return torch.where(width < 1.0, near, softplus(at) - softplus(at - width))
 
 
-def fit_bend(x: Tensor, low: float, high: float) -> Bend | None:
+def fit_bend(x: Tensor, low: float, high: float, extremes: tuple[float, float] | None = None) -> Bend | None:
     """The bend of a channel that is nearest to normal after it; None where it needs none.
 
     Args:
         x: simulated values, (M, pixels).
         low, high: bounds of its support, infinite where there is none.
+        extremes: the least and the largest of all simulated values, where x is some of them.
     """
-    if bool(x.amin() == x.amax()):
+    least, largest = (float(x.amin()), float(x.amax())) if extremes is None else extremes
+    if least == largest:
         return None
     if math.isinf(low) and math.isinf(high):
         if skewness(x) < _SKEWED:
             return None
-        least = float(x.min())
         low = least - _SPARE * (float(x.median()) - least)
     sign = -1.0 if math.isinf(low) else 1.0
     low, high = (low, high) if sign > 0 else (-high, math.inf)

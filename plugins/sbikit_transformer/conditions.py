@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sbikit import Simulator, Spec, Values
 from sbikit.fields import Rings
-from sbikit.learning import PrincipalComponents, Standardise, seen_by_networks
+from sbikit.learning import Parts, PrincipalComponents, Standardise, seen_by_networks
 from sbikit_transformer.map_kinds import MapKinds
 
 # Standard deviations. Observations unlike all training simulations are told as no further than that: a
@@ -22,6 +22,9 @@ _LEAST_POWER = 1e-6
 _TINY = 1e-30  # keeps logarithm and quotient of a map that is zero everywhere finite
 # Of maps that are not stationary: they tell where things are. More cost a larger summary token, and memory.
 _COMPONENTS = 64
+
+# What is read of observations; no names of variables.
+MAPS, VECTORS = "seen/maps", "seen/vectors"
 
 
 @dataclass(frozen=True)
@@ -83,25 +86,41 @@ class DataMap(nn.Module):
 
     most_alien: Tensor
 
-    def fit(self, values: Values) -> None:
-        """Set all scales from M simulations, and how alien the strangest of them is."""
-        maps, vectors = self._read(values)
-        self.maps.fit(maps)
-        maps = self.maps(maps)
+    def fit(self, seen: Parts) -> None:
+        """Set all scales from simulations, see `seen`, and how alien the strangest of them is."""
+        self.maps.fit_parts(seen.each(MAPS))
         if self.components.count:
-            self.components.fit(maps.flatten(1))
-        self.vectors.fit(self._with_components(vectors, maps))
-        self.statistics.fit(self._statistics(maps))
-        self.most_alien.copy_(self(values)[3].max())
+            self.components.fit_parts(self.maps(maps).flatten(1) for maps in seen.each(MAPS))
+        told = seen.through(self._unscaled).joined()
+        self.vectors.fit(told[VECTORS])
+        self.statistics.fit(told["statistics"])
+        self.most_alien.copy_(self._scaled(told)[2].max())
+
+    def seen(self, observation: Values) -> dict[str, Tensor]:
+        """What is read of observations (B, *shape): `MAPS` (B, K, *grid) and `VECTORS` (B, V)."""
+        maps, vectors = self._read(observation)
+        return {MAPS: maps, VECTORS: vectors}
 
     def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Maps, vectors and statistics of observations (B, *shape), and how many numbers are alien, (B,)."""
-        maps, vectors = self._read(observation)
-        maps = self.maps(maps)
-        vectors = self.vectors(self._with_components(vectors, maps))
-        statistics = self.statistics(self._statistics(maps))
+        return self.told(self.seen(observation))
+
+    def told(self, seen: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of what was read of the observations."""
+        return self.maps(seen[MAPS]), *self._scaled(self._unscaled(seen))
+
+    def _unscaled(self, seen: Values) -> dict[str, Tensor]:
+        """Vectors with components beside them, and statistics, before they are standardised."""
+        maps = self.maps(seen[MAPS])
+        vectors = self._with_components(seen[VECTORS], maps)
+        return {VECTORS: vectors, "statistics": self._statistics(maps)}
+
+    def _scaled(self, unscaled: Values) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors and statistics, standardised, and how many numbers are alien."""
+        vectors = self.vectors(unscaled[VECTORS])
+        statistics = self.statistics(unscaled["statistics"])
         alien = (torch.cat([vectors, statistics], 1).abs() > _FARTHEST).sum(1)
-        return maps, vectors, statistics.clamp(-_FARTHEST, _FARTHEST), alien
+        return vectors, statistics.clamp(-_FARTHEST, _FARTHEST), alien
 
     def _with_components(self, vectors: Tensor, maps: Tensor) -> Tensor:
         """Vectors (B, V) and, beside them, the components of standardised maps (B, K, *grid)."""

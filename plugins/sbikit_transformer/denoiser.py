@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
-from sbikit.learning import Coordinates
-from sbikit_transformer.conditions import Condition, DataMap
+from sbikit.learning import Coordinates, Spill
+from sbikit_transformer.conditions import MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.diffusion import State
 from sbikit_transformer.guide import Guess
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Transformer
-from sbikit_transformer.transforms import FieldMap
+from sbikit_transformer.transforms import WHITE, FieldMap
 
 # Least unit of a scalar's correction, in standard deviations of its noise: the guide may be surer than it
 # is right. A larger value makes the network's task coarse where the guide is good, a smaller one lets
@@ -34,6 +37,8 @@ _MOST_SKEWED = 6.0
 _JUDGES = 256
 _NARROW = 0.05
 _PURE_NOISE = 150.0
+# Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
+_CORRELATED = 1024
 
 
 def common_grid(spec: Spec) -> tuple[int, ...]:
@@ -106,27 +111,60 @@ class Denoiser(nn.Module):
             heads=heads,
         )
 
-    def fit_maps(self, values: Values) -> None:
-        """Fit all constants and the guide to M simulations of all variables."""
-        self.coordinates.fit(values)
-        self.data_map.fit(values)
-        u = self.coordinates.encode(values)
-        maps, vectors, *_ = self.data_map(values)
-        y = torch.zeros(len(u), 0, *self.grid)
+    def fit_maps(self, simulations: Iterable[Values], folder: Path | None = None) -> None:
+        """Fit all constants and the guide to simulations that come in parts.
+
+        Args:
+            simulations: of all variables, each (m, *shape).
+            folder: for files of what does not fit in memory.
+        """
+        with Spill(folder) as spill:
+            for values in simulations:
+                spill.add({v.name: values[v.name] for v in self.spec.latents} | self.data_map.seen(values))
+            self._fit_maps(spill)
+
+    def _fit_maps(self, spill: Spill) -> None:
+        """Of latents and of what is seen."""
+        self.coordinates.fit_parts(spill.parts(*(v.name for v in self.spec.vectors)))
+        self.data_map.fit(spill.parts(MAPS, VECTORS))
         if self.field_map.channels:
-            self.field_map.fit(values, u)
-            y = self.field_map.encode(values, u)
-            self.data_channel.copy_(_most_correlated(y, maps))
-        self.guide.fit(u, y, self._data(maps), vectors)
-        self._fit_low((y[:_JUDGES], u[:_JUDGES]), {name: value[:_JUDGES] for name, value in values.items()})
+            self.field_map.fit(spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white))
+            some = spill.parts().up_to(_CORRELATED).through(self._clean).joined()
+            self.data_channel.copy_(_most_correlated(some["field"], some["maps"]))
+        self.guide.fit(spill.parts().through(self._guided))
+        self._fit_low(spill.parts().up_to(_JUDGES).joined())
+
+    def _with_white(self, latents: Values) -> dict[str, Tensor]:
+        return {**latents, WHITE: self.coordinates.encode(latents)}
+
+    def _clean(self, part: Values) -> dict[str, Tensor]:
+        """Simulations as the guide knows them, but for the data field."""
+        field, u = self.encode(part)
+        maps, vectors, *_ = self.data_map.told(part)
+        return {"u": u, "field": field, "maps": maps, "vectors": vectors}
+
+    def _guided(self, part: Values) -> dict[str, Tensor]:
+        """What the guide is fitted to."""
+        clean = self._clean(part)
+        return {**clean, "data": self._data(clean.pop("maps"))}
+
+    @contextmanager
+    def using(self, network: nn.Module) -> Iterator[None]:
+        """Denoise with another network of the same shape."""
+        own = self.network
+        self.network = network  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self.network = own
 
     def training_levels(self) -> TrainingLevels:
         """The noise levels of training, once the maps are fitted."""
         return TrainingLevels(float(self.low), bool(self.field_map.channels))
 
-    def _fit_low(self, clean: State, values: Values) -> None:
+    def _fit_low(self, part: Values) -> None:
         """How far down levels must go for the narrowest posterior that the guide sees."""
-        told = self.condition(values)
+        clean, told = self.encode(part), self._condition(part)
         noise = generator(derive_seed(0, "denoiser", "low"))
         y, u = (torch.randn(part.shape, generator=noise) * _PURE_NOISE for part in clean)
         guess = self.guide(u, y, told.modes, told.vectors, torch.full((len(u),), _PURE_NOISE))
@@ -193,7 +231,10 @@ class Denoiser(nn.Module):
 
     def condition(self, observation: Values) -> Condition:
         """What the network is told of observations `(B, shape)`."""
-        maps, vectors, statistics, alien = self.data_map(observation)
+        return self._condition(self.data_map.seen(observation))
+
+    def _condition(self, seen: Values) -> Condition:
+        maps, vectors, statistics, alien = self.data_map.told(seen)
         data = self._data(maps)
         modes = self.guide.rings.transform(data) if self.guide.rings is not None else data.flatten(1)
         return Condition(maps, modes, vectors, statistics, alien)

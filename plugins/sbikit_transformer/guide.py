@@ -28,8 +28,9 @@ from scipy.stats import qmc
 from torch import Tensor
 from torch.special import ndtri
 
-from sbikit import derive_seed, generator
+from sbikit import Values, derive_seed, generator
 from sbikit.fields import Rings
+from sbikit.learning import Parts
 from sbikit_transformer.linear_model import LinearModel, fit_model
 from sbikit_transformer.polynomials import fit_least_squares, quadratic
 
@@ -137,27 +138,33 @@ class Guide(torch.nn.Module):
     temper: Tensor
     nodes: Tensor
 
-    def fit(self, u: Tensor, field: Tensor, data: Tensor, vectors: Tensor) -> None:
-        """Fit to M simulations.
+    def fit(self, parts: Parts) -> None:
+        """Fit to simulations.
 
         Args:
-            u: (M, P) white scalars.
-            field: (M, C, *grid) latent field.
-            data: (M, C, *grid) its data field, one a channel.
-            vectors: (M, V) standardised observed vectors.
+            parts: "u" (m, P), white scalars; "field" (m, C, *grid), the latent field; "data" (m, C, *grid),
+                its data field, one a channel; "vectors" (m, V), standardised observed vectors.
         """
+        told = parts.through(lambda part: {name: part[name] for name in ("u", "vectors")}).joined()
+        u, vectors = told["u"], told["vectors"]
         constant = torch.cat([torch.ones(len(u), 1), vectors], dim=1).double()
         if self.observed:
             self.linear.copy_(fit_least_squares(constant, u.double()))
         residual = u.double() - constant @ self.linear.double()
         self.covariance.copy_(torch.atleast_2d(torch.cov(residual.T)))
-        if self.rings is None:
+        rings = self.rings
+        if rings is None:
             return
-        y, d = self.rings.transform(field), self.rings.transform(data)
-        for channel in range(self.channels):
-            fitted = fit_model(u, y[:, channel], d[:, channel], self.rings)
-            self.log_power[channel], self.log_noise[channel], self.slope[channel] = fitted
-        self._fit_temper(u[:_JUDGES], field[:_JUDGES], d[:_JUDGES], vectors[:_JUDGES])
+
+        def modes(part: Values) -> dict[str, Tensor]:
+            y, d = rings.transform(part["field"]), rings.transform(part["data"])
+            return {"u": part["u"], "y": y, "d": d}
+
+        fitted = fit_model(parts.through(modes), rings)
+        for found, kept in zip(fitted, (self.log_power, self.log_noise, self.slope), strict=True):
+            kept.copy_(found)
+        some = parts.up_to(_JUDGES).joined()
+        self._fit_temper(some["u"], some["field"], rings.transform(some["data"]), some["vectors"])
 
     def _fit_temper(self, u: Tensor, field: Tensor, data_modes: Tensor, vectors: Tensor) -> None:
         """At each noise level the temper whose mean is nearest to the true scalars.

@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-from sbikit import Field
-from sbikit.learning import leading
+from sbikit import Field, Values
+from sbikit.learning import Leading, Parts
 from sbikit_transformer.guide import Guess, Guide, correlations
-from sbikit_transformer.polynomials import fit_least_squares
+from sbikit_transformer.polynomials import least_squares
 
 # Directions of the fields' residuals: more follow finer structure, and cost memory and time a step.
 _DIRECTIONS = 64
@@ -67,29 +67,47 @@ class LinearGuide(torch.nn.Module):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
 
-    def fit(self, u: Tensor, field: Tensor, data: Tensor, vectors: Tensor) -> None:
-        """Fit to M simulations: u (M, P), field (M, C, *grid), vectors (M, V), which tell of the data."""
-        constant = torch.cat([torch.ones(len(u), 1), vectors], 1).double()
-        for first in range(0, self.linear.shape[1], self.scalars + math.prod(self.grid)):
-            part = slice(first, first + self.scalars + math.prod(self.grid))
-            target = torch.cat([u, field.flatten(1)], 1)[:, part].double()
-            self.linear[:, part] = fit_least_squares(constant, target).float()
-        left_u, left_y = self._residual(u, field, vectors)
-        found = leading(left_y[:_ROWS].double(), self.directions.shape[1])[1]
+    def fit(self, parts: Parts) -> None:
+        """Fit to simulations: "u" (m, P), "field" (m, C, *grid), "vectors" (m, V), which tell of the data."""
+        self._fit_linear(parts)
+        left = parts.through(self._residual)
+        components = Leading(self.directions.shape[1], centred=True)
+        for rows in left.up_to(_ROWS).each("y"):
+            components.add(rows)
+        found = components.result()[1]
         self.directions.zero_()
         self.directions[:, : found.shape[1]] = found.float()
-        along = torch.cat([left_u, left_y @ self.directions], 1).double()
+        told = left.through(self._along).joined()
+        along = told["along"]
         variance, basis = torch.linalg.eigh(along.T @ along / len(along))
         self.variance.copy_(variance.clamp_min(_LEAST_PRIOR))
         self.basis.copy_(basis)
-        across = left_y.shape[1] - found.shape[1]
-        missing = left_y.square().sum(1).mean() - along[:, self.scalars :].square().sum(1).mean()
+        across = len(self.directions) - found.shape[1]
+        missing = told["square"].mean() - along[:, self.scalars :].square().sum(1).mean()
         self.rest.copy_((missing / max(1, across)).clamp_min(_LEAST_PRIOR))
 
-    def _residual(self, u: Tensor, field: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """What the observed vectors do not tell, (B, P) and (B, pixels)."""
-        told = self._told(vectors)
-        return u - told[:, : self.scalars], field.flatten(1) - told[:, self.scalars :]
+    def _fit_linear(self, parts: Parts) -> None:
+        step = self.scalars + math.prod(self.grid)  # a channel at a time: less memory
+        columns = [slice(first, first + step) for first in range(0, self.linear.shape[1], step)]
+        found = [least_squares() for _ in columns]
+        for values in parts:
+            constant = torch.cat([torch.ones(len(values["u"]), 1), values["vectors"]], 1).double()
+            target = torch.cat([values["u"], values["field"].flatten(1)], 1)
+            for part, one in zip(columns, found, strict=True):
+                one.add(constant, target[:, part].double())
+        for part, one in zip(columns, found, strict=True):
+            self.linear[:, part] = one.solution().float()
+
+    def _residual(self, part: Values) -> dict[str, Tensor]:
+        """What the observed vectors do not tell, "u" (m, P) and "y" (m, pixels)."""
+        told = self._told(part["vectors"])
+        left_y = part["field"].flatten(1) - told[:, self.scalars :]
+        return {"u": part["u"] - told[:, : self.scalars], "y": left_y}
+
+    def _along(self, left: Values) -> dict[str, Tensor]:
+        """Residuals along scalars and directions, (m, P + K) float64, and the field's sum of squares."""
+        along = torch.cat([left["u"], left["y"] @ self.directions], 1).double()
+        return {"along": along, "square": left["y"].square().sum(1)}
 
     def _told(self, vectors: Tensor) -> Tensor:
         """Mean of scalars and pixels given the observed vectors, (B, P + pixels)."""

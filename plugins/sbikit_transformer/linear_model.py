@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sbikit import Values
 from sbikit.fields import Rings
+from sbikit.learning import Parts
 from sbikit_transformer.polynomials import fit_gamma, quadratic
 
 # Of the mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep spectra.
@@ -71,27 +73,52 @@ class LinearModel:
         return (self.power + noise) * self.noise + self.slope.square() * self.power * noise
 
 
-def fit_model(u: Tensor, y: Tensor, d: Tensor, rings: Rings) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients of log power, log noise and slope, each (F, rings) on the features of `quadratic`.
+def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor, Tensor]:
+    """Coefficients of log power, log noise and slope, each (C, F, rings) on the features of `quadratic`.
 
     Args:
-        u: (M, P) parameters.
-        y, d: modes of field and data, each (M, modes).
+        modes: in parts parameters "u" (m, P), and modes "y" of field and "d" of data, each (m, C, modes).
         rings: of the grid.
     """
-    features = quadratic(u).double()
-    p_y = rings.power(y, y).double() / rings.count
-    p_c = rings.power(y, d).double() / rings.count
-    floor = _FLOOR * rings.power(d, d).sum(-1).mean() / rings.count.sum() + _TINY
-    least = _FLOOR * p_y.mean() + _TINY
-    log_power = fit_gamma(features, p_y + least)
-    # A ring without power, of a blocky field or a constant channel, has none in the field's own units.
-    typical = p_y.sqrt().mean(0).square().clamp_min(least)
-    slope = _fit_slope(features, p_y / typical, p_c / typical)
-    b = (features @ slope)[:, rings.index].to(y.dtype)
-    left = d - b * y
-    p_n = rings.power(left, left).double() / rings.count
-    return log_power, fit_gamma(features, p_n + floor), slope
+    found = modes.through(lambda part: _powers(part, rings)).joined()
+    features = quadratic(found["u"]).double()
+    log_power, slopes = [], []
+    for p_y, p_c in zip(found["y"].unbind(1), found["c"].unbind(1), strict=True):
+        least = _FLOOR * p_y.mean() + _TINY
+        log_power.append(fit_gamma(features, p_y + least))
+        # A ring without power, of a blocky field or a constant channel, has none in the field's own units.
+        typical = p_y.sqrt().mean(0).square().clamp_min(least)
+        slopes.append(_fit_slope(features, p_y / typical, p_c / typical))
+    slope = torch.stack(slopes)
+    p_n = modes.through(lambda part: {"n": _power_left(part, slope, rings)}).joined()["n"]
+    log_noise = []
+    for left, p_d in zip(p_n.unbind(1), found["d"].unbind(1), strict=True):
+        floor = _FLOOR * p_d.contiguous().mean() / rings.count.sum() + _TINY
+        log_noise.append(fit_gamma(features, left + floor))
+    return torch.stack(log_power), torch.stack(log_noise), slope
+
+
+def _powers(part: Values, rings: Rings) -> dict[str, Tensor]:
+    """Ring powers of field and cross, float64 (m, C, rings), and the power of the data, (m, C)."""
+    y, d = part["y"], part["d"]
+    return {
+        "u": part["u"],
+        "y": rings.power(y, y).double() / rings.count,
+        "c": rings.power(y, d).double() / rings.count,
+        "d": rings.power(d, d).sum(-1),
+    }
+
+
+def _power_left(part: Values, slope: Tensor, rings: Rings) -> Tensor:
+    """Ring power of d - b y, float64 (m, C, rings)."""
+    y, d = part["y"], part["d"]
+    features = quadratic(part["u"]).double()
+    channels = []
+    for channel in range(y.shape[1]):  # one at a time: less memory
+        b = (features @ slope[channel])[:, rings.index].to(y.dtype)
+        left = d[:, channel] - b * y[:, channel]
+        channels.append(rings.power(left, left).double() / rings.count)
+    return torch.stack(channels, 1)
 
 
 def _fit_slope(features: Tensor, p_y: Tensor, p_c: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from sbikit import Options
+from sbikit import OptionError, Options
 
 
 class TransformerOptions(Options):
@@ -52,6 +52,28 @@ class TransformerOptions(Options):
         "where left out",
     )
 
+    validation_fraction: float | None = Option(
+        default=None,
+        ge=0.01,
+        le=0.5,
+        description="of kept simulations the part that decides when to stop; by default a tenth, of fewer "
+        "than 1,000 more, up to a fifth, and never more than 1,024",
+    )
+    patience: int | None = Option(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="looks, 100 steps apart, without a better validation loss after which training on kept "
+        "simulations ends; by default 20",
+    )
+    weight_decay: float | None = Option(
+        default=None,
+        ge=0,
+        le=10,
+        description="of all weights, a unit of the learning rate; by default 0.1 on kept "
+        "simulations, else none",
+    )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.width % self.heads or self.width // self.heads < 4:
@@ -63,3 +85,19 @@ class TransformerOptions(Options):
         if self.guide_nodes & (self.guide_nodes - 1):
             raise ValueError(f"guide_nodes ({self.guide_nodes}) must be a power of two")
         return self
+
+
+def refuse_options_of_a_fixed_set(options: TransformerOptions) -> None:
+    """Refuse what has no effect on an endless stream.
+
+    Raises:
+        OptionError: such an option is given.
+    """
+    for name in ("validation_fraction", "patience"):
+        if getattr(options, name) is not None:
+            raise OptionError(
+                f"The option {name} has no effect: every training simulation is a new one.",
+                where=f"estimator.{name}",
+                got=str(getattr(options, name)),
+                fix="leave it out, or keep simulations and train on them",
+            )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbikit.learning import LeastSquares
+
 # Of the features' own squares: keeps the solution finite where two features are the same, and moves it by a
 # millionth of itself where they are not.
 _RIDGE = 1e-6
@@ -26,8 +28,14 @@ def quadratic(u: Tensor) -> Tensor:
 
 def fit_least_squares(features: Tensor, target: Tensor) -> Tensor:
     """Coefficients (F, R) of `features @ coefficients` nearest to `target`; (M, F), (M, R), float64."""
-    ridge = _RIDGE * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
-    return torch.linalg.solve(features.T @ features + ridge, features.T @ target)
+    found = least_squares()
+    found.add(features, target)
+    return found.solution()
+
+
+def least_squares() -> LeastSquares:
+    """The same of rows that come in parts."""
+    return LeastSquares(_RIDGE)
 
 
 def fit_gamma(features: Tensor, target: Tensor, iterations: int = _ITERATIONS) -> Tensor:

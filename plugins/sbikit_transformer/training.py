@@ -1,26 +1,40 @@
-"""Training: fresh simulations at every step, Muon on the hidden matrices and AdamW elsewhere.
+"""Training: fresh simulations at every step, or a fixed set of them epoch by epoch, with fresh noise of the
+diffusion in either case; Muon on the hidden matrices and AdamW elsewhere.
 
-Step k draws its simulations and its noise from (seed, k) alone.
+Step k has its simulations and its noise from (seed, k) alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sbikit import JointDraws, Monitor, Workspace, derive_seed, generator, one_thread
-from sbikit.learning import Average, Muon, Plan, SharedDraws, Trainer, cosine, unfinished
+from sbikit import JointDraws, Monitor, Values, Workspace, derive_seed, generator, one_thread
+from sbikit.learning import (
+    Average,
+    BestAverage,
+    FixedSet,
+    Muon,
+    Plan,
+    SharedDraws,
+    Trainer,
+    cosine,
+    unfinished,
+    validation_size,
+)
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.levels import TrainingLevels, nothing_is_narrower
 from sbikit_transformer.network import Transformer
-from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
 
 # Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it.
-_CHUNK = 512
+_CHUNK, _CHUNK_NUMBERS = 512, 2**22
 # Muon moves a weight by the rate over the root of the width, AdamW by the rate: at the quick preset's width
 # of 64 both then move a weight alike. Jordan et al. 2024 use 0.02 beside AdamW's 3e-4 for wider networks.
 _MUON_RATE = 10.0
@@ -44,43 +58,30 @@ _LEAST_NUMBERS = 2**18
 _COPIES_WITHOUT_FIELD = 32
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
+# Of a fixed set, the share that judges, at most so many of them, and at least so many noisy states of them:
+# more tell the loss better, and take time, here a tenth of training's.
+_VALIDATION, _MOST_JUDGES, _LEAST_JUDGED = 0.1, 1024, 1024
+# Steps between two looks at the validation loss, and looks without a better one after which training ends.
+_JUDGE_EVERY, _PATIENCE = 100, 20
+_DECAY = 0.1
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
 
 
-class DenoisingLoss:
-    """Squared error of field and scalars, each in units of the guide's own error, summed 1:1.
+Noise = Sequence[Tensor]
+
+
+class Endless:
+    """Fresh simulations at every step, after those of the guide.
 
     Args:
-        denoiser: on `device`, its maps fitted.
-        simulations: where steps take their simulations from.
+        simulations: the training stream.
         first: the first simulation of the first step.
         batch: simulations a step.
-        copies: noisy copies of each of them.
-        seed: fixes the noise.
-        device: where to compute.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        simulations: JointDraws,
-        *,
-        first: int,
-        batch: int,
-        copies: int,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self._denoiser, self._simulations, self._device = denoiser, simulations, device
-        self._first, self._batch, self._seed = first, batch, seed
-        self._copies = copies
-        self._noise: tuple[int, Tensor, list[Tensor]] | None = None
-
-    @cached_property
-    def _levels(self) -> TrainingLevels:
-        """Asked for when the first step is made: a checkpoint may have changed them before."""
-        return self._denoiser.training_levels()
+    def __init__(self, simulations: JointDraws, *, first: int, batch: int) -> None:
+        self._simulations, self._first, self._batch = simulations, first, batch
 
     def used(self, step: int) -> int:
         """Simulations used before a step, those of the guide included."""
@@ -91,40 +92,104 @@ class DenoisingLoss:
         del step
         return self._batch
 
+    def batch(self, step: int, first: int, count: int) -> Values:
+        """Simulations `first` to `first + count - 1` of a step, each (count, *shape)."""
+        return self._simulations.training(self.used(step) + first, count)
+
+
+class DenoisingLoss:
+    """Squared error of field and scalars, each in units of the guide's own error, summed 1:1.
+
+    Args:
+        denoiser: on `device`, its maps fitted.
+        draws: the simulations of each step.
+        copies: noisy copies of each of them.
+        seed: fixes the noise.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        draws: Endless | FixedSet,
+        *,
+        copies: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._denoiser, self._draws, self._device = denoiser, draws, device
+        self._seed, self._copies = seed, copies
+        self._noise: tuple[int, Noise] | None = None
+
+    @cached_property
+    def _levels(self) -> TrainingLevels:
+        """Asked for when the first step is made: a checkpoint may have changed them before."""
+        return self._denoiser.training_levels()
+
+    def rows(self, step: int) -> int:
+        """Simulations of a step."""
+        return self._draws.rows(step)
+
     def __call__(self, step: int) -> Tensor:
         """The loss of a step."""
-        return self.of(step, 0, self._batch)
+        return self.of(step, 0, self.rows(step))
 
     def of(self, step: int, first: int, count: int) -> Tensor:
         """The loss of simulations `first` to `first + count - 1` of a step."""
-        values = self._simulations.training(self.used(step) + first, count)
+        values = self._draws.batch(step, first, count)
+        if self._noise is None or self._noise[0] != step:
+            source = generator(derive_seed(self._seed, "noise", step))
+            self._noise = step, self._draw_noise(self.rows(step) * self._copies, source)
+        rows = slice(first * self._copies, (first + count) * self._copies)
+        return self._of(values, self._copies, [part[rows] for part in self._noise[1]])
+
+    @torch.no_grad()
+    def judged(self, network: nn.Module, draws: Iterable[Values], batch: int, copies: int) -> float:
+        """The loss of a network like the denoiser's own, on simulations whose noise is always the same.
+
+        Args:
+            network: is left in evaluation mode.
+            draws: chunks of simulations, each (B, *shape).
+            batch: simulations at once.
+            copies: noisy copies of each.
+        """
+        source = generator(derive_seed(self._seed, "noise of validation"))
+        total, count = 0.0, 0
+        with self._denoiser.using(network.eval()):
+            for values in draws:
+                rows = len(next(iter(values.values())))
+                for first in range(0, rows, batch):
+                    some = {name: value[first : first + batch] for name, value in values.items()}
+                    size = min(batch, rows - first)
+                    total += size * float(self._of(some, copies, self._draw_noise(size * copies, source)))
+                    count += size
+        return total / count
+
+    def _draw_noise(self, count: int, source: torch.Generator) -> Noise:
+        """Levels ln sigma (count,), and noise for fields (count, C, *grid) and scalars (count, P)."""
+        channels, scalars = self._denoiser.field_map.channels, self._denoiser.coordinates.size
+        levels = self._levels.draw(count, source)
+        shapes = ((channels, *self._denoiser.grid), (scalars,))
+        return [levels, *(torch.randn(count, *shape, generator=source) for shape in shapes)]
+
+    def _of(self, values: Values, copies: int, noise: Noise) -> Tensor:
+        """The loss of simulations, each (B, *shape), with noise for `copies` of each."""
         values = {name: value.to(self._device) for name, value in values.items()}
+        log_sigma, *noises = (part.to(self._device) for part in noise)
         with torch.no_grad():
             field, u = self._denoiser.encode(values)
-            clean = field.repeat_interleave(self._copies, 0), u.repeat_interleave(self._copies, 0)
-            condition = self._denoiser.condition(values).repeat(self._copies)
-            rows = slice(first * self._copies, (first + count) * self._copies)
-            levels, noises = self._noise_of(step, [part.shape[1:] for part in clean])
-            log_sigma = levels[rows].to(self._device)
+            clean = field.repeat_interleave(copies, 0), u.repeat_interleave(copies, 0)
+            condition = self._denoiser.condition(values).repeat(copies)
             noisy = []
-            for part, noise in zip(clean, noises, strict=True):
+            for part, unit_noise in zip(clean, noises, strict=True):
                 sigma = log_sigma.exp().view(-1, *[1] * (part.ndim - 1))
-                noisy.append(part + sigma * noise[rows].to(self._device))
+                noisy.append(part + sigma * unit_noise)
         found, scale = self._denoiser((noisy[0], noisy[1]), log_sigma, condition)
         total = torch.zeros((), device=self._device)
         for estimate, truth, unit in zip(found, clean, scale, strict=True):
             if truth.shape[1]:
                 total = total + ((estimate - truth) / unit).square().mean()
         return total
-
-    def _noise_of(self, step: int, shapes: Sequence[torch.Size]) -> tuple[Tensor, list[Tensor]]:
-        """Noise levels of the whole batch of a step, and noise of each shape: any part has the same."""
-        if self._noise is None or self._noise[0] != step:
-            source = generator(derive_seed(self._seed, "noise", step))
-            count = self._batch * self._copies
-            levels = self._levels.draw(count, source)
-            self._noise = step, levels, [torch.randn(count, *one, generator=source) for one in shapes]
-        return self._noise[1:]
 
 
 def train(
@@ -137,55 +202,99 @@ def train(
     workspace: Workspace,
     monitor: Monitor,
 ) -> None:
-    """Fit the denoiser's constants and guide, then train its network, which is left with averaged weights.
+    """Fit the denoiser's constants and guide, then train its network.
+
+    On an endless stream the network is left with its averaged weights, on a fixed set with those that were
+    best for the draws that judge.
 
     Args:
         denoiser: on the CPU; left on `workspace.device`.
-        simulations: the training stream.
+        simulations: the training stream, or a fixed set.
         options: how long and how fast.
-        seed: fixes first weights and noise.
+        seed: fixes first weights, noise, and the order of a fixed set.
         identity: what the checkpoint must have been made by.
         workspace: where the checkpoint of an unfinished training lies; it holds constants and guide too.
         monitor: reports.
     """
     network, o = denoiser.network, options
     network.reset(generator(derive_seed(seed, "weights")))
+    kept = fixed_set(simulations, options, seed, monitor)
+    guided_by = o.guide_simulations if kept is None else min(o.guide_simulations, kept.training)
     shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
-        _fit_maps(denoiser, shared, o.guide_simulations, monitor)
+        _fit_maps(denoiser, shared, guided_by, workspace.folder, monitor)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)
     denoiser.to(workspace.device)
     denoiser.precision = workspace.precision
     copies = o.copies or (1 if denoiser.field_map.channels else _COPIES_WITHOUT_FIELD)
-    loss = DenoisingLoss(
-        denoiser,
-        simulations,
-        first=o.guide_simulations,
-        batch=o.batch,
-        copies=copies,
-        seed=seed,
-        device=workspace.device,
-    )
+    draws = Endless(simulations, first=guided_by, batch=o.batch) if kept is None else kept
+    loss = DenoisingLoss(denoiser, draws, copies=copies, seed=seed, device=workspace.device)
     plan = Plan(
         steps=o.steps,
-        round=_LOG_EVERY,
+        round=_LOG_EVERY if kept is None else _JUDGE_EVERY,
         clip=_CLIP,
         rate=lambda step: cosine(step, o.steps, min(_WARM_UP, o.steps // 10 + 1)),
-        simulations=loss.used,
+        simulations=draws.used,
         keep_seconds=_KEEP_SECONDS,
     )
-    average = Average(network, o.ema)
-    trainer = Trainer(network, make_optimisers(network, o.rate), loss, average, plan, whole=denoiser)
+    final = Average(network, o.ema) if kept is None else best_average(network, kept, loss, copies, options)
+    optimisers = make_optimisers(network, o.rate, decay_of(options, kept))
+    trainer = Trainer(network, optimisers, loss, final, plan, whole=denoiser)
     with enough_threads(network, o.batch * copies):
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
         denoiser.precision = torch.float32
-        if o.sigma_min is None:
-            _find_end(denoiser, shared, loss.used(o.steps), seed, o.batch)
-        else:
+        if o.sigma_min is not None:
             denoiser.end.fill_(o.sigma_min)
+        elif kept is None:
+            used = draws.used(o.steps)
+            _find_end(denoiser, _last(shared, used, o.batch), seed)
+        else:
+            _find_end(denoiser, _first(kept.judging(), o.batch), seed)
+
+
+def fixed_set(
+    simulations: JointDraws, options: TransformerOptions, seed: int, monitor: Monitor
+) -> FixedSet | None:
+    """The draws of a fixed set; None of an endless stream.
+
+    Raises:
+        OptionError: an option of a fixed set is given for an endless stream.
+    """
+    if simulations.size is None:
+        refuse_options_of_a_fixed_set(options)
+        return None
+    count = simulations.size
+    fraction = _VALIDATION if options.validation_fraction is None else options.validation_fraction
+    judges = min(validation_size(count, fraction), _MOST_JUDGES)
+    kept = FixedSet(simulations, count=count, judges=judges, batch=options.batch, seed=seed)
+    noise = ", with other noise in each epoch" if kept.fresh_noise else ""
+    monitor.say(
+        f"diffusion-transformer: training on all {count:,} kept simulations{noise}; {judges:,} of them judge"
+    )
+    return kept
+
+
+def best_average(
+    network: nn.Module, kept: FixedSet, loss: DenoisingLoss, copies: int, options: TransformerOptions
+) -> BestAverage:
+    """The averaged weights, judged by the loss on draws that never train."""
+    seen = max(copies, math.ceil(_LEAST_JUDGED / kept.judges))
+    patience = _PATIENCE if options.patience is None else options.patience
+
+    def judge(averaged: nn.Module) -> float:
+        return loss.judged(averaged, kept.judging(), options.batch, seen)
+
+    return BestAverage(network, options.ema, judge, patience)
+
+
+def decay_of(options: TransformerOptions, kept: FixedSet | None) -> float:
+    """The weight decay: none where every simulation is new."""
+    if options.weight_decay is not None:
+        return options.weight_decay
+    return 0.0 if kept is None else _DECAY
 
 
 def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[None]:
@@ -194,14 +303,14 @@ def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[No
     return one_thread() if few else nullcontext()
 
 
-def make_optimisers(network: nn.Module, rate: float) -> dict[str, torch.optim.Optimizer]:
+def make_optimisers(network: nn.Module, rate: float, decay: float) -> dict[str, torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for all else."""
     weights = dict(network.named_parameters())
     hidden = [weight for name, weight in weights.items() if _is_hidden(name)]
     other = [weight for name, weight in weights.items() if not _is_hidden(name)]
     return {
-        "muon": Muon(hidden, lr=_MUON_RATE * rate),
-        "adamw": torch.optim.AdamW(other, lr=rate, betas=_BETAS, weight_decay=0.0),
+        "muon": Muon(hidden, lr=_MUON_RATE * rate, decay=decay / _MUON_RATE),
+        "adamw": torch.optim.AdamW(other, lr=rate, betas=_BETAS, weight_decay=decay),
     }
 
 
@@ -212,15 +321,13 @@ def _is_hidden(name: str) -> bool:
     )
 
 
-def _find_end(denoiser: Denoiser, simulations: JointDraws, used: int, seed: int, batch: int) -> None:
-    """Where draws end: the highest level below which data tell nothing more, of the last training draws."""
+def _find_end(denoiser: Denoiser, draws: Iterable[Values], seed: int) -> None:
+    """Where draws end: the highest level below which data tell nothing more, of chunks of simulations."""
     ends = denoiser.training_levels().ends()
     denoiser.end.fill_(ends[-1])
-    count = min(_JUDGES, used)
     device = denoiser.end.device
     chunks = []
-    for first in range(used - count, used, batch) if len(ends) > 1 else ():
-        drawn = simulations.training(first, min(batch, used - first))
+    for drawn in draws if len(ends) > 1 else ():
         chunks.append({name: value.to(device) for name, value in drawn.items()})
     for end in ends[:-1]:
         source = generator(derive_seed(seed, "noise left"))
@@ -233,10 +340,35 @@ def _find_end(denoiser: Denoiser, simulations: JointDraws, used: int, seed: int,
             return
 
 
-def _fit_maps(denoiser: Denoiser, simulations: JointDraws, count: int, monitor: Monitor) -> None:
-    parts = []
-    with monitor.progress("simulating for the Gaussian guide", count) as advance:
-        for first in range(0, count, _CHUNK):
-            parts.append(simulations.training(first, min(_CHUNK, count - first)))
-            advance(min(_CHUNK, count - first))
-    denoiser.fit_maps({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+def _last(simulations: JointDraws, used: int, batch: int) -> Iterator[Values]:
+    """The last training draws, in chunks."""
+    for first in range(used - min(_JUDGES, used), used, batch):
+        yield simulations.training(first, min(batch, used - first))
+
+
+def _first(chunks: Iterable[Values], batch: int) -> Iterator[Values]:
+    """The first of the draws that judge, in chunks."""
+    left = _JUDGES
+    for values in chunks:
+        for first in range(0, min(left, len(next(iter(values.values())))), batch):
+            yield {name: value[:left][first : first + batch] for name, value in values.items()}
+        left -= len(next(iter(values.values())))
+        if left <= 0:
+            return
+
+
+def _fit_maps(
+    denoiser: Denoiser, simulations: JointDraws, count: int, folder: Path | None, monitor: Monitor
+) -> None:
+    spec = denoiser.spec
+    numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
+    at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
+    what = "reading" if simulations.size is not None else "simulating"
+    with monitor.progress(f"{what} for the Gaussian guide", count) as advance:
+
+        def chunks() -> Iterator[Values]:
+            for first in range(0, count, at_once):
+                yield simulations.training(first, min(at_once, count - first))
+                advance(min(at_once, count - first))
+
+        denoiser.fit_maps(chunks(), folder)

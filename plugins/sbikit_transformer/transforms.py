@@ -26,9 +26,9 @@ from sbikit import (
     support_bounds,
     supports,
 )
-from sbikit.learning import mean_and_spread
+from sbikit.learning import LeastSquares, Mean, Moments, Parts, spread
 from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften
-from sbikit_transformer.polynomials import fit_least_squares, quadratic
+from sbikit_transformer.polynomials import least_squares, quadratic
 
 # Least scale, in units of the channel's spread: what varies less, by rounding, is drawn as its mean. In
 # float32 and, where pixels have scales of their own, in float64.
@@ -36,6 +36,10 @@ _LEAST_SPREAD = {torch.float32: 1e-6, torch.float64: 1e-12}
 # Of the mean height above a declared bound: the least height taken where the bound of some parameters lies
 # near the mean of all simulations, or above it.
 _LEAST_WIDTH = 0.05
+# Numbers of one channel by which its bend is chosen: all of 8,192 maps of 45 pixels a side. More take more
+# memory, and hardly change which of a few widths is nearest to normal.
+_BEND_NUMBERS = 2**24
+WHITE = "white/scalars"  # no name of a variable
 
 
 class FieldMap(torch.nn.Module):
@@ -104,6 +108,8 @@ class FieldMap(torch.nn.Module):
 
     def _declared(self, vectors: Values) -> Values:
         """The bounds that the simulator declares, (*, C) each, in the channels' units."""
+        own = {WHITE, *(field.name for field in self.fields)}
+        vectors = {name: value for name, value in vectors.items() if name not in own}
         floor = self.simulator.floor(copied(vectors)) if supports(self.simulator, SupportsFloor) else {}
         return {
             field.name: (floor[field.name].to(self.dtype) - self.offset[part]) / self.unit[part]
@@ -121,34 +127,75 @@ class FieldMap(torch.nn.Module):
         height = torch.maximum(self.centre - low, _LEAST_WIDTH * self.depth)
         return self._spread(low), self._spread(self.softness * height)
 
-    def fit(self, values: Values, u: Tensor) -> None:
-        """Fit bounds, mean and scale to M simulations; u is (M, P)."""
-        for field, part in self._parts():
-            for i in range(field.channels):
-                self.offset[part.start + i], self.unit[part.start + i] = mean_and_spread(
-                    values[field.name][:, i]
-                )
-        x = self._stack(values).float().transpose(0, 1).flatten(2)
-        self.centre.copy_(x.flatten(1).mean(1))
-        declared = self._declared(values)
+    def fit(self, parts: Parts) -> None:
+        """Fit bounds, mean and scale to simulations: latents, each (m, *shape), and `WHITE` (m, P)."""
+        self._fit_units(parts)
+        self._fit_bounds(parts)
+        targets = [least_squares() for _ in range(self.channels)]
+        shape = torch.Size()
+        for part in parts:
+            features = quadratic(part[WHITE]).double()
+            cells = self._by_cell(self._soften(self._stack(part), part, part[WHITE]))
+            shape = cells.shape[2:]
+            for channel, target in enumerate(targets):  # one at a time: less memory
+                target.add(features, cells[:, channel].double().flatten(1))
+        for channel, target in enumerate(targets):
+            self.mean[:, channel] = target.solution().unflatten(1, shape)
+        self._fit_spread(parts, targets)
+
+    def _fit_units(self, parts: Parts) -> None:
+        """Offset and unit of each channel."""
+        found = [Moments() for _ in range(self.channels)]
+        for values in parts:
+            for field, part in self._parts():
+                for i in range(field.channels):
+                    found[part.start + i].add(values[field.name][:, i])
+        for channel, moments in enumerate(found):
+            self.offset[channel], self.unit[channel] = moments.mean, spread(moments)
+
+    def _fit_bounds(self, parts: Parts) -> None:
+        """Centre, bounds and bend of each channel."""
+        centre, depths = Mean(), [Mean() for _ in range(self.channels)]
+        least, largest = torch.full((2, self.channels), math.inf).unbind()
+        declared: Values = {}
+        for values in parts:
+            x = self._stack(values).float().transpose(0, 1).flatten(2)
+            centre.add(x.flatten(1).mean(1), len(x[0]))
+            least = torch.minimum(least, x.flatten(1).amin(1))
+            largest = torch.minimum(largest, -x.flatten(1).amax(1))
+            declared = self._declared(values)
+            for field, part in self._parts():
+                for channel in range(part.start, part.stop) if field.name in declared else ():
+                    floor = declared[field.name][..., channel - part.start, None]
+                    depths[channel].add((x[channel] - floor).mean(), len(x[0]))
+        self.centre.copy_(centre.value)
         for field, part in self._parts():
             for channel in range(part.start, part.stop):
                 if field.name in declared:
-                    floor = declared[field.name][..., channel - part.start, None]
-                    self.depth[channel] = (x[channel] - floor).mean()
+                    self.depth[channel] = depths[channel].value
                     self.top[channel] = self._supported(field, channel)[1]
                     self.bounded[channel] = bool(self.depth[channel] > 0)
                 else:
-                    self._fit_bend(channel, field, x[channel])
-        t = self._soften(self._stack(values), values, u)
-        features = quadratic(u).double()
-        cells = self._by_cell(t)
-        for channel in range(self.channels):  # one at a time: less memory
-            target = cells[:, channel].double()
-            fitted = fit_least_squares(features, target.flatten(1)).unflatten(1, target.shape[1:])
-            self.mean[:, channel] = fitted
-            left = t[:, channel] - torch.tensordot(features, fitted, 1)
-            sd = left.std(0) if self.placed[channel] else left.std().expand(target.shape[1:])
+                    extremes = float(least[channel]), -float(largest[channel])
+                    self._fit_bend(channel, field, self._sampled(parts, channel), extremes)
+
+    def _sampled(self, parts: Parts, channel: int) -> Tensor:
+        """One channel of the first simulations, as many as few numbers hold, (M, pixels)."""
+        some = parts.up_to(max(1, _BEND_NUMBERS // math.prod(self.grid)))
+        return torch.cat([self._stack(values)[:, channel].float().flatten(1) for values in some])
+
+    def _fit_spread(self, parts: Parts, targets: list[LeastSquares]) -> None:
+        """Scale of what is left of each channel about its mean."""
+        found = [Moments(len(self.grid) if placed else 0) for placed in self.placed.tolist()]
+        means = [target.solution() for target in targets]
+        for part in parts:
+            features = quadratic(part[WHITE]).double()
+            t = self._soften(self._stack(part), part, part[WHITE])
+            for channel, (moments, mean) in enumerate(zip(found, means, strict=True)):
+                fitted = (features @ mean).unflatten(1, self.mean.shape[2:])
+                moments.add(t[:, channel] - fitted)
+        for channel, moments in enumerate(found):
+            sd = moments.variance.sqrt().expand(self.sd.shape[1:])
             self.sd[channel] = torch.where(sd > _LEAST_SPREAD[self.dtype], sd, 0.0)
 
     def _by_cell(self, x: Tensor) -> Tensor:
@@ -166,9 +213,9 @@ class FieldMap(torch.nn.Module):
         low, high = self.supports[field.name]
         return (low - offset) / unit, (high - offset) / unit
 
-    def _fit_bend(self, channel: int, field: Field, x: Tensor) -> None:
-        """Bounds of a channel and the width of their bend; x is (M, pixels)."""
-        bend = fit_bend(x, *self._supported(field, channel))
+    def _fit_bend(self, channel: int, field: Field, x: Tensor, extremes: tuple[float, float]) -> None:
+        """Bounds of a channel and the width of their bend; x is (M, pixels), and lies between `extremes`."""
+        bend = fit_bend(x, *self._supported(field, channel), extremes)
         if bend is None:
             return
         self.sign[channel], self.top[channel], self.bounded[channel] = bend.sign, bend.high, True

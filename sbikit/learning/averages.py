@@ -114,6 +114,41 @@ class Best(FinalWeights):
         return self.network.state_dict()
 
 
+class BestAverage(FinalWeights):
+    """The moving average with the least validation loss; finished after `patience` rounds without a lesser.
+
+    Args:
+        network: its weights at the start.
+        decay: of the average, see `Average`.
+        judge: the validation loss of a network.
+        patience: in rounds.
+    """
+
+    def __init__(
+        self, network: nn.Module, decay: float, judge: Callable[[nn.Module], float], patience: int
+    ) -> None:
+        super().__init__()
+        self.average = Average(network, decay)
+        self.best = Best(self._averaged(), lambda: judge(self._averaged()), patience)
+
+    def _averaged(self) -> nn.Module:
+        averaged: nn.Module = self.average.model.module
+        return averaged
+
+    def after_step(self, network: nn.Module) -> None:
+        self.average.after_step(network)
+
+    def after_round(self, network: nn.Module) -> dict[str, float]:
+        return self.best.after_round(self._averaged())
+
+    @property
+    def finished(self) -> bool:
+        return self.best.finished
+
+    def chosen(self) -> dict[str, Tensor]:
+        return self.best.chosen()
+
+
 @torch.no_grad()
 def _move(decay: float, average: list[Tensor], new: list[Tensor], count: Tensor | int) -> None:
     n = float(count)

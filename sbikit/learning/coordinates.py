@@ -9,7 +9,7 @@ harm after it is standardised: the unit of a vector changes none of its coordina
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import torch
@@ -55,10 +55,20 @@ class Coordinates(nn.Module):
 
     def fit(self, latents: Values) -> None:
         """Set the scales of what the prior does not whiten, from training draws (M, D_i)."""
+        self.fit_parts((latents,))
+
+    def fit_parts(self, parts: Iterable[Values]) -> None:
+        """The same from draws that come in parts, each (m, D_i)."""
+        found = {name: _InnerScale() for name in self._bijections}
+        for latents in parts:
+            for vector, _ in self._parts():
+                if vector.name in found:
+                    value = latents[vector.name].double()
+                    real = self._to_real(vector, value)
+                    found[vector.name].add(real, ~_on_edge(vector, value) & torch.isfinite(real))
         for vector, part in self._parts():
-            if vector.name in self._bijections:
-                value = latents[vector.name].double()
-                self.mean[part], self.sd[part] = _inner_scale(self._to_real(vector, value), vector, value)
+            if vector.name in found:
+                self.mean[part], self.sd[part] = found[vector.name].mean_and_sd()
 
     def encode(self, latents: Values) -> Tensor:
         """Latent vectors, each (*batch, D_i), to coordinates (*batch, D), float32."""
@@ -126,14 +136,30 @@ def _bounds(vector: Vector) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
 
 
-def _inner_scale(real: Tensor, vector: Vector, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and sd of the draws (M, D) inside the support, (D,); an sd of 0 for what never varies."""
-    inside = ~_on_edge(vector, value) & torch.isfinite(real)
-    count = inside.sum(0)
-    mean = torch.where(inside, real, 0.0).sum(0) / count.clamp_min(1)
-    square = torch.where(inside, (real - mean).square(), 0.0).sum(0)
-    sd = (square / (count - 1).clamp_min(1)).sqrt()
-    return mean, torch.where(sd > _ROUNDING * mean.abs(), sd, 0.0)
+class _InnerScale:
+    """Mean and sd of draws inside the support that come in parts; merged as in `moments`."""
+
+    def __init__(self) -> None:
+        self._count = torch.zeros((), dtype=torch.long)
+        self._mean = self._square = torch.zeros((), dtype=torch.float64)
+
+    def add(self, real: Tensor, inside: Tensor) -> None:
+        """Draws (m, D), float64, and which of them lie inside."""
+        count = inside.sum(0)
+        mean = torch.where(inside, real, 0.0).sum(0) / count.clamp_min(1)
+        square = torch.where(inside, (real - mean).square(), 0.0).sum(0)
+        if self._mean.ndim:
+            total = (self._count + count).clamp_min(1)
+            apart = mean - self._mean
+            square = self._square + square + apart.square() * (self._count * count / total)
+            mean = self._mean + apart * (count / total)
+            count = self._count + count
+        self._count, self._mean, self._square = count, mean, square
+
+    def mean_and_sd(self) -> tuple[Tensor, Tensor]:
+        """Each (D,); an sd of 0 for what never varies."""
+        sd = (self._square / (self._count - 1).clamp_min(1)).sqrt()
+        return self._mean, torch.where(sd > _ROUNDING * self._mean.abs(), sd, 0.0)
 
 
 def _bijection(vector: Vector) -> Transform:

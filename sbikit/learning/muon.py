@@ -8,7 +8,7 @@ nearly: X = M / |M|_F goes five times through
 an odd polynomial of the singular values alone, which brings all of them near 1. A matrix of n x m weights
 moves by the rate times sqrt(max(1, n / m)) X.
 
-The update is that of `torch.optim.Muon` without weight decay. That one iterates in bfloat16, for which most
+The update is that of `torch.optim.Muon`. That one iterates in bfloat16, for which most
 processors have no instructions: with those of AVX2 alone it takes 15 times as long as in float32. Here
 a processor iterates in float32, a GPU in bfloat16, and matrices of one shape go through one batched product.
 """
@@ -39,11 +39,19 @@ class Muon(torch.optim.Optimizer):
         matrices: the weights, each (n, m).
         lr: the rate, the size of a square matrix's update in the spectral norm.
         dtype: of the iteration; float32 on a CPU and bfloat16 elsewhere where left out.
+        decay: share of a matrix that a step takes away, a unit of the rate, as AdamW does (Loshchilov and
+            Hutter 2019, arXiv:1711.05101).
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], lr: float, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        lr: float,
+        dtype: torch.dtype | None = None,
+        decay: float = 0.0,
+    ) -> None:
         super().__init__(matrices, {"lr": lr})
-        self._dtype = dtype
+        self._dtype, self._decay = dtype, decay
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -54,8 +62,9 @@ class Muon(torch.optim.Optimizer):
                 dtype = self._dtype or (torch.float32 if ahead.device.type == "cpu" else torch.bfloat16)
                 rows, columns = ahead.shape[1:]
                 rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
+                kept = 1.0 - group["lr"] * self._decay
                 for (matrix, _), update in zip(matrices, orthogonalised(ahead.to(dtype)), strict=True):
-                    matrix.add_(update, alpha=-rate)
+                    matrix.mul_(kept).add_(update, alpha=-rate)
 
     def _ahead(self, matrix: nn.Parameter, gradient: Tensor) -> Tensor:
         """The momentum after this gradient, one step of Nesterov's ahead."""

@@ -6,8 +6,12 @@ channel. Where things have a place, only a constant a pixel lets all of them be 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
+
+from sbikit.learning.moments import Moments
 
 # Of the largest value: half the distance between neighbouring float32 numbers, so a smaller spread is
 # rounding. A larger value would leave channels with a small signal on a large offset as they are.
@@ -34,8 +38,16 @@ class Standardise(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Set the constants from training draws (M, C, *grid); without channels there are none."""
-        for channel in range(len(self.mean)):  # one at a time: less memory
-            self.mean[channel], self.sd[channel] = mean_and_spread(x[:, channel], self.mean.ndim - 1)
+        self.fit_parts((x,))
+
+    def fit_parts(self, parts: Iterable[Tensor]) -> None:
+        """The same from draws that come in parts, each (m, C, *grid)."""
+        found = [Moments(self.mean.ndim - 1) for _ in range(len(self.mean))]
+        for part in parts:
+            for channel, moments in enumerate(found):  # one at a time: less memory
+                moments.add(part[:, channel])
+        for channel, moments in enumerate(found):
+            self.mean[channel], self.sd[channel] = moments.mean, spread(moments)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) to the same."""
@@ -50,9 +62,13 @@ def mean_and_spread(x: Tensor, kept: int = 0) -> tuple[Tensor, Tensor]:
         x: (M, *shape).
         kept: how many axes of `shape`, the first ones, have constants of their own.
     """
-    values = x.double()
-    over = (0, *range(1 + kept, x.ndim))
-    variance, mean = torch.var_mean(values, over)
-    sd, largest = variance.sqrt(), values.abs().amax(over)
+    moments = Moments(kept)
+    moments.add(x)
+    return moments.mean, spread(moments)
+
+
+def spread(moments: Moments) -> Tensor:
+    """The standard deviation, float64; of what never varies its size, or 1."""
+    sd, largest = moments.variance.sqrt(), moments.largest
     size = torch.where(largest > 0, largest, 1.0)
-    return mean, torch.where(sd > _ROUNDING * largest, sd, size)
+    return torch.where(sd > _ROUNDING * largest, sd, size)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sbikit import Field, Normal, Prior, QuietMonitor, Simulator, Vector, Workspace, draw_seeds, normals
 from sbikit.fields import Rings
+from sbikit.learning import Parts
 from sbikit.simulations import Simulations
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
@@ -124,7 +125,8 @@ def test_scalars_that_the_data_tie_to_each_other_have_their_exact_moments() -> N
     v = u.sum(1, keepdim=True) / math.sqrt(2.0)
     field = torch.randn(4096, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     guide = Guide(2, 1, (4, 4), 2, nodes=256)
-    guide.fit(u, field, field, torch.cat([v, v], 1))  # the second vector is a copy of the first
+    parts = {"u": u, "field": field, "data": field, "vectors": torch.cat([v, v], 1)}
+    guide.fit(Parts.held(parts))  # the second vector is a copy of the first
     assert guide.rings is not None
     sigma = torch.full((8,), 100.0)
     rows = slice(0, 8)
@@ -145,7 +147,8 @@ def test_rings_without_power_say_nothing_of_the_data() -> None:
     low[:, empty] *= 1e-9
     d = 2.0 * low + 0.5 * rings.transform(n)
     u = torch.randn(4000, 1, generator=source)
-    log_power, log_noise, slope = fit_model(u, low, d, rings)
+    modes = Parts.held({"u": u, "y": low[:, None], "d": d[:, None]})
+    (log_power,), (log_noise,), (slope,) = fit_model(modes, rings)
     torch.testing.assert_close(slope[0, :2], torch.full((2,), 2.0, dtype=torch.float64), rtol=0, atol=0.05)
     assert float(slope[0, 2:].abs().max()) < 1.0  # the ratio of the two roundings is 10^7
     torch.testing.assert_close(
@@ -158,7 +161,7 @@ def test_a_field_of_zeros_leaves_the_guide_its_scalars() -> None:
     u = torch.randn(512, 2, generator=torch.Generator().manual_seed(0))
     zeros = torch.zeros(512, 1, 4)
     guide = Guide(2, 1, (4,), 0, nodes=64)
-    guide.fit(u, zeros, zeros, torch.zeros(512, 0))
+    guide.fit(Parts.held({"u": u, "field": zeros, "data": zeros, "vectors": torch.zeros(512, 0)}))
     assert guide.rings is not None
     modes = guide.rings.transform(zeros[:4])
     found = guide(u[:4], zeros[:4], modes, torch.zeros(4, 0), torch.full((4,), 1e-2))

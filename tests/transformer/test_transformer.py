@@ -97,7 +97,7 @@ def test_a_skewed_field_is_made_even_and_comes_back() -> None:
     simulator = Skewed()
     values = Simulations(simulator, 0).training(0, 512)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps(values)
+    denoiser.fit_maps([values])
     y, u = denoiser.encode(values)
 
     def skewness(x: Tensor) -> float:
@@ -118,7 +118,7 @@ def toy() -> tuple[GaussianField, dict[str, Tensor], Denoiser]:
     simulator = GaussianField()
     simulations = Simulations(simulator, 0)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=64)
-    denoiser.fit_maps(simulations.training(0, 4096))
+    denoiser.fit_maps([simulations.training(0, 4096)])
     return simulator, simulations.held_out(0, 64), denoiser
 
 

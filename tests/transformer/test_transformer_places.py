@@ -65,7 +65,7 @@ def trend() -> tuple[Trend, dict[str, Tensor], Denoiser]:
     simulator = Trend()
     simulations = Simulations(simulator, 0)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps(simulations.training(0, 8192))
+    denoiser.fit_maps([simulations.training(0, 8192)])
     return simulator, simulations.held_out(0, 200), denoiser
 
 

@@ -1,0 +1,89 @@
+"""Means, variances, covariances and least squares of rows that come in parts, in float64.
+
+Two sets of n and m rows with means a and b together have the sum of squared deviations
+
+    S = S_a + S_b + n m / (n + m) (b - a)^2
+
+(Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115), without the cancellation of a sum of
+squares. One part alone gives what would be computed of it without parts, to the bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Mean:
+    """The mean of means."""
+
+    def __init__(self) -> None:
+        self.value = torch.zeros(())
+        self._count = 0
+
+    def add(self, mean: Tensor, count: int) -> None:
+        """The mean, of any shape, of `count` further rows."""
+        self._count += count
+        step = count / self._count
+        self.value = mean if step == 1.0 else self.value + (mean - self.value) * step
+
+
+class Moments:
+    """Mean, variance and largest size.
+
+    Args:
+        kept: how many axes after that of the rows, the first ones, have moments of their own.
+    """
+
+    def __init__(self, kept: int = 0) -> None:
+        self._kept, self._count = kept, 0
+        self.mean = self.variance = self.largest = torch.zeros((), dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        """Further rows (m, *shape)."""
+        values = x.double()
+        over = (0, *range(1 + self._kept, x.ndim))
+        variance, mean = torch.var_mean(values, over)
+        largest = values.abs().amax(over)
+        count = x.numel() // max(1, mean.numel())
+        if self._count:
+            mean, variance = self._merged(mean, variance, count)
+            largest = torch.maximum(largest, self.largest)
+        self.mean, self.variance, self.largest = mean, variance, largest
+        self._count += count
+
+    def _merged(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        n, m = self._count, count
+        apart = mean - self.mean
+        # A set of one has no variance of its own.
+        squares = sum(
+            v * (k - 1) if k > 1 else torch.zeros_like(v) for v, k in ((self.variance, n), (variance, m))
+        )
+        squares = squares + apart.square() * (n * m / (n + m))
+        return self.mean + apart * (m / (n + m)), squares / (n + m - 1)
+
+
+class LeastSquares:
+    """Coefficients (F, R) of `features @ coefficients` nearest to `target`, by its normal equations.
+
+    Args:
+        ridge: of the features' own squares: keeps the solution finite where two features are the same.
+    """
+
+    def __init__(self, ridge: float) -> None:
+        self._ridge, self._count = ridge, 0
+        self._squares = self._products = torch.zeros(())
+
+    def add(self, features: Tensor, target: Tensor) -> None:
+        """Further rows (m, F) and (m, R), float64."""
+        squares, products = features.T @ features, features.T @ target
+        first = self._count == 0
+        self._squares = squares if first else self._squares + squares
+        self._products = products if first else self._products + products
+        self._count += len(features)
+
+    def solution(self) -> Tensor:
+        """(F, R), float64."""
+        size = len(self._squares)
+        ridge = self._ridge * self._count * torch.eye(size, dtype=self._squares.dtype)
+        return torch.linalg.solve(self._squares + ridge, self._products)
