@@ -37,8 +37,46 @@ OnDevices = Annotated[
     typer.Option(
         "--devices",
         parser=whole_number(1, 1024),
-        help="On how many GPUs, or CPU processes, the estimator is fitted.",
         metavar="N",
+        help="On how many GPUs, or CPU processes, the estimator is fitted.",
+        rich_help_panel=HOW,
+    ),
+]
+Kept = Annotated[
+    int | None,
+    typer.Option(
+        "--simulations",
+        parser=whole_number(2, 1_000_000_000),
+        metavar="N",
+        help="Keep N training simulations and train on them; new ones at every step if left out.",
+        rich_help_panel=CHOICES,
+    ),
+]
+InStore = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="PATH",
+        help="Where they are kept, shared with other runs; DIR/simulations.zarr if left out.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        parser=whole_number(1, 4096),
+        metavar="N",
+        help="Processes that simulate.",
+        rich_help_panel=HOW,
+    ),
+]
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="WHERE",
+        help="Simulate on dask: local:N, slurm:FILE.yaml or tcp://HOST:PORT.",
         rich_help_panel=HOW,
     ),
 ]
@@ -105,6 +143,10 @@ class Wanted:
     validators: tuple[str, ...]
     reference: str | None
     seed: int | None
+    simulations: int | None
+    store: Path | None
+    workers: int | None
+    cluster: str | None
     assignments: tuple[str, ...]
 
     def load(self) -> RunConfig:
@@ -120,9 +162,18 @@ class Wanted:
             seed=self.seed,
             device=self.device,
             devices=self.devices,
+            simulations=self.simulations,
+            store=absolute(self.store),
+            workers=self.workers,
+            cluster=self.cluster,
             assignments=self.assignments,
         )
         return load_config(self.preset, self.file, overrides)
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path that means the same in every folder."""
+    return None if path is None else str(path.absolute())
 
 
 def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
@@ -134,6 +185,10 @@ def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
     assignments: Set = None,
     preset: Preset = "quick",
     seed: Seed = None,
+    simulations: Kept = None,
+    store: InStore = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
     device: OnDevice = None,
     devices: OnDevices = None,
 ) -> Wanted:
@@ -147,6 +202,10 @@ def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
         tuple(validator or ()),
         reference,
         seed,
+        simulations,
+        store,
+        workers,
+        cluster,
         tuple(assignments or ()),
     )
 

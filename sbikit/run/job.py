@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -14,6 +15,7 @@ from sbikit.problem.errors import DeviceError, UnsupportedError
 from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
+from sbikit.roles.joint_draws import JointDraws
 from sbikit.roles.plugin import Plugin, supports
 from sbikit.roles.sampler import ExactSampler, Sampler
 from sbikit.roles.simulator import Simulator, SupportsFacts
@@ -21,8 +23,12 @@ from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
 from sbikit.run.folder import RunFolder
+from sbikit.run.own_store import stored
 from sbikit.run.provenance import Provenance
 from sbikit.simulations.stream import Simulations
+from sbikit.simulations.trying import simulating
+from sbikit.workers.places import Place, open_pool
+from sbikit.workers.pool import Pool
 
 PluginT = TypeVar("PluginT", bound=Plugin)
 
@@ -45,6 +51,21 @@ def choose_device(name: str) -> torch.device:
             fix="use --device cpu, or install a CUDA build of torch and check `nvidia-smi`",
         )
     return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What an estimator is fitted on.
+
+    Args:
+        count: GPUs, or CPU processes.
+        batch: most simulations at once on each; None: all of its share of a step.
+        precision: "float32" or "auto", see `choose_precision`.
+    """
+
+    count: int = 1
+    batch: int | None = None
+    precision: str = "float32"
 
 
 def check_devices(device: torch.device, count: int) -> None:
@@ -85,7 +106,8 @@ class Run:
         monitor: where progress goes.
         device: where networks run.
         command: what the user typed, for provenance.json.
-        devices: how many of them the estimator is fitted on; what the configuration says where left out.
+        place: where simulations are run.
+        devices: what the estimator is fitted on; what the configuration says where left out.
     """
 
     def __init__(
@@ -94,14 +116,18 @@ class Run:
         monitor: ConsoleMonitor,
         device: torch.device,
         command: str = "",
-        devices: int | None = None,
+        place: Place | None = None,
+        *,
+        devices: Devices | None = None,
     ) -> None:
         self.folder = folder
         self.config: RunConfig = folder.config
         self.monitor = monitor
         self.device = device
-        self.devices = self.config.devices if devices is None else devices
+        told = self.config.devices, self.config.device_batch, self.config.precision
+        self.devices = devices or Devices(*told)
         self._command = command
+        self._place = place or Place()
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -133,9 +159,20 @@ class Run:
         return exact.posterior(self.simulator, monitor=self.monitor, device=self.device)
 
     @cached_property
-    def simulations(self) -> Simulations:
-        """The training and held-out streams."""
+    def stream(self) -> Simulations:
+        """The training and held-out streams, without end."""
         return Simulations(self.simulator, self.config.seed)
+
+    @cached_property
+    def simulations(self) -> JointDraws:
+        """What is trained on: the streams, or what is kept."""
+        if self.config.simulations.count is None:
+            return self.stream
+        return stored(self.folder, self.simulator)
+
+    def open_pool(self) -> Pool:
+        """Workers that simulate."""
+        return open_pool(self._place, simulating(self.simulator, by_options=True), self.monitor)
 
     @cached_property
     def spec(self) -> Spec:
@@ -165,15 +202,16 @@ class Run:
 
     def _refuse_undivided(self) -> None:
         """Refuse devices that are not there, and an estimator that cannot share its work."""
-        check_devices(self.device, self.devices)
-        wanted = {"devices": self.devices != 1, "device_batch": self.config.device_batch is not None}
+        count, batch = self.devices.count, self.devices.batch
+        check_devices(self.device, count)
+        wanted = {"devices": count != 1, "device_batch": batch is not None}
         if any(wanted.values()) and not self.estimator.divides:
             name = self.config.estimator.name
             raise UnsupportedError(
                 f"The estimator {name!r} cannot divide its training.",
                 where=", ".join(key for key, given in wanted.items() if given),
                 expected="devices: 1, device_batch: null",
-                got=f"devices: {self.devices}, device_batch: {self.config.device_batch}",
+                got=f"devices: {count}, device_batch: {batch}",
                 fix="leave them out, or choose another estimator",
             )
 

@@ -13,6 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sbikit.run.job import Devices
 
 _PARENT_IS_GONE = 70
 
@@ -25,14 +29,14 @@ class Task:
         folder: the run folder.
         device: "cpu" or "cuda".
         rank: number of the process.
-        size: how many there are.
+        devices: on what the estimator is fitted.
         place: where the processes meet.
     """
 
     folder: Path
     device: str
     rank: int
-    size: int
+    devices: Devices
     place: Path
 
 
@@ -104,13 +108,13 @@ def _fit(task: Task, monitor: PipeMonitor) -> int:
     from sbikit.run.folder import RunFolder
     from sbikit.run.job import Run, choose_precision
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // task.size))
-    team = meet(task.rank, task.size, task.device, task.place)
+    torch.set_num_threads(max(1, torch.get_num_threads() // task.devices.count))
+    team = meet(task.rank, task.devices.count, task.device, task.place)
     name = f"cuda:{task.rank}" if task.device == "cuda" else "cpu"
     device = torch.device(name)
     run = Run(RunFolder.open(task.folder), ConsoleMonitor(Console(quiet=True)), device)
-    dtype = choose_precision(run.config.precision, device)
-    workspace = Workspace(run.folder.unfinished, device, team, run.config.device_batch, dtype)
+    dtype = choose_precision(task.devices.precision, device)
+    workspace = Workspace(run.folder.unfinished, device, team, task.devices.batch, dtype)
     kept = first_draws(run)
     fit_here(run, kept, workspace, monitor if task.rank == 0 else QuietMonitor())
     kept.flush()

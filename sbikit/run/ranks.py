@@ -84,12 +84,12 @@ def fit_on_devices(run: Run) -> int:
         stack.callback(listener.close)
         ranks: list[_Rank] = []
         stack.callback(_end, ranks)
-        for rank in range(run.devices):
+        for rank in range(run.devices.count):
             task = Task(
                 folder=run.folder.path.absolute(),
                 device=run.device.type,
                 rank=rank,
-                size=run.devices,
+                devices=run.devices,
                 place=Path(place) / "meeting",
             )
             here, there = context.Pipe()

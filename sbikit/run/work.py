@@ -53,9 +53,9 @@ def simulate(run: Run) -> Sequence[Path]:
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
-            chunks.append(run.simulations.held_out(first, count))
+            chunks.append(run.stream.held_out(first, count))
             if first == 0:
-                run.simulations.check(chunks[0], run.monitor)
+                run.stream.check(chunks[0], run.monitor)
             advance(count)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
@@ -66,14 +66,14 @@ def fit(run: Run) -> Sequence[Path]:
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
     resumed = any(unfinished.iterdir())
-    if run.devices > 1:
+    if run.devices.count > 1:
         from sbikit.run.ranks import fit_on_devices
 
         kept = first_draws(run, reached=fit_on_devices(run))
     else:
         kept = first_draws(run)
-        dtype = choose_precision(run.config.precision, run.device)
-        where = Workspace(unfinished, run.device, at_once=run.config.device_batch, precision=dtype)
+        dtype = choose_precision(run.devices.precision, run.device)
+        where = Workspace(unfinished, run.device, at_once=run.devices.batch, precision=dtype)
         fit_here(run, kept, where, run.monitor)
     shutil.rmtree(folder, ignore_errors=True)
     fresh_estimator(run).rename(folder)
@@ -253,6 +253,8 @@ def _training(run: Run) -> dict[str, Tensor]:
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
     needed = max(left, LEAST_TRAINING)
+    if run.simulations.size is not None:
+        needed = min(needed, run.simulations.size)
     if have >= needed:
         return kept
     why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"
@@ -264,6 +266,6 @@ def _training(run: Run) -> dict[str, Tensor]:
     with run.monitor.progress(title, needed, have) as advance:
         for start in range(have, needed, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, needed - start)
-            chunks.append(run.simulations.training(start, count))
+            chunks.append(dict(run.simulations.training(start, count)))
             advance(count)
     return _joined(chunks)

@@ -1,0 +1,44 @@
+"""The stage that keeps training simulations, in a store of the run folder or one that many runs share.
+
+Its output is simulations.json: how many draws are kept and good, and a digest of them all, so that what is
+trained on them is trained anew where they are others. Where the store lies is no part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sbikit.problem.errors import StoreError
+from sbikit.run.job import Run
+from sbikit.run.own_store import asked, record
+from sbikit.simulations import keeping
+from sbikit.simulations.failing import failing
+from sbikit.simulations.store import Store, exists
+from sbikit.storage.files import write_json
+from sbikit.storage.seals import sealed
+
+
+def keep(run: Run) -> Sequence[Path]:
+    """The store, filled; simulations.json; failed-draws.json, which no other stage but the report reads."""
+    wanted = asked(run.folder, run.simulator)
+    kept = keeping.keep(wanted, run.open_pool, run.monitor)
+    failed = sum(kept.failures.values())
+    run.monitor.say(
+        f"keep: {kept.good} simulations in {wanted.path}" + (f", {failed} more failed" if failed else "")
+    )
+    if kept.good < 2:
+        raise StoreError("No two simulations are good.", where=str(wanted.path), fix="keep more of them")
+    run.folder.failed_draws.unlink(missing_ok=True)
+    if failed:
+        store = Store.open(wanted.path, wanted.simulator, wanted.identity)
+        write_json(run.folder.failed_draws, sealed(failing(store, run.simulator.prior, wanted.count)))
+    write_json(run.folder.kept, sealed(record(kept)))
+    return [run.folder.kept]
+
+
+def mend(run: Run) -> None:
+    """Read all that is kept; draws that are not as they were written count as missing from then on."""
+    wanted = asked(run.folder, run.simulator)
+    if exists(wanted.path):
+        keeping.mend(wanted, run.monitor)
