@@ -126,23 +126,23 @@ class Run:
             self.provenance.note("facts", dict(self.simulator.facts()))
 
     def _refuse_giant(self) -> None:
-        """Refuse more draws than fit into memory."""
+        """Refuse what has to be in memory at once and does not fit: draws for one observation, the data."""
         sampling = self.config.sampling
         numbers = sum(math.prod(v.shape) for v in self.spec.latents)
         everything = numbers + sum(math.prod(v.shape) for v in self.simulator.spec.observables)
         wanted = {
             "observations": everything * sampling.observations,
-            "draws x observations": numbers * sampling.draws * sampling.observations,
+            "draws": numbers * sampling.draws,
             "shown_draws": numbers * sampling.shown_draws,
         }
         if self.reference is not None:
-            exact = numbers * sampling.reference_draws * sampling.reference_observations
-            wanted["reference_draws x reference_observations"] = exact
-        for names, count in wanted.items():
+            exact = sum(math.prod(v.shape) for v in self.reference.spec.latents)
+            wanted["reference_draws"] = exact * sampling.reference_draws
+        for name, count in wanted.items():
             check_memory(
                 count,
-                f"{names.replace('_', ' ')} of a problem of {numbers:,} numbers",
-                where=" x ".join(f"sampling.{name}" for name in names.split(" x ")),
+                f"{name.replace('_', ' ')} of a problem of {numbers:,} numbers",
+                where=f"sampling.{name}",
                 fix="ask for fewer",
             )
 

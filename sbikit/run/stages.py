@@ -18,6 +18,7 @@ from sbikit.run.config import RunConfig
 from sbikit.run.console_monitor import clock
 from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
+from sbikit.run.room import check_room
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def run_stages(run: Run, names: Sequence[str] | None = None, *, redo: bool = Fal
         valid = {stage.name: False for stage in stages(run.config)}
         settle_configuration(run, redo=redo)
         run.prepare()
+        check_room(run, [stage.name for stage in chosen if not run.folder.ledger.key(stage.name)])
         for stage in stages(run.config):
             whole = all(valid[name] for name in stage.after)
             valid[stage.name] = whole and run.folder.ledger.done(stage.name, stage.after)
