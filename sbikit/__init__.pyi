@@ -25,6 +25,7 @@ from .problem import Variable as Variable
 from .problem import Vector as Vector
 from .problem import check_memory as check_memory
 from .problem import check_observation as check_observation
+from .problem import check_shapes as check_shapes
 from .problem import check_values as check_values
 from .problem import copied as copied
 from .problem import derive_seed as derive_seed
@@ -36,7 +37,9 @@ from .problem import round_into as round_into
 from .problem import support_bounds as support_bounds
 from .problem import uniforms as uniforms
 from .roles import Alone as Alone
+from .roles import Block as Block
 from .roles import Comparison as Comparison
+from .roles import ComparisonBlock as ComparisonBlock
 from .roles import Curve as Curve
 from .roles import Draws as Draws
 from .roles import Estimator as Estimator
@@ -60,10 +63,13 @@ from .roles import SupportsMarginalDensity as SupportsMarginalDensity
 from .roles import SupportsMasks as SupportsMasks
 from .roles import SupportsObserve as SupportsObserve
 from .roles import SupportsSummaries as SupportsSummaries
+from .roles import StoredDraws as StoredDraws
 from .roles import Team as Team
 from .roles import Trust as Trust
 from .roles import Validator as Validator
 from .roles import Workspace as Workspace
+from .roles import draw_blocks as draw_blocks
+from .roles import draw_shapes as draw_shapes
 from .roles import mean_and_error as mean_and_error
 from .roles import shares as shares
 from .roles import supports as supports

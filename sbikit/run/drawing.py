@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.sampler import Draws, Sampler
-from sbikit.storage.draws import draws_key, read_draws, write_draws
+from sbikit.roles.stored_draws import StoredDraws
+from sbikit.roles.trust import Trust
+from sbikit.storage.draws import DrawsInParts, Part, draws_key, read_draws, read_trust, write_draws
 from sbikit.storage.seals import object_digest
 
 
@@ -72,9 +75,18 @@ class Chunk:
         """What the file must have been made from, and for what: no other part can take its place."""
         return object_digest([self.key, self.stream, self.first, self.last, self.n])
 
+    @property
+    def part(self) -> Part:
+        """The file as a part of all draws of this work."""
+        return Part(self.path, self.first, self.last)
+
     def load(self) -> Draws:
         """The draws in the file."""
         return read_draws(self.path)
+
+    def trust(self) -> tuple[Trust, ...]:
+        """What the sampler says of them."""
+        return read_trust(self.path)
 
 
 @dataclass(frozen=True)
@@ -85,22 +97,38 @@ class Work:
         stream: what they are for.
         observations: how many of the held-out observations, from the first on.
         n: draws an observation.
-        at_once: observations a chunk.
+        at_once: observations a chunk, at most; one at least, however large its draws are.
+        spec: the problem, whose latents are drawn.
+        largest: bytes a chunk.
     """
 
     stream: str
     observations: int
     n: int
     at_once: int
+    spec: Spec
+    largest: int
 
     def chunks(self, folder: Path, key: str) -> list[Chunk]:
         """The chunks of this work, in files under `folder`."""
         found = []
-        for first in range(0, self.observations, self.at_once):
-            last = min(first + self.at_once, self.observations)
+        each = bytes_a_draw(self.spec) * self.n
+        at_once = max(1, min(self.at_once, self.largest // each))
+        for first in range(0, self.observations, at_once):
+            last = min(first + at_once, self.observations)
             path = folder / self.stream / f"{first:05d}-{last:05d}.safetensors"
             found.append(Chunk(path, key, self.stream, first, last, self.n))
         return found
+
+    def stored(self, chunks: Sequence[Chunk]) -> StoredDraws:
+        """The draws of all chunks, once they are done."""
+        shapes = {v.name: (self.n, self.observations, *v.shape) for v in self.spec.latents}
+        return DrawsInParts([chunk.part for chunk in chunks], shapes)
+
+
+def bytes_a_draw(spec: Spec) -> int:
+    """What one draw of all latents takes."""
+    return 4 * sum(math.prod(v.shape) for v in spec.latents)
 
 
 @contextmanager

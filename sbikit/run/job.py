@@ -16,6 +16,7 @@ from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
 from sbikit.roles.joint_draws import JointDraws
+from sbikit.roles.monitor import Monitor
 from sbikit.roles.plugin import Plugin, supports
 from sbikit.roles.sampler import ExactSampler, Sampler
 from sbikit.roles.simulator import Simulator, SupportsFacts
@@ -28,7 +29,10 @@ from sbikit.run.provenance import Provenance
 from sbikit.simulations.stream import Simulations
 from sbikit.simulations.trying import simulating
 from sbikit.workers.places import Place, open_pool
-from sbikit.workers.pool import Pool
+from sbikit.workers.pool import Pool, Recipe
+
+# Workers of a cluster that somebody else has started: where there are more, some have nothing to draw.
+_UNKNOWN_CLUSTER = 8
 
 PluginT = TypeVar("PluginT", bound=Plugin)
 
@@ -155,8 +159,17 @@ class Run:
         choice = self.config.reference
         if choice is None:
             return None
+        return self.make_reference(choice, self.monitor)
+
+    def make_reference(self, choice: Choice, monitor: Monitor) -> Sampler:
+        """The exact posterior of the simulator.
+
+        Args:
+            choice: by what.
+            monitor: hears what its sampler has to say.
+        """
         exact = _made("sampler", choice, ExactSampler)
-        return exact.posterior(self.simulator, monitor=self.monitor, device=self.device)
+        return exact.posterior(self.simulator, monitor=monitor, device=self.device)
 
     @cached_property
     def stream(self) -> Simulations:
@@ -169,6 +182,22 @@ class Run:
         if self.config.simulations.count is None:
             return self.stream
         return stored(self.folder, self.simulator)
+
+    @property
+    def drawers(self) -> int:
+        """Processes that draw posteriors: the workers, but for a GPU, which one process uses best."""
+        if self.device.type == "cuda":
+            return 1
+        return _UNKNOWN_CLUSTER if self._place.address else self._place.workers
+
+    def open_drawers(self, recipe: Recipe) -> Pool:
+        """Workers that draw posteriors."""
+        place = Place() if self.drawers == 1 else self._place
+        return open_pool(place, recipe, self.monitor)
+
+    def shared(self, count: int, at_once: int) -> int:
+        """How many of `count` observations to draw at once, at most `at_once`, so that all drawers have work."""
+        return max(1, min(at_once, math.ceil(count / self.drawers)))
 
     def open_pool(self) -> Pool:
         """Workers that simulate."""
@@ -216,23 +245,23 @@ class Run:
             )
 
     def _refuse_giant(self) -> None:
-        """Refuse more draws than fit into memory."""
+        """Refuse what has to be in memory at once and does not fit: draws for one observation, the data."""
         sampling = self.config.sampling
         numbers = sum(math.prod(v.shape) for v in self.spec.latents)
         everything = numbers + sum(math.prod(v.shape) for v in self.simulator.spec.observables)
         wanted = {
             "observations": everything * sampling.observations,
-            "draws x observations": numbers * sampling.draws * sampling.observations,
+            "draws": numbers * sampling.draws,
             "shown_draws": numbers * sampling.shown_draws,
         }
         if self.reference is not None:
-            exact = numbers * sampling.reference_draws * sampling.reference_observations
-            wanted["reference_draws x reference_observations"] = exact
-        for names, count in wanted.items():
+            exact = sum(math.prod(v.shape) for v in self.reference.spec.latents)
+            wanted["reference_draws"] = exact * sampling.reference_draws
+        for name, count in wanted.items():
             check_memory(
                 count,
-                f"{names.replace('_', ' ')} of a problem of {numbers:,} numbers",
-                where=" x ".join(f"sampling.{name}" for name in names.split(" x ")),
+                f"{name.replace('_', ' ')} of a problem of {numbers:,} numbers",
+                where=f"sampling.{name}",
                 fix="ask for fewer",
             )
 

@@ -105,6 +105,7 @@ def _fit(task: Task, monitor: PipeMonitor) -> int:
     from sbikit.roles.monitor import QuietMonitor, Workspace
     from sbikit.run.console_monitor import ConsoleMonitor
     from sbikit.run.fitting import first_draws, fit_here
+    from sbikit.run.config import read_whole_config
     from sbikit.run.folder import RunFolder
     from sbikit.run.job import Run, choose_precision
 
@@ -112,7 +113,8 @@ def _fit(task: Task, monitor: PipeMonitor) -> int:
     team = meet(task.rank, task.devices.count, task.device, task.place)
     name = f"cuda:{task.rank}" if task.device == "cuda" else "cpu"
     device = torch.device(name)
-    run = Run(RunFolder.open(task.folder), ConsoleMonitor(Console(quiet=True)), device)
+    opened = RunFolder(task.folder, read_whole_config(task.folder / "run.yaml"))
+    run = Run(opened, ConsoleMonitor(Console(quiet=True)), device)
     dtype = choose_precision(task.devices.precision, device)
     workspace = Workspace(run.folder.unfinished, device, team, task.devices.batch, dtype)
     kept = first_draws(run)

@@ -19,6 +19,7 @@ from sbikit.run.console_monitor import clock
 from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
 from sbikit.run.own_store import fault
+from sbikit.run.room import check_room
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def run_stages(
         valid = {stage.name: False for stage in stages(run.config)}
         settle_configuration(run, chosen if growing else None, redo=redo)
         run.prepare()
+        check_room(run, [stage.name for stage in chosen if not run.folder.ledger.key(stage.name)])
         for stage in stages(run.config):
             if growing and stage.name == "keep":
                 kept.mend(run)

@@ -8,7 +8,7 @@ from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import (
     Simulator,
 )
-from sbikit.roles.validator import Comparison, Evidence
+from sbikit.roles.evidence import Comparison, Evidence
 from sbikit.simulations.stream import Simulations
 
 

@@ -25,7 +25,7 @@ from sbikit.problem.errors import (
     UnsupportedError,
 )
 from sbikit.roles.trust import Trust
-from sbikit.roles.validator import Evidence
+from sbikit.roles.evidence import Evidence
 from sbikit.run import work
 from sbikit.run.config import load_config
 from sbikit.run.console_monitor import ConsoleMonitor
