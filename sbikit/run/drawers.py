@@ -1,7 +1,7 @@
 """Chunks of draws, here or by workers, each with a sampler of its own that it makes from the run folder.
 
 A chunk is a file that its worker writes, so draws never go from process to process; the folder must be there
-for all workers of a cluster. What a draw is does not depend on who draws it, or on what else is drawn with it.
+for all workers of a cluster. What a draw is depends neither on who draws it nor on what is drawn beside it.
 """
 
 from __future__ import annotations

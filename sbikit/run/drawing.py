@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
-from sbikit.roles.sampler import Draws, Sampler
+from sbikit.roles.plugin import supports
+from sbikit.roles.sampler import Draws, Sampler, SupportsBatches
 from sbikit.roles.stored_draws import StoredDraws
 from sbikit.roles.trust import Trust
 from sbikit.storage.draws import DrawsInParts, Part, draws_key, read_draws, read_trust, write_draws
@@ -35,6 +36,7 @@ class Chunk:
         stream: what the draws are for; names their random numbers.
         first, last: the observations.
         n: draws an observation.
+        batch: observations that the sampler takes together; as it likes where left out.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Chunk:
     first: int
     last: int
     n: int
+    batch: int | None = None
 
     @property
     def size(self) -> int:
@@ -51,6 +54,8 @@ class Chunk:
 
     def draw(self, sampler: Sampler, held_out: Values, seed: int) -> Draws:
         """The draws of the run `seed`: those for an observation depend on its number, not on the chunk."""
+        if self.batch is not None and supports(sampler, SupportsBatches):
+            sampler = sampler.in_batches(self.batch)
         observation = observed(held_out, sampler.spec, self.first, self.last)
         return draw(
             sampler, observation, self.n, draw_seeds(seed, self.stream, self.first, self.last - self.first)
@@ -69,6 +74,16 @@ class Chunk:
     def save(self, draws: Draws) -> None:
         """Write the file, all or nothing."""
         write_draws(self.path, draws, self._mark)
+
+    def divided(self, sampler: SupportsBatches, spec: Spec, held_out: Values) -> list[Chunk]:
+        """Chunks that are drawn to the bit as this one is: the batches that its sampler would make of it."""
+        batch = sampler.batch_size(observed(held_out, spec, self.first, self.last))
+        found = []
+        for first in range(self.first, self.last, batch):
+            last = min(first + batch, self.last)
+            path = _path(self.path.parent, first, last)
+            found.append(replace(self, path=path, first=first, last=last, batch=batch))
+        return found
 
     @property
     def _mark(self) -> str:
@@ -116,7 +131,7 @@ class Work:
         at_once = max(1, min(self.at_once, self.largest // each))
         for first in range(0, self.observations, at_once):
             last = min(first + at_once, self.observations)
-            path = folder / self.stream / f"{first:05d}-{last:05d}.safetensors"
+            path = _path(folder / self.stream, first, last)
             found.append(Chunk(path, key, self.stream, first, last, self.n))
         return found
 
@@ -124,6 +139,10 @@ class Work:
         """The draws of all chunks, once they are done."""
         shapes = {v.name: (self.n, self.observations, *v.shape) for v in self.spec.latents}
         return DrawsInParts([chunk.part for chunk in chunks], shapes)
+
+
+def _path(folder: Path, first: int, last: int) -> Path:
+    return folder / f"{first:05d}-{last:05d}.safetensors"
 
 
 def bytes_a_draw(spec: Spec) -> int:

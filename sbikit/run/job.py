@@ -196,7 +196,7 @@ class Run:
         return open_pool(place, recipe, self.monitor)
 
     def shared(self, count: int, at_once: int) -> int:
-        """How many of `count` observations to draw at once, at most `at_once`, so that all drawers have work."""
+        """How many of `count` observations to draw at once, `at_once` at most, so that all have work."""
         return max(1, min(at_once, math.ceil(count / self.drawers)))
 
     def open_pool(self) -> Pool:

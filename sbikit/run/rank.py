@@ -103,9 +103,9 @@ def _fit(task: Task, monitor: PipeMonitor) -> int:
 
     from sbikit.learning.devices import leave, meet
     from sbikit.roles.monitor import QuietMonitor, Workspace
+    from sbikit.run.config import read_whole_config
     from sbikit.run.console_monitor import ConsoleMonitor
     from sbikit.run.fitting import first_draws, fit_here
-    from sbikit.run.config import read_whole_config
     from sbikit.run.folder import RunFolder
     from sbikit.run.job import Run, choose_precision
 

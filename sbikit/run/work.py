@@ -23,7 +23,7 @@ from sbikit.problem.variables import Values
 from sbikit.roles.evidence import Evidence
 from sbikit.roles.monitor import Workspace
 from sbikit.roles.plugin import supports
-from sbikit.roles.sampler import Draws
+from sbikit.roles.sampler import Draws, SupportsBatches
 from sbikit.roles.simulator import Simulator, SupportsSummaries
 from sbikit.roles.stored_draws import StoredDraws
 from sbikit.roles.trust import Trust, announcement, doubts
@@ -97,16 +97,19 @@ def reference(run: Run) -> Sequence[Path]:
     sampler, choice = run.reference, run.config.reference
     if sampler is None or choice is None:
         return []
-    sampling = run.config.sampling
+    sampling, batched = run.config.sampling, supports(sampler, SupportsBatches)
     work = Work(
         "reference",
         sampling.reference_observations,
         sampling.reference_draws,
-        run.shared(sampling.reference_observations, REFERENCE_CHUNK),
+        REFERENCE_CHUNK if batched else run.shared(sampling.reference_observations, REFERENCE_CHUNK),
         sampler.spec,
         REFERENCE_BYTES,
     )
     chunks = work.chunks(run.folder.parts, run.folder.ledger.key("simulate"))
+    if supports(sampler, SupportsBatches) and run.drawers > 1:
+        held_out = _held_out(run)
+        chunks = [part for chunk in chunks for part in chunk.divided(sampler, sampler.spec, held_out)]
     with remaining(run.monitor, "drawing the reference", chunks) as (missing, advance):
         draw_chunks(run, missing, advance, exact=True)
     trust = _trust(chunks)

@@ -24,8 +24,8 @@ from sbikit.problem.errors import (
     SimulationError,
     UnsupportedError,
 )
-from sbikit.roles.trust import Trust
 from sbikit.roles.evidence import Evidence
+from sbikit.roles.trust import Trust
 from sbikit.run import work
 from sbikit.run.config import load_config
 from sbikit.run.console_monitor import ConsoleMonitor
