@@ -77,7 +77,7 @@ class Keeping(BaseModel):
         default=None, gt=0, description="seconds after which a draw counts as failed; null waits for ever"
     )
     max_failures: float = Field(
-        default=0.1, ge=0, le=1, description="share of draws that may fail before the run is ended"
+        default=0.1, ge=0, le=0.9, description="share of draws that may fail before the run is ended"
     )
 
 

@@ -43,6 +43,8 @@ class RunFolder:
         self.store = Path(config.simulations.store or path / "simulations.zarr")
         self.kept = path / "simulations.json"
         self.failed_draws = path / "failed-draws.json"
+        self.left_out = path / "left-out.jsonl"
+        self.left_out_noted = path / "left-out.json"
         self.first_draws = path / "first-draws.safetensors"
         self.first_draws_noted = path / "first-draws.json"
         self.training = path / "training.jsonl"

@@ -25,6 +25,8 @@ FILES = (
     "training.jsonl",
     "simulations.json",
     "failed-draws.json",
+    "left-out.jsonl",
+    "left-out.json",
     "first-draws.safetensors",
     "first-draws.json",
     "report.html",

@@ -24,8 +24,10 @@ from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
 from sbikit.run.folder import RunFolder
+from sbikit.run.lent import Lent
 from sbikit.run.own_store import stored
 from sbikit.run.provenance import Provenance
+from sbikit.simulations.left_out import LeftOut
 from sbikit.simulations.stream import Simulations
 from sbikit.simulations.trying import simulating
 from sbikit.workers.places import Place, open_pool
@@ -131,7 +133,8 @@ class Run:
         told = self.config.devices, self.config.device_batch, self.config.precision
         self.devices = devices or Devices(*told)
         self._command = command
-        self._place = place or Place()
+        self.place = place or Place()
+        self._pool: Pool | None = None
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -174,34 +177,56 @@ class Run:
     @cached_property
     def stream(self) -> Simulations:
         """The training and held-out streams, without end."""
-        return Simulations(self.simulator, self.config.seed)
+        return Simulations(
+            self.simulator,
+            self.config.seed,
+            timeout=self.config.simulations.timeout,
+            workers=self.lend_workers,
+            left_out=self.left_out,
+        )
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """The draws of the streams that failed."""
+        return LeftOut(self.config.simulations.max_failures, self.folder.left_out)
 
     @cached_property
     def simulations(self) -> JointDraws:
         """What is trained on: the streams, or what is kept."""
         if self.config.simulations.count is None:
             return self.stream
-        return stored(self.folder, self.simulator)
+        return stored(self.folder, self.stream)
 
     @property
     def drawers(self) -> int:
         """Processes that draw posteriors: the workers, but for a GPU, which one process uses best."""
         if self.device.type == "cuda":
             return 1
-        return _UNKNOWN_CLUSTER if self._place.address else self._place.workers
+        return _UNKNOWN_CLUSTER if self.place.address else self.place.workers
 
     def open_drawers(self, recipe: Recipe) -> Pool:
         """Workers that draw posteriors."""
-        place = Place() if self.drawers == 1 else self._place
+        place = Place() if self.drawers == 1 else self.place
         return open_pool(place, recipe, self.monitor)
 
     def shared(self, count: int, at_once: int) -> int:
         """How many of `count` observations to draw at once, `at_once` at most, so that all have work."""
         return max(1, min(at_once, math.ceil(count / self.drawers)))
 
-    def open_pool(self) -> Pool:
-        """Workers that simulate."""
-        return open_pool(self._place, simulating(self.simulator, by_options=True), self.monitor)
+    def lend_workers(self) -> Pool:
+        """Workers that simulate; started when they are first wanted."""
+        if self._pool is None:
+            recipe = simulating(self.simulator, by_options=True)
+            self._pool = open_pool(self.place, recipe, self.monitor)
+        return Lent(self._pool)
+
+    def close(self) -> None:
+        """End the workers."""
+        if "stream" in vars(self):
+            self.stream.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     @cached_property
     def spec(self) -> Spec:

@@ -13,7 +13,7 @@ from sbikit.problem.errors import StoreError
 from sbikit.run.job import Run
 from sbikit.run.own_store import asked, record
 from sbikit.simulations import keeping
-from sbikit.simulations.failing import failing
+from sbikit.simulations.failing import failing_in_store, failing_in_streams
 from sbikit.simulations.store import Store, exists
 from sbikit.storage.files import write_json
 from sbikit.storage.seals import sealed
@@ -22,7 +22,7 @@ from sbikit.storage.seals import sealed
 def keep(run: Run) -> Sequence[Path]:
     """The store, filled; simulations.json; failed-draws.json, which no other stage but the report reads."""
     wanted = asked(run.folder, run.simulator)
-    kept = keeping.keep(wanted, run.open_pool, run.monitor)
+    kept = keeping.keep(wanted, run.lend_workers, run.monitor)
     failed = sum(kept.failures.values())
     run.monitor.say(
         f"keep: {kept.good} simulations in {wanted.path}" + (f", {failed} more failed" if failed else "")
@@ -32,7 +32,9 @@ def keep(run: Run) -> Sequence[Path]:
     run.folder.failed_draws.unlink(missing_ok=True)
     if failed:
         store = Store.open(wanted.path, wanted.simulator, wanted.identity)
-        write_json(run.folder.failed_draws, sealed(failing(store, run.simulator.prior, wanted.count)))
+        write_json(
+            run.folder.failed_draws, sealed(failing_in_store(store, run.simulator.prior, wanted.count))
+        )
     write_json(run.folder.kept, sealed(record(kept)))
     return [run.folder.kept]
 
@@ -42,3 +44,11 @@ def mend(run: Run) -> None:
     wanted = asked(run.folder, run.simulator)
     if exists(wanted.path):
         keeping.mend(wanted, run.monitor)
+
+
+def note_left_out(run: Run) -> None:
+    """left-out.json: which draws of the endless streams failed, for the report."""
+    run.folder.left_out_noted.unlink(missing_ok=True)
+    if run.left_out.failed:
+        found = failing_in_streams(run.left_out, run.simulator.prior)
+        write_json(run.folder.left_out_noted, sealed(found))

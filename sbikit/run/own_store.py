@@ -15,6 +15,7 @@ from sbikit.run.ledger import read_sealed_record
 from sbikit.simulations.keeping import Asked, Kept
 from sbikit.simulations.store import Store
 from sbikit.simulations.stored import Stored
+from sbikit.simulations.stream import Simulations
 
 
 def asked(folder: RunFolder, simulator: Simulator) -> Asked:
@@ -65,19 +66,18 @@ def fault(folder: RunFolder, simulator: Simulator) -> str:
     return "" if same else f"{wanted.path} holds other simulations, or fewer"
 
 
-def stored(folder: RunFolder, simulator: Simulator) -> Stored:
-    """The training draws that the stage `keep` has kept.
+def stored(folder: RunFolder, stream: Simulations) -> Stored:
+    """The training draws that the stage `keep` has kept, and held-out draws of the run's own stream.
 
     Raises:
         StoreError: they are there no longer.
     """
-    why = fault(folder, simulator)
+    why = fault(folder, stream.simulator)
     if why:
         raise StoreError(
             f"The simulations that were kept are not there any more: {why}.",
             where=str(folder.store),
             fix=f"sbikit simulate {folder.path} draws them again, and the same",
         )
-    wanted = asked(folder, simulator)
-    store = Store.open(wanted.path, simulator, wanted.identity)
-    return Stored(store, simulator, wanted.seed, wanted.count)
+    wanted = asked(folder, stream.simulator)
+    return Stored(Store.open(wanted.path, stream.simulator, wanted.identity), stream, wanted.count)

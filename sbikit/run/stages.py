@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -19,6 +20,7 @@ from sbikit.run.console_monitor import clock
 from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
 from sbikit.run.own_store import fault
+from sbikit.run.pace import advise
 from sbikit.run.room import check_room
 
 
@@ -73,7 +75,7 @@ def run_stages(
             configuration than the folder has now.
         SbikitError: what a plug-in refuses.
     """
-    with run.folder.locked():
+    with run.folder.locked(), closing(run):
         chosen = [s for s in stages(run.config) if names is None or s.name in names]
         valid = {stage.name: False for stage in stages(run.config)}
         settle_configuration(run, chosen if growing else None, redo=redo)
@@ -91,6 +93,8 @@ def run_stages(
                 run.monitor.say(f"{stage.name}: done before")
                 continue
             _require(run, stage, valid)
+            if stage.name == "fit":
+                advise(run)
             _do(run, stage, why)
             valid[stage.name] = True
 
@@ -129,6 +133,8 @@ def _drop(run: Run, stage: Stage) -> None:
         shutil.rmtree(run.folder.path / stage.scratch, ignore_errors=True)
     if stage.name == "keep" and run.config.simulations.store is None:
         shutil.rmtree(run.folder.store, ignore_errors=True)  # one that others may share is refused instead
+    if stage.name == "simulate":
+        run.folder.left_out.unlink(missing_ok=True)
     if stage.name == "fit":
         run.folder.training.unlink(missing_ok=True)
         run.folder.first_draws.unlink(missing_ok=True)
@@ -168,6 +174,7 @@ def _do(run: Run, stage: Stage, why: str) -> None:
     began = monotonic()
     ledger.begin(stage.name, depends_on(run.config, stage.name))
     with run.provenance.timing(stage.name):
+        kept.note_left_out(run)
         outputs = stage.work(run)
         logs = [run.folder.training] if stage.name == "fit" else []
         ledger.finish(stage.name, stage.after, outputs, logs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from sbikit.run.drawing import Chunk, Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
 from sbikit.run.job import Run, choose_precision
+from sbikit.run.pace import note_pace
 from sbikit.storage.draws import write_stored_draws
 from sbikit.storage.kept import read_kept, write_kept
 from sbikit.storage.metrics import write_metrics
@@ -56,6 +58,7 @@ def simulate(run: Run) -> Sequence[Path]:
     """Held-out truths and observations."""
     total = run.config.sampling.observations
     chunks = []
+    began = monotonic()
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
@@ -63,6 +66,7 @@ def simulate(run: Run) -> Sequence[Path]:
             if first == 0:
                 run.stream.check(chunks[0], run.monitor)
             advance(count)
+    note_pace(run, monotonic() - began, total)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
 

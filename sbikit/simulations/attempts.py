@@ -91,6 +91,19 @@ class Wanted:
         return Wanted(self.seed, self.stream, self.draws[chosen], self.attempt)
 
 
+@dataclass(frozen=True)
+class Given:
+    """Draws of chosen parameters and seeds, of no stream.
+
+    Args:
+        theta: (n, D) float32.
+        seeds: (n,) of the simulator.
+    """
+
+    theta: NDArray[np.float32]
+    seeds: NDArray[np.int64]
+
+
 def attempt(simulator: Simulator, seed: int, stream: str, first: int, count: int) -> Attempts:
     """Try the draws `first` to `first + count - 1` of a stream once each, in this process.
 
@@ -106,6 +119,13 @@ def attempt_wanted(simulator: Simulator, wanted: Wanted) -> Attempts:
     seeds = wanted.seeds("simulator")
     tried = try_batch(simulator, parameters, seeds, wanted.draws)
     return Attempts(int(wanted.draws[0]), parameters, seeds, tried.outputs, tried.failures, tried.seconds)
+
+
+def attempt_given(simulator: Simulator, given: Given) -> Attempts:
+    """The same of chosen parameters and seeds."""
+    parameters = {simulator.prior.name: torch.from_numpy(given.theta)}
+    tried = try_batch(simulator, parameters, given.seeds, np.arange(len(given.seeds)))
+    return Attempts(0, parameters, given.seeds, tried.outputs, tried.failures, tried.seconds)
 
 
 def failed(simulator: Simulator, wanted: Wanted, failure: Failure, seconds: float) -> Attempts:

@@ -1,4 +1,4 @@
-"""Which draws of a store failed, why, and where in the space of the parameters."""
+"""Which draws failed, why, and where in the space of the parameters: of a store, and of endless streams."""
 
 from __future__ import annotations
 
@@ -10,58 +10,84 @@ from numpy.typing import NDArray
 
 from sbikit.problem.prior import Prior
 from sbikit.simulations.layout import GOOD, KINDS, MISSING, SMALL_ROWS, array_of
+from sbikit.simulations.left_out import LeftOut
 from sbikit.simulations.store import Store
 
 _BINS = 12  # of equal probability under the prior: a tenth of 1000 draws leaves 8 failures a bin
+_ENDS = 1e-3  # probability beyond the outer bounds, which are infinite for some laws
 _EXAMPLES = 5  # of each kind
 
 
-def failing(store: Store, prior: Prior, count: int) -> dict[str, Any]:
-    """Failures among the first `count` draws, as plain values that JSON can hold.
+def failing_in_store(store: Store, prior: Prior, count: int) -> dict[str, Any]:
+    """Failures among the first `count` draws of a store, as plain values that JSON can hold.
 
     Returns:
         "examples": draw, kind, reason and parameters of some failures of each kind; "where": for every
-        parameter the bounds of bins that are equally probable under the prior, the lowest and highest draw at
-        the ends, and how many draws were tried and failed in each.
+        parameter the bounds of bins that are equally probable under the prior, and how many draws were tried
+        and failed in each.
     """
-    tried = {label: np.zeros(_BINS, dtype=np.int64) for label in prior.laws}
-    failed = {label: np.zeros(_BINS, dtype=np.int64) for label in prior.laws}
-    low, high = np.full(len(prior.laws), np.inf), np.full(len(prior.laws), -np.inf)
+    tried = np.zeros((len(prior.laws), _BINS), dtype=np.int64)
+    failed = np.zeros_like(tried)
     for first in range(0, count, SMALL_ROWS):
         last = min(first + SMALL_ROWS, count)
         status = store.small("status", first, last)
-        theta = parameters(store, first, last)[status != MISSING]
-        bad = status[status != MISSING] != GOOD
-        low, high = np.minimum(low, theta.min(0)), np.maximum(high, theta.max(0))
-        for column, label in zip(_bins(prior, theta).T, prior.laws, strict=True):
-            tried[label] += np.bincount(column, minlength=_BINS)
-            failed[label] += np.bincount(column[bad], minlength=_BINS)
-    inner = prior.from_white(_inner_bounds()[:, None].expand(-1, len(prior.laws))).numpy()
-    edges = np.concatenate([low[None], inner, high[None]]).T
+        theta = _parameters(store, first, last)
+        tried += _counts(prior, theta[status != MISSING])
+        failed += _counts(prior, theta[(status != MISSING) & (status != GOOD)])
+    return {"examples": _examples(store, prior, count), "where": _where(prior, tried, failed)}
+
+
+def failing_in_streams(left_out: LeftOut, prior: Prior) -> dict[str, Any]:
+    """The same of endless streams, whose attempts follow the prior, and of which failures alone are kept.
+
+    Returns:
+        As above, where draws that were tried are what the prior expects; and "tried" and "failures", how many
+        attempts there were, and failed of each kind.
+    """
+    records = left_out.records
+    theta = np.array([[one.parameters[label] for label in prior.laws] for one in records])
+    # Of very many failures the first are kept; the others are taken to be alike.
+    failed = _counts(prior, theta) * (left_out.failed / max(len(records), 1))
+    tried = np.full(failed.shape, left_out.tried / _BINS)
+    shown = [one for kind in left_out.kinds for one in [r for r in records if r.kind == kind][:_EXAMPLES]]
+    examples = [
+        {
+            "draw": one.draw,
+            "stream": one.stream,
+            "kind": one.kind,
+            "reason": one.words,
+            "parameters": dict(one.parameters),
+        }
+        for one in shown
+    ]
     return {
-        "examples": _examples(store, prior, count),
-        "where": {
-            label: {"edges": edge.tolist(), "tried": tried[label].tolist(), "failed": failed[label].tolist()}
-            for label, edge in zip(prior.laws, edges, strict=True)
-        },
+        "tried": left_out.tried,
+        "failures": dict(left_out.kinds),
+        "examples": examples,
+        "where": _where(prior, tried, failed),
     }
 
 
-def parameters(store: Store, first: int, last: int) -> NDArray[np.float64]:
-    """Parameters of draws, (last - first, D)."""
+def _where(prior: Prior, tried: NDArray[Any], failed: NDArray[Any]) -> dict[str, Any]:
+    shares = torch.arange(_BINS + 1, dtype=torch.float64) / _BINS
+    white = torch.special.ndtri(shares.clamp(_ENDS, 1.0 - _ENDS))
+    edges = prior.from_white(white[:, None].expand(-1, len(prior.laws))).T
+    return {
+        label: {"edges": edges[i].tolist(), "tried": tried[i].tolist(), "failed": failed[i].tolist()}
+        for i, label in enumerate(prior.laws)
+    }
+
+
+def _counts(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many of the draws (n, D) fall into each bin of each parameter, (D, _BINS)."""
+    uniform = torch.special.ndtr(prior.to_white(torch.from_numpy(theta.reshape(-1, len(prior.laws))))).numpy()
+    bins = np.clip((uniform * _BINS).astype(np.int64), 0, _BINS - 1)
+    return np.stack([np.bincount(column, minlength=_BINS) for column in bins.T])
+
+
+def _parameters(store: Store, first: int, last: int) -> NDArray[np.float64]:
     found = store.arrays[array_of(store.variables[0])][first:last]
     return np.asarray(found, dtype=np.float64)
-
-
-def _inner_bounds() -> torch.Tensor:
-    """Bounds between the bins in white coordinates, (_BINS - 1,)."""
-    return torch.special.ndtri(torch.arange(1, _BINS, dtype=torch.float64) / _BINS)
-
-
-def _bins(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bin of every parameter of draws (n, D), (n, D)."""
-    uniform = torch.special.ndtr(prior.to_white(torch.from_numpy(theta))).numpy()
-    return np.clip((uniform * _BINS).astype(np.int64), 0, _BINS - 1)
 
 
 def _examples(store: Store, prior: Prior, count: int) -> list[dict[str, Any]]:
@@ -69,7 +95,7 @@ def _examples(store: Store, prior: Prior, count: int) -> list[dict[str, Any]]:
     found = []
     for code, kind in KINDS.items():
         for row in np.flatnonzero(status == code)[:_EXAMPLES].tolist():
-            values = parameters(store, row, row + 1)[0].tolist()
+            values = _parameters(store, row, row + 1)[0].tolist()
             named = dict(zip(prior.laws, values, strict=True))
             found += [{"draw": row, "kind": kind, "reason": store.reasons.of(row), "parameters": named}]
     return found

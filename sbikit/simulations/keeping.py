@@ -15,7 +15,7 @@ from sbikit.roles.monitor import Monitor
 from sbikit.roles.simulator import Simulator
 from sbikit.simulations.attempts import Attempts, too_many
 from sbikit.simulations.layout import GOOD, KINDS, MISSING, STREAM, array_of
-from sbikit.simulations.store import Store, exists
+from sbikit.simulations.store import Store, check_room, exists
 from sbikit.simulations.trying import simulate_all
 from sbikit.simulations.writer import Writer, writing
 from sbikit.workers.pool import Pool
@@ -87,6 +87,7 @@ def keep(asked: Asked, workers: Callable[[], Pool], monitor: Monitor) -> Kept:
         StoreError: see `writing`.
     """
     if not exists(asked.path):
+        check_room(asked.path)
         with workers() as pool:
             return _keep(asked, _measured(asked, pool), pool, monitor)
     store = Store.open(asked.path, asked.simulator, asked.identity)

@@ -108,21 +108,16 @@ class Store:
         """
         rows = rows_of_a_chunk(variables_of(simulator), seconds)
         content = sealed({"format": FORMAT, "identity": dict(identity), "seed": seed, "rows": rows})
+        check_room(path)
         partial = path.with_name(f"{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
         shutil.rmtree(partial, ignore_errors=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             create_group(partial, variables_of(simulator), rows, {_ATTRIBUTES: content})
             if not exists(path):
                 partial.rename(path)
         except OSError as error:
             if not exists(path):
-                raise StoreError(
-                    f"Simulations cannot be kept here: {error.strerror or error}.",
-                    where=str(path),
-                    expected="a path where nothing is yet, in a folder that can be written to",
-                    fix="choose another --store",
-                ) from None
+                raise _no_room(path, error.strerror or str(error)) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -193,6 +188,34 @@ def variables_of(simulator: Simulator) -> tuple[Variable, ...]:
 def exists(path: Path) -> bool:
     """Whether there is a store."""
     return (path / "zarr.json").is_file()
+
+
+def check_room(path: Path) -> None:
+    """Refuse a path where no store is and none can be made, before anything is simulated.
+
+    Raises:
+        StoreError: something else is there, or the folder cannot be written to.
+    """
+    if exists(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        taken = os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise _no_room(path, error.strerror or str(error)) from None
+    if taken:
+        raise _no_room(path, "something else is there")
+    if not os.access(path.parent, os.W_OK):
+        raise _no_room(path, "the folder cannot be written to")
+
+
+def _no_room(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"Simulations cannot be kept here: {why}.",
+        where=str(path),
+        expected="a path where nothing is yet, in a folder that can be written to",
+        fix="choose another --store",
+    )
 
 
 def damaged(path: Path, reason: str, where: str = "") -> StoreError:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.errors import PluginError
-from sbikit.roles.simulator import Simulator
 from sbikit.simulations.layout import GOOD
 from sbikit.simulations.store import Store
 from sbikit.simulations.stream import Simulations
@@ -26,16 +25,15 @@ class Stored:
 
     Args:
         store: where they lie.
-        simulator: what they are draws of.
-        seed: of the run.
+        stream: of the run, for held-out draws.
         count: how many draws of the store are looked at.
     """
 
-    def __init__(self, store: Store, simulator: Simulator, seed: int, count: int) -> None:
-        self.simulator, self.spec, self.seed = simulator, simulator.spec, store.seed
+    def __init__(self, store: Store, stream: Simulations, count: int) -> None:
+        self.simulator, self.spec, self.seed = stream.simulator, stream.spec, store.seed
         self._store = store
         self._good = np.flatnonzero(store.status(count) == GOOD)
-        self._stream = Simulations(simulator, seed)
+        self._stream = stream
         self.size: int | None = len(self._good)
 
     def training(self, first: int, count: int) -> dict[str, Tensor]:

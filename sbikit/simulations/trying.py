@@ -16,7 +16,7 @@ import torch
 from sbikit.problem.errors import SimulationError
 from sbikit.problem.variables import Values
 from sbikit.roles.simulator import Simulator
-from sbikit.simulations.attempts import Attempts, Wanted, attempt_wanted, failed
+from sbikit.simulations.attempts import Attempts, Given, Wanted, attempt_given, attempt_wanted, failed
 from sbikit.simulations.tried import Failure
 from sbikit.workers.pool import Lost, Pool, Recipe, Task
 
@@ -29,9 +29,9 @@ def simulating(simulator: Simulator, *, by_options: bool = False) -> Recipe:
     Args:
         simulator: the simulator; in this process it is used as it is.
         by_options: whether workers make it from its class and options, as every plug-in can be, which sends
-            next to nothing; else it is sent as it is, by pickle.
+            next to nothing; else, and where it has not kept its options, it is sent as it is, by pickle.
     """
-    if by_options:
+    if by_options and hasattr(simulator, "options"):
         return Recipe(_made, (type(simulator), simulator.options), here=_Attempting(simulator))
     return Recipe(_Attempting, (simulator,), here=_Attempting(simulator))
 
@@ -44,8 +44,10 @@ class _Attempting:
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
-    def __call__(self, wanted: Wanted) -> Attempts:
-        return attempt_wanted(self._simulator, wanted)
+    def __call__(self, wanted: Wanted | Given) -> Attempts:
+        if isinstance(wanted, Wanted):
+            return attempt_wanted(self._simulator, wanted)
+        return attempt_given(self._simulator, wanted)
 
 
 def simulate_all(
@@ -84,7 +86,7 @@ def simulate_all(
             found = trying.take()
             if found is None:
                 return
-            yield found[1]
+            yield found[2]
     finally:
         trying.forget()
 
@@ -117,16 +119,17 @@ class Trying:
         """How many of those given are yet to be taken."""
         return len(self._open)
 
-    def give(self, wanted: Wanted, *, urgent: bool = False) -> None:
-        """Draws to be tried, or to be tried before all others."""
+    def give(self, wanted: Wanted, *, urgent: bool = False) -> int:
+        """Draws to be tried, or to be tried before all others; the number that they come back with."""
         key, n = next(self._next), len(wanted.draws)
         self._open[key] = _Open(wanted, n)
         size = n if self._timeout is None else _MOST_TIMED
         starts = range(0, n, size)
         for row in reversed(starts) if urgent else starts:
             self._send(key, row, wanted.rows(slice(row, row + size)), urgent=urgent)
+        return key
 
-    def take(self, *, wait: bool = True) -> tuple[Wanted, Attempts] | None:
+    def take(self, *, wait: bool = True) -> tuple[int, Wanted, Attempts] | None:
         """Draws that were given and what came of them; None where there are none yet, or none at all."""
         while self._open:
             result = self._pool.take(wait=wait)
@@ -175,7 +178,7 @@ class Trying:
         error = SimulationError(f"{name} ends its process: {lost.words}.", fix=fix)
         return Failure("raised", f"it ends its process: {lost.words}", error)
 
-    def _add(self, key: int, row: int, part: Attempts) -> tuple[Wanted, Attempts] | None:
+    def _add(self, key: int, row: int, part: Attempts) -> tuple[int, Wanted, Attempts] | None:
         whole = self._open.get(key)
         if whole is None:
             return None
@@ -184,7 +187,7 @@ class Trying:
         if whole.missing:
             return None
         del self._open[key]
-        return whole.wanted, _joined(whole.parts)
+        return key, whole.wanted, _joined(whole.parts)
 
 
 def _joined(parts: Mapping[int, Attempts]) -> Attempts:

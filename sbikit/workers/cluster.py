@@ -6,6 +6,7 @@ runs in a child process of its dask worker, with one thread, and is ended when i
 
 from __future__ import annotations
 
+import logging
 import pickle
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,7 +53,11 @@ def open_cluster(place: Place, recipe: Recipe, monitor: Monitor) -> Cluster:
         monitor.say(f"{place.slurm.jobs} jobs of {place.slurm.workers} workers are queued in Slurm")
     else:
         cluster = LocalCluster(
-            n_workers=place.workers, threads_per_worker=1, processes=True, dashboard_address=":0"
+            n_workers=place.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            silence_logs=logging.ERROR,
         )
     return Cluster(Client(cluster), cluster, told, monitor, place.workers)
 

@@ -133,7 +133,7 @@ class Processes(Pool):
             self._crew = []
 
     def _hand_out(self) -> None:
-        """Give what waits to idle workers, then to those whose tasks are short; start more if there are few."""
+        """Give what waits to idle workers, then to those whose tasks are short; start workers."""
         for most in (1, 2):
             for crew in self._crew:
                 while crew.worker.ready and len(crew.given) < min(most, crew.most()):

@@ -48,7 +48,9 @@ class SlurmJobs(Options):
     python: str | None = Field(
         default=None, min_length=1, description="Python of the workers, if not the one that runs now"
     )
-    logs: str | None = Field(default=None, min_length=1, description="folder for what jobs print")
+    logs: str | None = Field(
+        default=None, min_length=1, description="folder for what jobs print; else it is lost"
+    )
 
 
 def read_slurm(path: Path) -> SlurmJobs:
@@ -58,10 +60,18 @@ def read_slurm(path: Path) -> SlurmJobs:
         OptionError: it cannot be read, or an option is missing, unknown, of the wrong type or out of range.
     """
     found = read_yaml(path)
+    needed = [name for name, option in SlurmJobs.model_fields.items() if option.is_required()]
+    if missing := [name for name in needed if name not in found.tree]:
+        raise OptionError(
+            f"The file of the jobs does not say {' and '.join(missing)}.",
+            where=found.end,
+            expected=", ".join(SlurmJobs.model_fields),
+            got=", ".join(found.tree) or "an empty file",
+            fix="such as jobs: 4, memory: 16GB",
+        )
 
     def locate(keys: Keys) -> str:
-        # A key that is missing has the place of what it should stand in: the file.
-        return found.origins.get(keys, f"{path}, {'.'.join(str(key) for key in keys)}")
+        return found.origins.get(keys, found.end)
 
     return check_options(SlurmJobs, found.tree, locate=locate)
 
@@ -82,6 +92,7 @@ def start_slurm(jobs: SlurmJobs) -> Any:
             fix="pip install 'sbikit[slurm]'",
         ) from error
     _require_slurm()
+    silent = [] if jobs.logs else ["--output=/dev/null"]  # else each job leaves a file where it is started
     cluster = SLURMCluster(
         cores=jobs.workers,
         processes=jobs.workers,
@@ -89,7 +100,7 @@ def start_slurm(jobs: SlurmJobs) -> Any:
         walltime=jobs.time,
         queue=jobs.partition,
         account=jobs.account,
-        job_extra_directives=list(jobs.directives),
+        job_extra_directives=[*silent, *jobs.directives],
         job_script_prologue=list(jobs.before),
         interface=jobs.interface,
         python=jobs.python,

@@ -46,8 +46,11 @@ def packed(recipe: Recipe) -> tuple[bytes, bytes]:
             fix="define the class in a module, open files and libraries where they are used; "
             "or do without workers",
         ) from error
-    main = b"__main__" in content
-    return pickle.dumps(spawn.get_preparation_data("sbikit worker")) if main else b"", content
+    if b"_main__" not in content:  # __main__, or __mp_main__ where a worker runs it
+        return b"", content
+    main = spawn.get_preparation_data("sbikit worker")
+    main.pop("authkey", None)
+    return pickle.dumps(main), content
 
 
 class Worker:
