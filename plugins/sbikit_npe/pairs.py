@@ -1,4 +1,4 @@
-"""Joint draws as pairs that a flow is trained on, coordinates and rows, and the sampler whose scales they set."""
+"""Joint draws as the pairs that a flow is trained on, coordinates and rows; the sampler that they scale."""
 
 from __future__ import annotations
 
