@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Simulator, Spec, Values
-from sbikit.learning import PrincipalComponents, Standardise, declared_fields, seen_by_networks
+from sbikit.learning import Parts, PrincipalComponents, Standardise, declared_fields, seen_by_networks
 from sbikit_npe.convolutions import PooledConvolutions
 
 # Principal components of an image: a line of as many pixels is seen whole, as a vector would be. More cost a
 # wider first layer.
 _COMPONENTS = 64
+
+ROWS = "rows"
+"""Under which name rows travel."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,11 @@ class Reader:
 
     def __init__(self, simulator: Simulator, spec: Spec) -> None:
         self._simulator = simulator
-        self._spec = spec
+        self.spec = spec
 
     def inputs(self, observation: Values) -> tuple[Input, ...]:
         """What there is to see in observations (B, *shape)."""
-        fields = declared_fields(self._simulator, self._spec)
+        fields = declared_fields(self._simulator, self.spec)
         made = []
         for name, value in self._seen(observation).items():
             known = fields.get(name)
@@ -60,7 +63,7 @@ class Reader:
         return torch.cat([value.flatten(1) for value in self._seen(observation).values()], 1)
 
     def _seen(self, observation: Values) -> dict[str, Tensor]:
-        return seen_by_networks(self._simulator, self._spec, observation)
+        return seen_by_networks(self._simulator, self.spec, observation)
 
 
 class Embedding(nn.Module):
@@ -92,12 +95,12 @@ class Embedding(nn.Module):
         return self.head(self.features(self._pool(rows)))
 
     @torch.no_grad()
-    def fit_scales(self, rows: Tensor) -> None:
-        """Set all scales from training rows (M, P)."""
-        values = self._split(rows)
-        for part, value in zip([*self.images, self.vectors], values, strict=True):
-            part.fit(value)
-        self.features.fit(self._pool(rows))
+    def fit_scales(self, parts: Parts) -> None:
+        """Set all scales from training rows in parts, `ROWS` (m, P)."""
+        for i, image in enumerate(self.images):
+            image.fit(parts.through(lambda part, i=i: {ROWS: self._split(part[ROWS])[i]}))  # type: ignore[operator,misc]
+        self.vectors.fit_parts(self._split(rows)[-1] for rows in parts.each(ROWS))
+        self.features.fit(parts.through(lambda part: {ROWS: self._pool(part[ROWS])}).joined()[ROWS])
 
     def _split(self, rows: Tensor) -> list[Tensor]:
         """One tensor (B, C, *grid) a grid, then the vectors (B, D)."""
@@ -131,11 +134,11 @@ class Image(nn.Module):
         self.components = PrincipalComponents(pixels, _COMPONENTS)
         self.features = self.convolutions.features + self.components.count
 
-    def fit(self, values: Tensor) -> None:
-        """Set the scales and find the components of training draws (M, C, *grid)."""
-        self.scale.fit(values)
+    def fit(self, parts: Parts) -> None:
+        """Set the scales and find the components of training draws in parts, `ROWS` (m, C, *grid)."""
+        self.scale.fit_parts(parts.each(ROWS))
         if self.components.count:
-            self.components.fit(self.scale(values).flatten(1))
+            self.components.fit_parts(self.scale(values).flatten(1) for values in parts.each(ROWS))
 
     def forward(self, values: Tensor) -> Tensor:
         scaled = self.scale(values)

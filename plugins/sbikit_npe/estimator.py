@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sbikit import (
     Estimator,
@@ -20,20 +19,13 @@ from sbikit import (
     Spec,
     UnsupportedError,
     Workspace,
-    check_memory,
 )
-from sbikit.learning import SharedDraws, fingerprint
-from sbikit_npe.embedding import Input, Reader
+from sbikit.learning import FixedSet, SharedDraws, fingerprint
 from sbikit_npe.flow import load_posterior_nn
 from sbikit_npe.options import NPEOptions
+from sbikit_npe.pairs import SIMULATIONS, Source
 from sbikit_npe.sampler import NPESampler
-from sbikit_npe.training import Pairs, train
-
-# Simulations at once: more need more memory, fewer more calls. No result depends on it.
-_CHUNK = 512
-# Rows that set the scales of the embedding, which see them in one batch: each scale is known to 1.6 %,
-# which training makes good. More need more memory.
-_SCALING_ROWS = 2000
+from sbikit_npe.training import Held, train
 
 
 class NPE(Estimator[NPEOptions]):
@@ -59,7 +51,7 @@ class NPE(Estimator[NPEOptions]):
 
     def draws_wanted(self) -> int:
         """Those that are held in memory."""
-        return self.options.simulations
+        return SIMULATIONS if self.options.simulations is None else self.options.simulations
 
     def fit(
         self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor
@@ -76,48 +68,25 @@ class NPE(Estimator[NPEOptions]):
         dropped = [v.name for v in simulations.spec.latents if v not in spec.latents]
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
-        latents, rows, inputs = self._simulate(SharedDraws(simulations, workspace.team), spec, monitor)
-        sampler = NPESampler(simulations.simulator, spec, inputs, self.options, seed)
-        sampler.coordinates.fit(latents)
-        sampler.flow.embedding_net.fit_scales(rows[:_SCALING_ROWS])
+        pairs: Held | FixedSet
+        if simulations.size is None:
+            shared = SharedDraws(simulations, workspace.team)
+            sampler, pairs = Source(shared, spec, self.options, seed).drawn(monitor)
+        else:
+            source = Source(simulations, spec, self.options, seed)
+            sampler, pairs = source.kept(simulations.size, workspace, monitor)
         for module in (sampler.coordinates, sampler.flow):
             workspace.team.agree(module)
-        pairs = Pairs(sampler.coordinates.encode(latents), rows)
         identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)
         train(
             sampler.to(workspace.device).flow,
             pairs,
             self.options,
-            seed=seed,
             identity=identity,
             workspace=workspace,
             monitor=monitor,
         )
         return sampler
-
-    def _simulate(
-        self, simulations: JointDraws, spec: Spec, monitor: Monitor
-    ) -> tuple[dict[str, Tensor], Tensor, tuple[Input, ...]]:
-        """Training draws: latents, each (N, D), rows (N, P), and what the rows hold."""
-        reader = Reader(simulations.simulator, spec)
-        latents: dict[str, list[Tensor]] = {v.name: [] for v in spec.latents}
-        rows = []
-        total = self.options.simulations
-        with monitor.progress("simulating", total) as advance:
-            for first in range(0, total, _CHUNK):
-                draws = simulations.training(first, min(_CHUNK, total - first))
-                for name, parts in latents.items():
-                    parts.append(draws[name])
-                rows.append(reader.rows(draws))
-                check_memory(
-                    total * rows[0][0].numel(),
-                    f"{total:,} simulations of {rows[0][0].numel():,} numbers each",
-                    where="estimator.simulations",
-                    fix="ask for fewer",
-                )
-                advance(len(rows[-1]))
-        joined = {name: torch.cat(parts) for name, parts in latents.items()}
-        return joined, torch.cat(rows), reader.inputs(draws)
 
     def save(self, sampler: Sampler, folder: Path) -> None:
         """Write `npe.safetensors`.

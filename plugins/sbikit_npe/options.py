@@ -10,15 +10,19 @@ from sbikit import Options
 class NPEOptions(Options):
     """Options of `NPE`."""
 
-    simulations: int = Option(
-        default=20_000, ge=100, le=10_000_000, description="draws of the training stream, held in memory"
+    simulations: int | None = Option(
+        default=None,
+        ge=100,
+        le=10_000_000,
+        description="draws of an endless stream, held in memory, by default 20,000; of kept simulations at "
+        "most so many, by default all",
     )
     validation_fraction: float = Option(
         default=0.1,
         ge=0.01,
         le=0.5,
         description="part of the draws that decides when to stop; of fewer than 1,000 draws "
-        "more, up to a fifth",
+        "more, up to a fifth, and of kept simulations never more than 4,096",
     )
     steps: int = Option(default=5000, ge=1, le=100_000_000, description="training steps, at most")
     validate_every: int = Option(

@@ -8,15 +8,15 @@ draws depends on (seed, epoch) alone.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sbikit import Monitor, Workspace, derive_seed, generator
-from sbikit.learning import Best, Plan, Trainer, cosine
+from sbikit import Monitor, Values, Workspace
+from sbikit.learning import Best, FixedSet, Plan, Shuffled, Trainer, cosine
+from sbikit_npe.embedding import ROWS
 from sbikit_npe.options import NPEOptions
 
 # Of sbi's `train`: a smaller one slows the start, a larger one lets a rare draw undo many steps.
@@ -24,30 +24,9 @@ _CLIP = 5.0
 _WARM_UP = 50  # steps: AdamW's averages have settled by then
 # How often the learning rate falls before training ends: three times are a factor of 37.
 _FALLS = 3
-# Pairs that judge, where a fifth of a set is as many: the loss of fewer is no guide to when to stop. More
-# leave fewer to train on.
-_LEAST_VALIDATION = 100
+COORDINATES = "coordinates"
 # Pairs at once: more need more memory. No result depends on it.
 _VALIDATION_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Coordinates (N, D) and rows (N, P) of joint draws, on the CPU."""
-
-    coordinates: Tensor
-    rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.coordinates)
-
-    def part(self, index: Tensor | slice) -> Pairs:
-        """Some of them."""
-        return Pairs(self.coordinates[index], self.rows[index])
-
-    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Coordinates and rows on a device."""
-        return self.coordinates.to(device), self.rows.to(device)
 
 
 class Likelihood:
@@ -55,68 +34,81 @@ class Likelihood:
 
     Args:
         flow: sbi's density estimator, on `device`.
-        training: the pairs that steps go over, epoch by epoch.
-        validation: the pairs that judge it.
-        batch: pairs a step.
-        seed: fixes the order of the training pairs.
+        pairs: `COORDINATES` (B, D) and `ROWS` (B, P) of each step, and those that judge.
         device: where the flow is.
     """
 
     def __init__(
-        self, flow: Any, training: Pairs, validation: Pairs, *, batch: int, seed: int, device: torch.device
+        self,
+        flow: Any,
+        pairs: Held | FixedSet,
+        device: torch.device,
     ) -> None:
-        self._flow, self._training, self._validation = flow, training, validation
-        self._batch, self._seed, self._device = batch, seed, device
-        self.batches = math.ceil(len(training) / batch)
-        self._epoch = -1
-        self._order: tuple[Tensor, ...] = ()
+        self._flow, self._pairs, self._device = flow, pairs, device
 
     def rows(self, step: int) -> int:
         """Pairs of a step."""
-        return len(self._pairs_of(step))
+        return self._pairs.rows(step)
 
     def __call__(self, step: int) -> Tensor:
         """The mean over the batch of a step."""
-        return self._of(self._training.part(self._pairs_of(step))).mean()
+        return self.of(step, 0, self.rows(step))
 
     def of(self, step: int, first: int, count: int) -> Tensor:
         """The mean over pairs `first` to `first + count - 1` of that batch."""
-        return self._of(self._training.part(self._pairs_of(step)[first : first + count])).mean()
-
-    def _pairs_of(self, step: int) -> Tensor:
-        """Numbers of the pairs of a step."""
-        epoch, batch = divmod(step, self.batches)
-        if epoch != self._epoch:
-            source = generator(derive_seed(self._seed, "epoch", epoch))
-            self._epoch = epoch
-            self._order = torch.randperm(len(self._training), generator=source).split(self._batch)
-        return self._order[batch]
+        return self._of(self._pairs.batch(step, first, count)).mean()
 
     @torch.no_grad()
     def validate(self) -> float:
-        """The mean over the validation pairs."""
+        """The mean over the pairs that judge."""
         self._flow.eval()
-        total = 0.0
-        for first in range(0, len(self._validation), _VALIDATION_BATCH):
-            total += float(self._of(self._validation.part(slice(first, first + _VALIDATION_BATCH))).sum())
-        return total / len(self._validation)
+        total, count = 0.0, 0
+        for pairs in self._pairs.judging():
+            total += float(self._of(pairs).sum())
+            count += len(pairs[ROWS])
+        return total / count
 
-    def _of(self, pairs: Pairs) -> Tensor:
-        loss: Tensor = self._flow.loss(*pairs.on(self._device))
+    def _of(self, pairs: Values) -> Tensor:
+        loss: Tensor = self._flow.loss(pairs[COORDINATES].to(self._device), pairs[ROWS].to(self._device))
         return loss
 
 
-def validation_size(pairs: int, fraction: float) -> int:
-    """How many of the pairs judge: of a small set more than `fraction`, up to a fifth."""
-    return max(1, round(fraction * pairs), min(_LEAST_VALIDATION, pairs // 5))
+class Held:
+    """Pairs in memory, `COORDINATES` (N, D) and `ROWS` (N, P); the last ones judge, the others train.
+
+    Args:
+        pairs: all of them.
+        judges: how many judge.
+        batch: pairs a step.
+        seed: fixes their order.
+    """
+
+    def __init__(self, pairs: Values, *, judges: int, batch: int, seed: int) -> None:
+        kept = len(pairs[ROWS]) - judges
+        self.training, self.judges = kept, judges
+        training = {name: value[:kept] for name, value in pairs.items()}
+        self._judging = {name: value[kept:] for name, value in pairs.items()}
+        self._shuffled = Shuffled.held(training, batch=batch, seed=seed)
+
+    def rows(self, step: int) -> int:
+        """How many pairs a step has; fewer at the end of an epoch."""
+        return self._shuffled.rows(step)
+
+    def batch(self, step: int, first: int, count: int) -> Values:
+        """Pairs `first` to `first + count - 1` of a step."""
+        return self._shuffled.batch(step).part(first, count).values
+
+    def judging(self) -> Iterator[Values]:
+        """The pairs that judge, in chunks."""
+        for first in range(0, self.judges, _VALIDATION_BATCH):
+            yield {name: v[first : first + _VALIDATION_BATCH] for name, v in self._judging.items()}
 
 
 def train(
     flow: Any,
-    pairs: Pairs,
+    pairs: Held | FixedSet,
     options: NPEOptions,
     *,
-    seed: int,
     identity: str,
     workspace: Workspace,
     monitor: Monitor,
@@ -125,18 +117,13 @@ def train(
 
     Args:
         flow: sbi's density estimator, on `workspace.device`.
-        pairs: joint draws; the last ones judge, the others train.
+        pairs: those that train and those that judge.
         options: how long and how fast.
-        seed: fixes the order of the draws.
         identity: what the checkpoint must have been made by.
         workspace: where the checkpoint of an unfinished training lies.
         monitor: reports.
     """
-    kept = len(pairs) - validation_size(len(pairs), options.validation_fraction)
-    training, validation = pairs.part(slice(kept)), pairs.part(slice(kept, None))
-    likelihood = Likelihood(
-        flow, training, validation, batch=options.batch, seed=seed, device=workspace.device
-    )
+    likelihood = Likelihood(flow, pairs, workspace.device)
     optimiser = torch.optim.AdamW(
         flow.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
@@ -146,7 +133,7 @@ def train(
         round=options.validate_every,
         clip=_CLIP,
         rate=lambda step: best.factor * cosine(step, options.steps, _WARM_UP),
-        simulations=lambda step: len(pairs),
+        simulations=lambda step: pairs.training + pairs.judges,
         keep_seconds=0.0,
     )
     Trainer(flow, {"adamw": optimiser}, likelihood, best, plan).run(workspace, monitor, identity)

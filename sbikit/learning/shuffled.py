@@ -78,6 +78,18 @@ class Shuffled:
         self._groups: dict[tuple[int, int], Future[dict[str, Tensor]]] = {}
         self._orders: dict[int, list[Tensor]] = {}
 
+    @classmethod
+    def held(cls, values: Values, *, batch: int, seed: int) -> Shuffled:
+        """Of rows (count, *shape) that are in memory."""
+
+        def read(first: int, count: int) -> Values:
+            return {name: value[first : first + count] for name, value in values.items()}
+
+        count = len(next(iter(values.values())))
+        found = cls(read, count, batch=batch, seed=seed, budget=sum(v.numel() for v in values.values()))
+        found._whole = dict(values)
+        return found
+
     @property
     def batches(self) -> int:
         """Steps of an epoch."""

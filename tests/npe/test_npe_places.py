@@ -11,8 +11,9 @@ from bump import Bump
 from torch import Tensor
 
 from sbikit import QuietMonitor, Simulations, Workspace, draw_seeds, generator
+from sbikit.learning import Parts
 from sbikit_npe.convolutions import PooledConvolutions
-from sbikit_npe.embedding import Embedding, Input, Reader
+from sbikit_npe.embedding import ROWS, Embedding, Input, Reader
 from sbikit_npe.estimator import NPE
 from sbikit_npe.options import NPEOptions
 
@@ -25,7 +26,8 @@ def fitted(grid: tuple[int, ...], channels: int, *, stationary: bool, periodic: 
         torch.default_generator.manual_seed(5)
         seen = Input("map", (channels, *grid), stationary=stationary, periodic=periodic)
         embedding = Embedding((seen,), channels=6, width=16)
-    embedding.fit_scales(torch.randn(500, channels * math.prod(grid), generator=generator(1)))
+    rows = torch.randn(500, channels * math.prod(grid), generator=generator(1))
+    embedding.fit_scales(Parts.held({ROWS: rows}))
     return embedding
 
 
