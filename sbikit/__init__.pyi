@@ -55,6 +55,7 @@ from .roles import Reading as Reading
 from .roles import Report as Report
 from .roles import Sampler as Sampler
 from .roles import Simulator as Simulator
+from .roles import StoredDraws as StoredDraws
 from .roles import SupportsFacts as SupportsFacts
 from .roles import SupportsFloor as SupportsFloor
 from .roles import SupportsLogDensity as SupportsLogDensity
@@ -62,7 +63,6 @@ from .roles import SupportsMarginalDensity as SupportsMarginalDensity
 from .roles import SupportsMasks as SupportsMasks
 from .roles import SupportsObserve as SupportsObserve
 from .roles import SupportsSummaries as SupportsSummaries
-from .roles import StoredDraws as StoredDraws
 from .roles import Trust as Trust
 from .roles import Validator as Validator
 from .roles import Workspace as Workspace

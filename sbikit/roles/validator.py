@@ -14,7 +14,6 @@ from sbikit.roles.evidence import Evidence
 from sbikit.roles.plugin import OptionsT_co, Plugin
 from sbikit.roles.variation import Constant
 
-
 Verdict = Literal["pass", "fail", "none"]
 
 

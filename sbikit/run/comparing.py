@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sbikit.roles.evidence import Comparison
 from sbikit.roles.stored_draws import SomeDraws
 from sbikit.roles.trust import trusted
-from sbikit.roles.evidence import Comparison
 from sbikit.run.job import Run
 from sbikit.storage.draws import open_draws, read_trust
 

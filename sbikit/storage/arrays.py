@@ -61,7 +61,9 @@ class CalibrationDraws(StoredDraws):
             return {name: torch.from_numpy(array) for name, array in found.items()}
         where = f"observations {first} to {last - 1} of the calibration set"
         return damaged(
-            self._path, "The posterior cannot be read.", expected="a complete netCDF-4 file",
+            self._path,
+            "The posterior cannot be read.",
+            expected="a complete netCDF-4 file",
             got=f"{where}: {problem}",
         )
 
