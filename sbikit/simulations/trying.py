@@ -161,7 +161,7 @@ class Trying:
         limit = None if self._timeout is None else n * self._timeout
         # A draw that ends its process is found one by one, which costs less than to try them together again.
         self._pool.give(
-            Task((self, key, row, wanted), wanted, limit, lives=3 if n == 1 else 1), urgent=urgent
+            Task((self, key, row, wanted), wanted, limit, lives=2 if n == 1 else 1), urgent=urgent
         )
 
     def _try_one_by_one(self, key: int, row: int, wanted: Wanted) -> None:

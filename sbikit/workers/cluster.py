@@ -56,7 +56,7 @@ def open_cluster(place: Place, recipe: Recipe, monitor: Monitor) -> Cluster:
             n_workers=place.workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         )
     return Cluster(Client(cluster), cluster, told, monitor, place.workers)

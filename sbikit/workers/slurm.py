@@ -105,7 +105,7 @@ def start_slurm(jobs: SlurmJobs) -> Any:
         interface=jobs.interface,
         python=jobs.python,
         log_directory=jobs.logs,
-        scheduler_options={"dashboard_address": ":0"},
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
     )
     cluster.adapt(minimum_jobs=jobs.jobs, maximum_jobs=jobs.jobs)
     return cluster

@@ -125,6 +125,7 @@ def kill_the_first(coming: Iterator[Attempts], folder: Path) -> tuple[list[Attem
     return found, [path.name for path in folder.iterdir() if path.name != "go"]
 
 
+@pytest.mark.slow
 def test_only_the_draws_that_hang_or_crash_fail() -> None:
     """One of the four has a parameter a that is too large."""
     for simulator, timeout, kind in ((Hangs(), 1.0, "timeout"), (Crashes(), None, "raised")):
@@ -143,14 +144,13 @@ def test_only_the_draws_that_hang_or_crash_fail() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("together", [1, 10])
-def test_two_workers_simulate_nearly_all_the_time(together: int) -> None:
-    """A draw sleeps 20 ms. Time counts once both are at work, and all of it but 5 % is the simulator's own."""
-    simulator, draws = SleepsTwentyMilliseconds(), 600
-    tasks = [(first, together) for first in range(0, draws, together)]
+def test_two_workers_simulate_nearly_all_the_time() -> None:
+    """A draw sleeps 20 ms. Once both are at work, all time but 5 % is the simulator's own."""
+    simulator = SleepsTwentyMilliseconds()
+    tasks = [(first, 10) for first in range(0, 600, 10)]
     with Processes(simulating(simulator), 2) as pool:
         coming = simulate_all(simulator, 0, "training", tasks, pool)
-        for _ in range(100 // together):
+        for _ in range(10):
             next(coming)
         began, busy = time.monotonic(), 0.0
         for found in coming:

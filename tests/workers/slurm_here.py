@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine: munged, slurmctld and slurmd, as root, without systemd or cgroups."""
+"""A real Slurm of one node, this machine: munged, slurmctld, slurmd, as root, without systemd or cgroups."""
 
 from __future__ import annotations
 

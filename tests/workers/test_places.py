@@ -28,8 +28,11 @@ def test_words_name_places() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["local", "local:", "local:0", "local:two", "local:-1", "local:99999", "tcp:", "tcp://", "tcp://host"]
-    + ["tcp://host:port", "slurm", "slurm:", "pbs:jobs.yaml", "8", "10.0.0.1:8786", "local:8 ", " "],
+    [
+        *("local", "local:", "local:0", "local:two", "local:-1", "local:99999", "local:8 "),
+        *("tcp:", "tcp://", "tcp://host", "tcp://host:port", "10.0.0.1:8786"),
+        *("slurm", "slurm:", "pbs:jobs.yaml", "8", " "),
+    ],
 )
 def test_words_that_name_no_cluster_are_refused(words: str) -> None:
     with pytest.raises(OptionError, match="names no cluster") as caught:
