@@ -69,6 +69,8 @@ class NPE(Estimator[NPEOptions]):
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
         pairs: Held | FixedSet
+        if workspace.precision != torch.float32:
+            monitor.say("npe: trained in float32: splines need it")
         if simulations.size is None:
             shared = SharedDraws(simulations, workspace.team)
             sampler, pairs = Source(shared, spec, self.options, seed).drawn(monitor)

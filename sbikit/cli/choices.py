@@ -67,7 +67,7 @@ Workers = Annotated[
         "--workers",
         parser=whole_number(1, 4096),
         metavar="N",
-        help="Processes that simulate.",
+        help="Processes that simulate and draw posteriors.",
         rich_help_panel=HOW,
     ),
 ]

@@ -136,6 +136,8 @@ def _stage(
     device: str | None,
     devices: int | None = None,
     *,
+    workers: int | None = None,
+    cluster: str | None = None,
     redo: bool,
     debug: bool,
 ) -> None:
@@ -145,7 +147,9 @@ def _stage(
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, device=device, devices=devices), names, redo=redo)
+        run_stages(
+            _job(folder, device=device, devices=devices, workers=workers, cluster=cluster), names, redo=redo
+        )
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -223,6 +227,8 @@ def sample(  # noqa: PLR0917
             "or DIR/OBSERVATION-SAMPLER.nc of a reference.",
         ),
     ] = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
     device: OnDevice = None,
     redo: Redo = False,
     debug: Debug = False,
@@ -232,7 +238,9 @@ def sample(  # noqa: PLR0917
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
     """
     if observation is None and not reference:
-        _stage(folder, ("reference", "sample"), device, redo=redo, debug=debug)
+        _stage(
+            folder, ("reference", "sample"), device, workers=workers, cluster=cluster, redo=redo, debug=debug
+        )
         return
     with guarded(debug) as session:
         from sbikit.problem.errors import OptionError
@@ -244,6 +252,13 @@ def sample(  # noqa: PLR0917
                 where="--reference",
                 expected="--observation FILE beside it",
                 fix=f"sbikit sample {folder}",
+            )
+        if workers is not None or cluster is not None:
+            raise OptionError(
+                "One observation is drawn in this process.",
+                where="--workers" if workers is not None else "--cluster",
+                expected="the held-out observations, without --observation",
+                fix="leave it out",
             )
         if redo:
             raise OptionError(

@@ -120,7 +120,9 @@ class Written(BaseModel):
         default="float32",
         description="of products in training; auto is bfloat16 where GPU and estimator have it",
     )
-    workers: int = Field(default=1, ge=1, le=100_000, description="processes that simulate")
+    workers: int = Field(
+        default=1, ge=1, le=100_000, description="processes that simulate and draw posteriors"
+    )
     cluster: str | None = Field(
         default=None,
         min_length=1,
