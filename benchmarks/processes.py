@@ -1,7 +1,7 @@
 """What hmc gains of processes beside threads: the same observations by two threads of one process, by two
 processes of one thread each, and by one thread alone.
 
-    python benchmarks/processes.py [--size 128] [--observations 8] [--transitions 20] [--rounds 3]
+    python benchmarks/processes.py [--size 128] [--observations 8] [--transitions 50] [--rounds 1]
 
 Prints a JSON object a line: seconds of wall and of processor, and the ratio to one thread's wall. Start-up is
 left out: processes have made their sampler before the clock starts. Wall seconds mean something on a machine
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--observations", type=int, default=8)
     parser.add_argument("--transitions", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     asked = parser.parse_args()
     told = asked.size, asked.transitions, asked.observations
     ways: dict[str, Callable[[], list[tuple[float, float]]]] = {

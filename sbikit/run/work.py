@@ -37,6 +37,7 @@ from sbikit.run.drawing import Chunk, Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
 from sbikit.run.job import Run, choose_precision
+from sbikit.run.own_store import kept_size
 from sbikit.run.pace import note_pace
 from sbikit.storage.draws import write_stored_draws
 from sbikit.storage.kept import read_kept, write_kept
@@ -310,9 +311,8 @@ def _complete_training(run: Run) -> None:
     kept = read_kept(run.folder.first_draws, made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
-    needed = max(left, LEAST_TRAINING)
-    if run.simulations.size is not None:
-        needed = min(needed, run.simulations.size)
+    kept_good = kept_size(run.folder)
+    needed = max(left, LEAST_TRAINING if kept_good is None else min(LEAST_TRAINING, kept_good))
     if have >= needed:
         return
     why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"

@@ -86,8 +86,7 @@ def _counts(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _parameters(store: Store, first: int, last: int) -> NDArray[np.float64]:
-    found = store.arrays[array_of(store.variables[0])][first:last]
-    return np.asarray(found, dtype=np.float64)
+    return store.arrays[array_of(store.variables[0])].read(first, last).astype(np.float64)
 
 
 def _examples(store: Store, prior: Prior, count: int) -> list[dict[str, Any]]:

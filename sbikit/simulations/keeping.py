@@ -207,7 +207,7 @@ def failures_in_words(store: Store, count: int) -> str:
 def describe(store: Store, row: int) -> str:
     """A failed draw: its number, parameters and reason."""
     vector = store.variables[0]
-    theta = store.arrays[array_of(vector)][row].tolist()
+    theta = store.arrays[array_of(vector)].read(row, row + 1)[0].tolist()
     labels = getattr(vector, "labels", ())
     values = ", ".join(f"{label}={value:.6g}" for label, value in zip(labels, theta, strict=True))
     return f"draw {row} ({values}) {store.reasons.of(row)}".rstrip()

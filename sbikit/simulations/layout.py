@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sbikit.problem.variables import Variable
+from sbikit.simulations.chunks import Chunks
 
 FORMAT = 1
 STREAM = "training"
@@ -82,10 +83,11 @@ def create_group(path: Path, variables: Sequence[Variable], rows: int, attribute
             compressors=None,
             fill_value=0,
             dimension_names=axes,
+            chunk_key_encoding={"name": "default", "separator": "."},
         )
 
 
-def open_arrays(path: Path, variables: Sequence[Variable], rows: int, mode: str) -> dict[str, Any]:
+def open_arrays(path: Path, variables: Sequence[Variable], rows: int, mode: str) -> dict[str, Chunks]:
     """The arrays of a group by name, as `create_group` has made them.
 
     Raises:
@@ -102,9 +104,10 @@ def open_arrays(path: Path, variables: Sequence[Variable], rows: int, mode: str)
             if not isinstance(array, zarr.Array):
                 raise ValueError(f"{name} is no array")
             seen = (str(array.dtype), array.shape[1:], array.chunks, array.compressors, array.filters)
-            if seen != (dtype, shape, (chunk, *shape), (), ()) or array.shards is not None:
+            wanted = (dtype, shape, (chunk, *shape), (), ())
+            if seen != wanted or array.shards is not None or array.metadata.encode_chunk_key((0,)) != "c.0":
                 raise ValueError(f"the array {name} is another: {', '.join(map(str, seen))}")
-            found[name] = array
+            found[name] = Chunks(path / name, array, chunk)
     return found
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sbikit.problem.errors import StoreError
 from sbikit.problem.variables import Variable
 from sbikit.roles.simulator import Simulator
+from sbikit.simulations.chunks import damaged
 from sbikit.simulations.failures import Reasons
 from sbikit.simulations.layout import (
     DIGEST_BYTES,
@@ -123,16 +124,11 @@ class Store:
 
     def __len__(self) -> int:
         """How many draws there is room for; a draw beyond is missing, as others may be."""
-        return int(self.arrays["status"].shape[0])
+        return len(self.arrays["status"])
 
     def small(self, name: str, first: int, last: int) -> Array:
         """Rows `first` to `last - 1` of "seed", "seconds", "digest" or "status"; 0 beyond the end."""
-        array = self.arrays[name]
-        found = np.zeros((max(last - first, 0), *array.shape[1:]), dtype=array.dtype)
-        end = min(last, len(self))
-        if end > first:
-            found[: end - first] = self._read(name, first, end)
-        return found
+        return self.arrays[name].read(first, last)
 
     def status(self, count: int) -> Array:
         """Of the first `count` draws, (count,)."""
@@ -146,16 +142,16 @@ class Store:
         """
         values = self.values(first, last)
         if not self._verified[first:last].all():
-            wrong = first + self.damage(values, first, last)
-            if len(wrong):
-                files = f"{self.path / 'values'}/*/c/{wrong[0] // self.rows}"
-                raise damaged(self.path, f"draw {wrong[0]} is not as it was written", files)
+            wrong = (first + self.damage(values, first, last)).tolist()
+            if wrong:
+                files = [str(self.arrays[array_of(v)].file(wrong[0])) for v in self.variables]
+                raise damaged(", ".join(files), f"draw {wrong[0]} is not as it was written")
             self._verified[first:last] = True
         return values
 
     def values(self, first: int, last: int) -> dict[str, Array]:
         """The same, compared with nothing."""
-        return {v.name: self._read(array_of(v), first, last) for v in self.variables}
+        return {v.name: self.arrays[array_of(v)].read(first, last) for v in self.variables}
 
     def damage(self, values: Mapping[str, Array], first: int, last: int) -> NDArray[np.int64]:
         """Which of the rows, counted from `first`, are not as they were written, though they are there."""
@@ -171,13 +167,6 @@ class Store:
             found.update(self.small("status", first, last).tobytes())
             found.update(self.small("digest", first, last).tobytes())
         return found.hexdigest()
-
-    def _read(self, name: str, first: int, last: int) -> Array:
-        try:
-            return np.asarray(self.arrays[name][first:last])
-        except _UNREADABLE as error:
-            where = f"{self.path / name}/c, draws {first} to {last - 1}"
-            raise damaged(self.path, f"{type(error).__name__}: {error}", where) from None
 
 
 def variables_of(simulator: Simulator) -> tuple[Variable, ...]:
@@ -215,16 +204,6 @@ def _no_room(path: Path, why: str) -> StoreError:
         where=str(path),
         expected="a path where nothing is yet, in a folder that can be written to",
         fix="choose another --store",
-    )
-
-
-def damaged(path: Path, reason: str, where: str = "") -> StoreError:
-    """The refusal of a store that is not as it was written."""
-    return StoreError(
-        f"Kept simulations are damaged: {reason}.",
-        where=where or str(path),
-        expected="every draw as its digest says",
-        fix="`sbikit simulate DIR`, of a run that keeps its simulations there, draws again what is damaged",
     )
 
 

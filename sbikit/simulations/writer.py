@@ -1,7 +1,7 @@
 """Adding draws to a store: by one process at a time, so that what is there stays as it is at any moment.
 
-A chunk is written as a file beside its own, which takes its place at once (zarr's LocalStore); a chunk that
-is filled further keeps the rows that it has. Values come first, then what is said of them, the status last.
+A chunk is written as a file beside its own, which takes its place at once; a chunk that is filled further
+keeps the rows that it has. Values come first, then what is said of them, the status last.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -41,30 +42,28 @@ class Writer:
     def grow(self, count: int) -> None:
         """Make room for `count` draws; there may be room for more already."""
         for array in self.store.arrays.values():  # the status last: its length is that of the store
-            if array.shape[0] < count:
-                array.resize((count, *array.shape[1:]))
+            array.grow(count)
 
     def put(self, attempts: Attempts) -> None:
         """Write draws, for which there is room."""
-        store, n = self.store, len(attempts.seconds)
-        rows = slice(attempts.first, attempts.first + n)
+        store, first, n = self.store, attempts.first, len(attempts.seconds)
         tensors = {**attempts.parameters, **attempts.outputs}
         values = {v.name: tensors[v.name].numpy() for v in store.variables}
         status = np.full(n, GOOD, dtype=np.uint8)
         for row, failure in attempts.failures.items():
             status[row] = _CODES[failure.kind]
         for variable in store.variables:
-            store.arrays[array_of(variable)][rows] = values[variable.name]
-        store.reasons.add({attempts.first + row: f.words for row, f in attempts.failures.items()})
-        store.arrays["seed"][rows] = attempts.seeds
-        store.arrays["seconds"][rows] = attempts.seconds
-        store.arrays["digest"][rows] = draw_digests(values, status, store.variables)
-        store.arrays["status"][rows] = status
+            store.arrays[array_of(variable)].write(first, values[variable.name])
+        store.reasons.add({first + row: failure.words for row, failure in attempts.failures.items()})
+        store.arrays["seed"].write(first, attempts.seeds)
+        store.arrays["seconds"].write(first, attempts.seconds)
+        store.arrays["digest"].write(first, draw_digests(values, status, store.variables))
+        store.arrays["status"].write(first, status)
 
     def forget(self, rows: Sequence[int]) -> None:
         """Let draws count as missing."""
         for row in rows:
-            self.store.arrays["status"][row] = MISSING
+            self.store.arrays["status"].write(row, np.array([MISSING]))
 
     def mend(self, count: int) -> Iterator[tuple[int, int]]:
         """Compare the first `count` draws with their digests; those that differ count as missing afterwards.
@@ -76,11 +75,11 @@ class Writer:
         end = min(count, len(store))
         for name in ("seed", "seconds", "digest", "status"):
             for first in range(0, end, SMALL_ROWS):
-                self._readable(name, first, SMALL_ROWS)
+                store.arrays[name].remove_unreadable(first)
         for first in range(0, end, store.rows):
             last = min(first + store.rows, end)
             for variable in store.variables:
-                self._readable(array_of(variable), first, store.rows)
+                store.arrays[array_of(variable)].remove_unreadable(first)
             wrong = store.damage(store.values(first, last), first, last)
             self.forget((first + wrong).tolist())
             self._put_seeds(first, last)
@@ -92,16 +91,7 @@ class Writer:
         there = store.small("status", first, last) != MISSING
         seeds = np.where(there, draw_seeds(store.seed, f"{STREAM}/simulator", first, last - first), 0)
         if not np.array_equal(store.small("seed", first, last), seeds):
-            store.arrays["seed"][first:last] = seeds
-
-    def _readable(self, name: str, first: int, rows: int) -> None:
-        """Remove a chunk that cannot be read at all: its draws have no values then, and digests tell."""
-        array = self.store.arrays[name]
-        try:
-            array[first : first + 1]
-        except Exception:
-            zeros = "/".join("0" for _ in array.shape[1:])
-            (self.store.path / name / "c" / f"{first // rows}" / zeros).unlink()
+            store.arrays["seed"].write(first, seeds)
 
 
 @contextmanager
@@ -144,5 +134,5 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what a killed writer left: chunks that it was writing, a store that it was making."""
     for file in path.rglob(f"*{PARTIAL}*"):
         file.unlink(missing_ok=True)
-    for folder in path.parent.glob(f"{path.stem}.*{PARTIAL}{path.suffix}"):
+    for folder in path.parent.glob(f"{escape(path.stem)}.*{PARTIAL}{escape(path.suffix)}"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,8 +11,11 @@ from example_run import write_example_run
 from fragile import IDENTITY, Fragile, fill
 from reading import Text
 
+from sbikit.problem.errors import RunFolderError
 from sbikit.report import write_report
 from sbikit.report.figures.failing import shares
+from sbikit.report.run_files import read_run
+from sbikit.report.sections.kept import simulations
 from sbikit.simulations.failing import failing_in_store, failing_in_streams
 from sbikit.simulations.left_out import LeftOut
 from sbikit.simulations.store import Store
@@ -58,22 +61,22 @@ def test_shares_have_binomial_errors() -> None:
     assert np.allclose(error[:3], [np.sqrt(0.01 * 0.99 / 100), 0.04, np.sqrt(0.01 * 0.99 / 100)])
 
 
-def report(
-    tmp_path: Path, failures: dict[str, int], details: dict[str, Any] | None, keeps: bool = True
-) -> str:
-    folder = write_example_run(tmp_path, reference=False, calibration=False, summaries=False)
-    with (folder / "run.yaml").open("a") as file:
+def folder(path: Path, failures: dict[str, int], details: dict[str, Any] | None, keeps: bool = True) -> Path:
+    """A run of 700 kept simulations."""
+    write_example_run(path, reference=False, calibration=False, summaries=False)
+    with (path / "run.yaml").open("a") as file:
         file.write(f"\nsimulations: {{count: {700 if keeps else 'null'}, store: /data/shared.zarr}}\n")
     good = 700 - sum(failures.values())
     kept = {"count": 700, "good": good, "failures": failures, "content": "a1b2"}
-    write_json(folder / "simulations.json", sealed(kept))
+    write_json(path / "simulations.json", sealed(kept))
     if details:
-        write_json(folder / "failed-draws.json", sealed(details))
-    return write_report(folder).read_text(encoding="utf-8")
+        write_json(path / "failed-draws.json", sealed(details))
+    return path
 
 
 def test_kept_simulations_and_failures_are_shown(tmp_path: Path, failing: dict[str, Any]) -> None:
-    words = Text(report(tmp_path, {"not finite": 14, "raised": 21}, failing)).text
+    page = write_report(folder(tmp_path, {"not finite": 14, "raised": 21}, failing))
+    words = Text(page.read_text(encoding="utf-8")).text
     assert "Training saw 665 simulations, made once and kept." in words
     assert "665 good of 700" in words
     assert "/data/shared.zarr" in words
@@ -86,10 +89,18 @@ def test_kept_simulations_and_failures_are_shown(tmp_path: Path, failing: dict[s
 
 
 def test_nothing_is_said_of_failures_where_there_are_none(tmp_path: Path) -> None:
-    words = Text(report(tmp_path, {}, None)).text
-    assert "700 good of 700" in words
-    assert "Draws failed" not in words
+    found = simulations(read_run(folder(tmp_path, {}, None)))
+    assert found is not None
+    assert ("Simulations", "700 good of 700") in found.facts
+    assert found.failures == []
 
 
 def test_files_of_another_configuration_are_not_shown(tmp_path: Path) -> None:
-    assert "made once and kept" not in Text(report(tmp_path, {}, None, keeps=False)).text
+    assert simulations(read_run(folder(tmp_path, {}, None, keeps=False))) is None
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, {}, None)
+    (tmp_path / "simulations.json").write_text('{"count": 700}')
+    with pytest.raises(RunFolderError, match=r"simulations\.json cannot be read"):
+        read_run(tmp_path)

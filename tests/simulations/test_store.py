@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 from fragile import IDENTITY, Fragile, fill
 from interruption import CuttingMonitor
 
@@ -53,10 +54,21 @@ def test_kept_draws_are_those_of_the_endless_stream(tmp_path: Path) -> None:
 
 def test_files_hold_the_bytes_of_the_draws(tmp_path: Path) -> None:
     fill(tmp_path / "s.zarr", 300)
-    raw = np.fromfile(tmp_path / "s.zarr/values/x/c/1/0", dtype="<f4").reshape(256, 3)
+    raw = np.fromfile(tmp_path / "s.zarr/values/x/c.1.0", dtype="<f4").reshape(256, 3)
     assert np.array_equal(raw[:44], Simulations(Fragile(), 5).training(256, 44)["x"].numpy())
-    seeds = np.fromfile(tmp_path / "s.zarr/seed/c/0", dtype="<i8")[:300]
+    seeds = np.fromfile(tmp_path / "s.zarr/seed/c.0", dtype="<i8")[:300]
     assert np.array_equal(seeds, draw_seeds(5, "training/simulator", 0, 300))
+
+
+def test_zarr_reads_what_is_kept(tmp_path: Path) -> None:
+    fill(tmp_path / "s.zarr", 250)
+    fill(tmp_path / "s.zarr", 300)
+    group, endless = zarr.open_group(tmp_path / "s.zarr", mode="r"), Simulations(Fragile(), 5)
+    for name, value in endless.training(0, 300).items():
+        assert np.array_equal(np.asarray(group[f"values/{name}"]), value.numpy())
+    assert np.array_equal(np.asarray(group["seed"]), draw_seeds(5, "training/simulator", 0, 300))
+    assert np.asarray(group["status"]).tolist() == [1] * 300
+    assert sorted(name for name, _ in group.members()) == ["digest", "seconds", "seed", "status", "values"]
 
 
 def test_a_store_grows_and_draws_nothing_twice(tmp_path: Path) -> None:
@@ -171,7 +183,7 @@ def _check_what_is_there(path: Path, endless: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("how", ["flipped", "cut short", "removed"])
 @pytest.mark.parametrize(
-    "name", ["values/x/c/1/0", "values/theta/c/0/0", "digest/c/0/0", "status/c/0", "seed/c/0"]
+    "name", ["values/x/c.1.0", "values/theta/c.0.0", "digest/c.0.0", "status/c.0", "seed/c.0"]
 )
 def test_damage_is_found_and_drawn_again(tmp_path: Path, name: str, how: str) -> None:
     path = tmp_path / "s.zarr"
@@ -202,13 +214,13 @@ def _damage(path: Path, how: str) -> None:
 def test_a_refusal_names_file_and_draw(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     fill(path, 300)
-    content = bytearray((path / "values/x/c/1/0").read_bytes())
+    content = bytearray((path / "values/x/c.1.0").read_bytes())
     content[12 * 7] ^= 1  # draw 256 + 7
-    (path / "values/x/c/1/0").write_bytes(content)
+    (path / "values/x/c.1.0").write_bytes(content)
     assert stored(path, 300).training(0, 256)["x"].shape == (256, 3)
     with pytest.raises(StoreError, match="draw 263 is not as it was written") as refusal:
         stored(path, 300).training(256, 44)
-    assert refusal.value.where.endswith("c/1")
+    assert str(path / "values/x/c.1.0") in refusal.value.where
 
 
 # --- what does not belong together ------------------------------------------------------------------------
@@ -273,7 +285,7 @@ def test_one_process_adds_at_a_time(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     fill(tmp_path / "s.zarr", 10)
-    (tmp_path / "s.zarr/values/x/c/0/0.0123.partial").write_bytes(b"half")
+    (tmp_path / "s.zarr/values/x/c.0.0.0123.partial").write_bytes(b"half")
     (tmp_path / "s.77.partial.zarr/values").mkdir(parents=True)
     fill(tmp_path / "s.zarr", 20)
     assert not [f for f in tmp_path.rglob("*") if "partial" in f.name]
@@ -325,6 +337,21 @@ def test_one_failure_ends_it_where_none_may_fail(tmp_path: Path) -> None:
         fill(tmp_path / "s.zarr", 300, Fragile(raises=0.05), most=0.0)
 
 
+@pytest.mark.slow
+def test_a_draw_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
+    theta = Fragile.prior.sample(draw_seeds(5, "training/parameters", 0, 40))["theta"][:, 0]
+    first, second = theta.sort().values[:2].tolist()
+    simulator = Fragile(hangs=0.5 * (first + second))
+    kept = fill(tmp_path / "s.zarr", 40, simulator, timeout=0.5)
+    assert (kept.good, kept.failures) == (39, {"timeout": 1})
+    store = Store.open(tmp_path / "s.zarr", simulator, IDENTITY)
+    assert store.reasons.of(int(theta.argmin())) == "longer than 0.5 s"
+    good = theta > 0.5 * (first + second)
+    endless = Simulations(Fragile(), 5).training(0, 40)
+    found = stored(tmp_path / "s.zarr", 40).training(0, 39)
+    assert_same(found, {name: value[good] for name, value in endless.items()})
+
+
 # --- size -------------------------------------------------------------------------------------------------
 
 _BIG = """
@@ -352,8 +379,8 @@ with writing(path, big, IDENTITY) as writer:
     writer.grow(n)
     for first in range(0, n, 4096):
         last = min(first + 4096, n)
-        writer.store.arrays["digest"][first:last] = np.repeat(digest, last - first, 0)
-        writer.store.arrays["status"][first:last] = GOOD
+        writer.store.arrays["digest"].write(first, np.repeat(digest, last - first, 0))
+        writer.store.arrays["status"].write(first, np.full(last - first, GOOD))
 kept = Stored(Store.open(path, big, IDENTITY), Simulations(big, 0), n)
 assert kept.size == n
 for first in (0, 500_001, n - 200):
