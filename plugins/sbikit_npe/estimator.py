@@ -63,10 +63,7 @@ class NPE(Estimator[NPEOptions]):
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
         source = Source(simulations, spec, self.options, seed)
-        if simulations.size is None:
-            sampler, pairs = source.drawn(monitor)
-        else:
-            sampler, pairs = source.kept(simulations.size, workspace, monitor)
+        sampler, pairs = source.pairs(workspace, monitor)
         identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)
         train(
             sampler.to(workspace.device).flow,
