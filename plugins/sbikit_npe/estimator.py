@@ -20,12 +20,12 @@ from sbikit import (
     UnsupportedError,
     Workspace,
 )
-from sbikit.learning import FixedSet, SharedDraws, fingerprint
+from sbikit.learning import SharedDraws, fingerprint
 from sbikit_npe.flow import load_posterior_nn
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.pairs import SIMULATIONS, Source
 from sbikit_npe.sampler import NPESampler
-from sbikit_npe.training import Held, train
+from sbikit_npe.training import train
 
 
 class NPE(Estimator[NPEOptions]):
@@ -68,15 +68,12 @@ class NPE(Estimator[NPEOptions]):
         dropped = [v.name for v in simulations.spec.latents if v not in spec.latents]
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
-        pairs: Held | FixedSet
         if workspace.precision != torch.float32:
             monitor.say("npe: trained in float32: splines need it")
-        if simulations.size is None:
-            shared = SharedDraws(simulations, workspace.team)
-            sampler, pairs = Source(shared, spec, self.options, seed).drawn(monitor)
-        else:
-            source = Source(simulations, spec, self.options, seed)
-            sampler, pairs = source.kept(simulations.size, workspace, monitor)
+        if simulations.size is None:  # what is kept is read by threads, and by each process itself
+            simulations = SharedDraws(simulations, workspace.team)
+        source = Source(simulations, spec, self.options, seed)
+        sampler, pairs = source.pairs(workspace, monitor)
         for module in (sampler.coordinates, sampler.flow):
             workspace.team.agree(module)
         identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)

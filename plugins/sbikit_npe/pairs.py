@@ -39,6 +39,11 @@ class Source:
         self._simulations, self._spec, self._options, self._seed = simulations, spec, options, seed
         self._reader = Reader(simulations.simulator, spec)
 
+    def pairs(self, workspace: Workspace, monitor: Monitor) -> tuple[NPESampler, Held | FixedSet]:
+        """A sampler with its scales, untrained, and what it is to be trained on."""
+        size = self._simulations.size
+        return self.drawn(monitor) if size is None else self.kept(size, workspace, monitor)
+
     def drawn(self, monitor: Monitor) -> tuple[NPESampler, Held]:
         """Of an endless stream, held in memory.
 

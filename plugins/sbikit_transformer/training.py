@@ -63,7 +63,6 @@ _JUDGES = 256
 _VALIDATION, _MOST_JUDGES, _LEAST_JUDGED = 0.1, 1024, 1024
 # Steps between two looks at the validation loss, and looks without a better one after which training ends.
 _JUDGE_EVERY, _PATIENCE = 100, 20
-_DECAY = 0.1
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
 
@@ -240,7 +239,7 @@ def train(
         keep_seconds=_KEEP_SECONDS,
     )
     final = Average(network, o.ema) if kept is None else best_average(network, kept, loss, copies, options)
-    optimisers = make_optimisers(network, o.rate, decay_of(options, kept))
+    optimisers = make_optimisers(network, o.rate, o.weight_decay)
     trainer = Trainer(network, optimisers, loss, final, plan, whole=denoiser)
     with enough_threads(network, o.batch * copies):
         trainer.run(workspace, monitor, identity)
@@ -288,13 +287,6 @@ def best_average(
         return loss.judged(averaged, kept.judging(), options.batch, seen)
 
     return BestAverage(network, options.ema, judge, patience)
-
-
-def decay_of(options: TransformerOptions, kept: FixedSet | None) -> float:
-    """The weight decay: none where every simulation is new."""
-    if options.weight_decay is not None:
-        return options.weight_decay
-    return 0.0 if kept is None else _DECAY
 
 
 def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[None]:
