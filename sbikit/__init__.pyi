@@ -26,6 +26,7 @@ from .problem import Variable as Variable
 from .problem import Vector as Vector
 from .problem import check_memory as check_memory
 from .problem import check_observation as check_observation
+from .problem import check_shapes as check_shapes
 from .problem import check_values as check_values
 from .problem import copied as copied
 from .problem import derive_seed as derive_seed
@@ -36,7 +37,10 @@ from .problem import one_thread as one_thread
 from .problem import round_into as round_into
 from .problem import support_bounds as support_bounds
 from .problem import uniforms as uniforms
+from .roles import Alone as Alone
+from .roles import Block as Block
 from .roles import Comparison as Comparison
+from .roles import ComparisonBlock as ComparisonBlock
 from .roles import Curve as Curve
 from .roles import Draws as Draws
 from .roles import Estimator as Estimator
@@ -53,6 +57,8 @@ from .roles import Reading as Reading
 from .roles import Report as Report
 from .roles import Sampler as Sampler
 from .roles import Simulator as Simulator
+from .roles import StoredDraws as StoredDraws
+from .roles import SupportsBatches as SupportsBatches
 from .roles import SupportsFacts as SupportsFacts
 from .roles import SupportsFloor as SupportsFloor
 from .roles import SupportsGivenDraws as SupportsGivenDraws
@@ -61,10 +67,14 @@ from .roles import SupportsMarginalDensity as SupportsMarginalDensity
 from .roles import SupportsMasks as SupportsMasks
 from .roles import SupportsObserve as SupportsObserve
 from .roles import SupportsSummaries as SupportsSummaries
+from .roles import Team as Team
 from .roles import Trust as Trust
 from .roles import Validator as Validator
 from .roles import Workspace as Workspace
+from .roles import draw_blocks as draw_blocks
+from .roles import draw_shapes as draw_shapes
 from .roles import mean_and_error as mean_and_error
+from .roles import shares as shares
 from .roles import supports as supports
 from .simulations import Simulations as Simulations
 

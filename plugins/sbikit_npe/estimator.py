@@ -20,16 +20,18 @@ from sbikit import (
     UnsupportedError,
     Workspace,
 )
-from sbikit.learning import fingerprint
+from sbikit.learning import SharedDraws, fingerprint
 from sbikit_npe.flow import load_posterior_nn
 from sbikit_npe.options import NPEOptions
-from sbikit_npe.pairs import Source
+from sbikit_npe.pairs import SIMULATIONS, Source
 from sbikit_npe.sampler import NPESampler
 from sbikit_npe.training import train
 
 
 class NPE(Estimator[NPEOptions]):
     """Neural posterior estimation with a neural spline flow of sbi."""
+
+    divides = True
 
     def match(self, spec: Spec) -> Spec:
         """The marginal problem of the latent vectors.
@@ -49,7 +51,7 @@ class NPE(Estimator[NPEOptions]):
 
     def draws_wanted(self) -> int:
         """Those that are held in memory."""
-        return self.options.simulations
+        return SIMULATIONS if self.options.simulations is None else self.options.simulations
 
     def fit(
         self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor
@@ -66,11 +68,14 @@ class NPE(Estimator[NPEOptions]):
         dropped = [v.name for v in simulations.spec.latents if v not in spec.latents]
         if dropped:
             monitor.say(f"npe: marginalised over {', '.join(dropped)}; only vectors are inferred")
+        if workspace.precision != torch.float32:
+            monitor.say("npe: trained in float32: splines need it")
+        if simulations.size is None:  # what is kept is read by threads, and by each process itself
+            simulations = SharedDraws(simulations, workspace.team)
         source = Source(simulations, spec, self.options, seed)
-        if simulations.size is None:
-            sampler, pairs = source.drawn(monitor)
-        else:
-            sampler, pairs = source.kept(simulations.size, workspace, monitor)
+        sampler, pairs = source.pairs(workspace, monitor)
+        for module in (sampler.coordinates, sampler.flow):
+            workspace.team.agree(module)
         identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)
         train(
             sampler.to(workspace.device).flow,

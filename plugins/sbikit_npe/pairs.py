@@ -1,4 +1,4 @@
-"""Joint draws as pairs that a flow is trained on, coordinates and rows, and the sampler whose scales they set."""
+"""Joint draws as the pairs that a flow is trained on, coordinates and rows; the sampler that they scale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHUNK = 512
 # Rows that set the scales of the embedding, which see them in one batch: each scale is known to 1.6 %,
 # which training makes good. More need more memory.
 _SCALING_ROWS = 2000
-_SIMULATIONS = 20_000  # of an endless stream
+SIMULATIONS = 20_000  # of an endless stream
 # Of a fixed set, draws that judge: they tell the loss to 1.6 % of its spread. More take time at every look.
 _MOST_JUDGES = 4096
 # Numbers of rows whose features are computed together, of an endless stream and of a fixed set, and of a part
@@ -39,6 +39,11 @@ class Source:
         self._simulations, self._spec, self._options, self._seed = simulations, spec, options, seed
         self._reader = Reader(simulations.simulator, spec)
 
+    def pairs(self, workspace: Workspace, monitor: Monitor) -> tuple[NPESampler, Held | FixedSet]:
+        """A sampler with its scales, untrained, and what it is to be trained on."""
+        size = self._simulations.size
+        return self.drawn(monitor) if size is None else self.kept(size, workspace, monitor)
+
     def drawn(self, monitor: Monitor) -> tuple[NPESampler, Held]:
         """Of an endless stream, held in memory.
 
@@ -46,7 +51,7 @@ class Source:
             OptionError: there is no memory for as many.
         """
         o, names = self._options, [v.name for v in self._spec.latents]
-        total = _SIMULATIONS if o.simulations is None else o.simulations
+        total = SIMULATIONS if o.simulations is None else o.simulations
         parts, rows = [], []
         with monitor.progress("simulating", total) as advance:
             for first in range(0, total, _CHUNK):

@@ -8,7 +8,7 @@ draws depends on (seed, epoch) alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,30 +34,36 @@ class Likelihood:
 
     Args:
         flow: sbi's density estimator, on `device`.
-        batch: step -> its pairs, `COORDINATES` (B, D) and `ROWS` (B, P).
-        judging: chunks of the pairs that judge.
+        pairs: `COORDINATES` (B, D) and `ROWS` (B, P) of each step, and those that judge.
         device: where the flow is.
     """
 
     def __init__(
         self,
         flow: Any,
-        batch: Callable[[int], Values],
-        judging: Callable[[], Iterable[Values]],
+        pairs: Held | FixedSet,
         device: torch.device,
     ) -> None:
-        self._flow, self._batch, self._judging, self._device = flow, batch, judging, device
+        self._flow, self._pairs, self._device = flow, pairs, device
 
-    def loss(self, step: int) -> Tensor:
+    def rows(self, step: int) -> int:
+        """Pairs of a step."""
+        return self._pairs.rows(step)
+
+    def __call__(self, step: int) -> Tensor:
         """The mean over the batch of a step."""
-        return self._of(self._batch(step)).mean()
+        return self.of(step, 0, self.rows(step))
+
+    def of(self, step: int, first: int, count: int) -> Tensor:
+        """The mean over pairs `first` to `first + count - 1` of that batch."""
+        return self._of(self._pairs.batch(step, first, count)).mean()
 
     @torch.no_grad()
     def validate(self) -> float:
         """The mean over the pairs that judge."""
         self._flow.eval()
         total, count = 0.0, 0
-        for pairs in self._judging():
+        for pairs in self._pairs.judging():
             total += float(self._of(pairs).sum())
             count += len(pairs[ROWS])
         return total / count
@@ -84,9 +90,13 @@ class Held:
         self._judging = {name: value[kept:] for name, value in pairs.items()}
         self._shuffled = Shuffled.held(training, batch=batch, seed=seed)
 
-    def batch(self, step: int) -> Values:
-        """The pairs of a step."""
-        return self._shuffled.batch(step).values
+    def rows(self, step: int) -> int:
+        """How many pairs a step has; fewer at the end of an epoch."""
+        return self._shuffled.rows(step)
+
+    def batch(self, step: int, first: int, count: int) -> Values:
+        """Pairs `first` to `first + count - 1` of a step."""
+        return self._shuffled.batch(step).part(first, count).values
 
     def judging(self) -> Iterator[Values]:
         """The pairs that judge, in chunks."""
@@ -113,7 +123,7 @@ def train(
         workspace: where the checkpoint of an unfinished training lies.
         monitor: reports.
     """
-    likelihood = Likelihood(flow, pairs.batch, pairs.judging, workspace.device)
+    likelihood = Likelihood(flow, pairs, workspace.device)
     optimiser = torch.optim.AdamW(
         flow.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
@@ -126,4 +136,4 @@ def train(
         simulations=lambda step: pairs.training + pairs.judges,
         keep_seconds=0.0,
     )
-    Trainer(flow, {"adamw": optimiser}, likelihood.loss, best, plan).run(workspace, monitor, identity)
+    Trainer(flow, {"adamw": optimiser}, likelihood, best, plan).run(workspace, monitor, identity)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
-from sbikit.learning import Coordinates, Spill
+from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.conditions import MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.diffusion import State
-from sbikit_transformer.guide import Guess
+from sbikit_transformer.guide import Guess, pieces
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Transformer
@@ -76,6 +76,8 @@ class Denoiser(nn.Module):
     data_channel: Tensor
     low: Tensor
     end: Tensor
+    precision: torch.dtype = torch.float32
+    """Of the products inside the network; what is around it stays in float32."""
 
     def __init__(
         self, simulator: Simulator, spec: Spec, *, patch: int, width: int, depth: int, heads: int, nodes: int
@@ -127,8 +129,8 @@ class Denoiser(nn.Module):
         self.data_map.fit(spill.parts(MAPS, VECTORS))
         if self.field_map.channels:
             self.field_map.fit(spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white))
-            some = spill.parts().up_to(_CORRELATED).through(self._clean).joined()
-            self.data_channel.copy_(_most_correlated(some["field"], some["maps"]))
+            some = spill.parts().up_to(_CORRELATED).through(self._clean)
+            self.data_channel.copy_(_most_correlated(some))
         self.guide.fit(spill.parts().through(self._guided))
         self._fit_low(spill.parts().up_to(_JUDGES).joined())
 
@@ -162,13 +164,17 @@ class Denoiser(nn.Module):
 
     def _fit_low(self, part: Values) -> None:
         """How far down levels must go for the narrowest posterior that the guide sees."""
-        clean, told = self.encode(part), self._condition(part)
+        field, scalars = self.encode(part)
         noise = generator(derive_seed(0, "denoiser", "low"))
-        y, u = (torch.randn(part.shape, generator=noise) * _PURE_NOISE for part in clean)
-        guess = self.guide(u, y, told.modes, told.vectors, torch.full((len(u),), _PURE_NOISE))
+        y, u = (torch.randn(x.shape, generator=noise) * _PURE_NOISE for x in (field, scalars))
         vary = torch.tensor([bool(pixels.any()) for pixels in self.field_map.vary()], dtype=torch.bool)
-        spread = torch.cat([guess.sd, guess.error[:, vary]], 1)
-        narrowest = float(spread.quantile(_NARROW, 0).min())
+        spreads = []
+        for rows in pieces(len(u), field[0].numel()):
+            told = self._condition({name: value[rows] for name, value in part.items()})
+            sigma = torch.full((len(u[rows]),), _PURE_NOISE)
+            guess = self.guide(u[rows], y[rows], told.modes, told.vectors, sigma)
+            spreads.append(torch.cat([guess.sd, guess.error[:, vary]], 1))
+        narrowest = float(torch.cat(spreads).quantile(_NARROW, 0).min())
         levels = TrainingLevels.resolving(narrowest, with_field=bool(self.field_map.channels))
         self.low.fill_(levels.low)
 
@@ -256,7 +262,10 @@ class Denoiser(nn.Module):
         scale_y = guess.error.clamp_min(_FIELD_ERROR)[(..., *[None] * len(self.grid))]
         inputs = torch.cat([field * shrink[spread], guess.field, condition.maps], 1)
         scalars = torch.stack([u * shrink[:, None], guess.mean, guess.sd.log()], -1)
-        out_y, out_u = self.network(inputs, scalars, self._summary(guess, condition), log_sigma)
+        summary = self._summary(guess, condition)
+        with torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32):
+            out_y, out_u = self.network(inputs, scalars, summary, log_sigma)
+        out_y, out_u = out_y.to(u.dtype), out_u.to(u.dtype)
         return (guess.field + scale_y * out_y, guess.mean + scale_u * out_u), (scale_y, scale_u)
 
     def _summary(self, guess: Guess, condition: Condition) -> Tensor:
@@ -269,10 +278,11 @@ class Denoiser(nn.Module):
         return torch.cat([*parts, *moments, guess.error.clamp_min(_FIELD_ERROR).log()], 1)
 
 
-def _most_correlated(y: Tensor, maps: Tensor) -> Tensor:
-    """For each channel of y, (M, C, *grid), the map most correlated with it: (C,)."""
-    if maps.shape[1] == 0:
-        return torch.zeros(y.shape[1], dtype=torch.long)
-    a = y.transpose(0, 1).flatten(1)
-    b = maps.transpose(0, 1).flatten(1)
-    return (a @ b.T).abs().argmax(1)
+def _most_correlated(parts: Parts) -> Tensor:
+    """For each channel of "field" (m, C, *grid) the most correlated of the "maps" (m, K, *grid): (C,)."""
+    products = []
+    for part in parts:
+        a, b = (part[name].transpose(0, 1).flatten(1) for name in ("field", "maps"))
+        products.append(a @ b.T)
+    total = torch.stack(products).sum(0)
+    return total.abs().argmax(1) if total.shape[1] else torch.zeros(len(total), dtype=torch.long)

@@ -102,6 +102,8 @@ class TransformerSampler(Sampler):
 class DiffusionTransformer(Estimator[TransformerOptions]):
     """One transformer diffusion model over field patches and parameters as tokens of one sequence."""
 
+    divides = True
+
     def match(self, spec: Spec) -> Spec:
         """Everything, if all fields share a grid and the latent ones lie in intervals.
 

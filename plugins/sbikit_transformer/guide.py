@@ -56,6 +56,7 @@ _REACH = 4.0
 # and after, where all weight is on one node. Both are far below what a network of float32 resolves.
 _LEAST_PRIOR = 1e-8
 _LEAST_POSTERIOR = 1e-10
+_AT_ONCE = 2**22  # numbers of fields in a piece of the fit; the guide takes ten times their memory
 _EDGE = 1e-9  # keeps a node of the Sobol sequence that is exactly 0 or 1 finite
 
 
@@ -163,8 +164,13 @@ class Guide(torch.nn.Module):
         fitted = fit_model(parts.through(modes), rings)
         for found, kept in zip(fitted, (self.log_power, self.log_noise, self.slope), strict=True):
             kept.copy_(found)
-        some = parts.up_to(_JUDGES).joined()
-        self._fit_temper(some["u"], some["field"], rings.transform(some["data"]), some["vectors"])
+
+        def judged(part: Values) -> dict[str, Tensor]:
+            d = rings.transform(part["data"])
+            return {"u": part["u"], "field": part["field"], "d": d, "vectors": part["vectors"]}
+
+        some = parts.up_to(_JUDGES).through(judged).joined()
+        self._fit_temper(some["u"], some["field"], some["d"], some["vectors"])
 
     def _fit_temper(self, u: Tensor, field: Tensor, data_modes: Tensor, vectors: Tensor) -> None:
         """At each noise level the temper whose mean is nearest to the true scalars.
@@ -178,10 +184,18 @@ class Guide(torch.nn.Module):
         for i, temper in enumerate(_TEMPERS):
             self.temper.fill_(temper)
             for j, log_sigma in enumerate(_LOG_SIGMAS):
-                sigma = torch.full((len(u),), math.exp(log_sigma))
-                state = (u + sigma[0] * noisy[0], field + sigma[0] * noisy[1])
-                guess = self(*state, data_modes, vectors, sigma)
-                scores[i, j] = (u - guess.mean).square().mean(0).clamp_min(_LEAST_PRIOR).log().mean()
+                level = torch.tensor(math.exp(log_sigma))
+                means = [
+                    self(
+                        u[rows] + level * noisy[0][rows],
+                        field[rows] + level * noisy[1][rows],
+                        data_modes[rows],
+                        vectors[rows],
+                        level.expand(len(u[rows])),
+                    ).mean
+                    for rows in pieces(len(u), field[0].numel())
+                ]
+                scores[i, j] = (u - torch.cat(means)).square().mean(0).clamp_min(_LEAST_PRIOR).log().mean()
         self.temper.copy_(torch.tensor(_TEMPERS)[scores.argmin(0)])
 
     def prior(self, vectors: Tensor) -> Tensor:
@@ -246,6 +260,12 @@ class Guide(torch.nn.Module):
         gain = values / (values + noise)
         mean = prior + ((u - prior) @ basis * gain) @ basis.T
         return Proposal(mean, basis * (gain * noise).sqrt()[:, None, :])
+
+
+def pieces(rows: int, numbers: int) -> list[slice]:
+    """So many rows of so many numbers each, in pieces for which the guide takes little memory."""
+    size = max(1, _AT_ONCE // max(1, numbers))
+    return [slice(first, first + size) for first in range(0, rows, size)]
 
 
 def interpolate(log_sigma: Tensor, values: Tensor) -> Tensor:

@@ -78,6 +78,8 @@ class Block(nn.Module):
 
     def _attend(self, tokens: Tensor) -> Tensor:
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        weight = self.norm_query.weight
+        query, key = query.to(weight.dtype), key.to(weight.dtype)  # where products are of lower precision
         mixed = F.scaled_dot_product_attention(self.norm_query(query), self.norm_key(key), value)
         return self.out(mixed.transpose(1, 2).flatten(2))
 

@@ -66,12 +66,8 @@ class TransformerOptions(Options):
         description="looks, 100 steps apart, without a better validation loss after which training on kept "
         "simulations ends; by default 20",
     )
-    weight_decay: float | None = Option(
-        default=None,
-        ge=0,
-        le=10,
-        description="of all weights, a unit of the learning rate; by default 0.1 on kept "
-        "simulations, else none",
+    weight_decay: float = Option(
+        default=0.0, ge=0, le=100, description="of all weights, a unit of the learning rate of AdamW"
     )
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ Step k has its simulations and its noise from (seed, k) alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from sbikit.learning import (
     FixedSet,
     Muon,
     Plan,
+    SharedDraws,
     Trainer,
     cosine,
     unfinished,
@@ -62,9 +63,11 @@ _JUDGES = 256
 _VALIDATION, _MOST_JUDGES, _LEAST_JUDGED = 0.1, 1024, 1024
 # Steps between two looks at the validation loss, and looks without a better one after which training ends.
 _JUDGE_EVERY, _PATIENCE = 100, 20
-_DECAY = 0.1
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
+
+
+Noise = Sequence[Tensor]
 
 
 class Endless:
@@ -83,9 +86,14 @@ class Endless:
         """Simulations used before a step, those of the guide included."""
         return self._first + step * self._batch
 
-    def batch(self, step: int) -> Values:
-        """The simulations of a step, each (B, *shape)."""
-        return self._simulations.training(self.used(step), self._batch)
+    def rows(self, step: int) -> int:
+        """Simulations of a step."""
+        del step
+        return self._batch
+
+    def batch(self, step: int, first: int, count: int) -> Values:
+        """Simulations `first` to `first + count - 1` of a step, each (count, *shape)."""
+        return self._simulations.training(self.used(step) + first, count)
 
 
 class DenoisingLoss:
@@ -93,7 +101,7 @@ class DenoisingLoss:
 
     Args:
         denoiser: on `device`, its maps fitted.
-        draws: step -> its simulations, each (B, *shape).
+        draws: the simulations of each step.
         copies: noisy copies of each of them.
         seed: fixes the noise.
         device: where to compute.
@@ -102,7 +110,7 @@ class DenoisingLoss:
     def __init__(
         self,
         denoiser: Denoiser,
-        draws: Callable[[int], Values],
+        draws: Endless | FixedSet,
         *,
         copies: int,
         seed: int,
@@ -110,15 +118,29 @@ class DenoisingLoss:
     ) -> None:
         self._denoiser, self._draws, self._device = denoiser, draws, device
         self._seed, self._copies = seed, copies
+        self._noise: tuple[int, Noise] | None = None
 
     @cached_property
     def _levels(self) -> TrainingLevels:
         """Asked for when the first step is made: a checkpoint may have changed them before."""
         return self._denoiser.training_levels()
 
+    def rows(self, step: int) -> int:
+        """Simulations of a step."""
+        return self._draws.rows(step)
+
     def __call__(self, step: int) -> Tensor:
         """The loss of a step."""
-        return self._of(self._draws(step), self._copies, generator(derive_seed(self._seed, "noise", step)))
+        return self.of(step, 0, self.rows(step))
+
+    def of(self, step: int, first: int, count: int) -> Tensor:
+        """The loss of simulations `first` to `first + count - 1` of a step."""
+        values = self._draws.batch(step, first, count)
+        if self._noise is None or self._noise[0] != step:
+            source = generator(derive_seed(self._seed, "noise", step))
+            self._noise = step, self._draw_noise(self.rows(step) * self._copies, source)
+        rows = slice(first * self._copies, (first + count) * self._copies)
+        return self._of(values, self._copies, [part[rows] for part in self._noise[1]])
 
     @torch.no_grad()
     def judged(self, network: nn.Module, draws: Iterable[Values], batch: int, copies: int) -> float:
@@ -138,21 +160,29 @@ class DenoisingLoss:
                 for first in range(0, rows, batch):
                     some = {name: value[first : first + batch] for name, value in values.items()}
                     size = min(batch, rows - first)
-                    total += size * float(self._of(some, copies, source))
+                    total += size * float(self._of(some, copies, self._draw_noise(size * copies, source)))
                     count += size
         return total / count
 
-    def _of(self, values: Values, copies: int, source: torch.Generator) -> Tensor:
+    def _draw_noise(self, count: int, source: torch.Generator) -> Noise:
+        """Levels ln sigma (count,), and noise for fields (count, C, *grid) and scalars (count, P)."""
+        channels, scalars = self._denoiser.field_map.channels, self._denoiser.coordinates.size
+        levels = self._levels.draw(count, source)
+        shapes = ((channels, *self._denoiser.grid), (scalars,))
+        return [levels, *(torch.randn(count, *shape, generator=source) for shape in shapes)]
+
+    def _of(self, values: Values, copies: int, noise: Noise) -> Tensor:
+        """The loss of simulations, each (B, *shape), with noise for `copies` of each."""
         values = {name: value.to(self._device) for name, value in values.items()}
+        log_sigma, *noises = (part.to(self._device) for part in noise)
         with torch.no_grad():
             field, u = self._denoiser.encode(values)
             clean = field.repeat_interleave(copies, 0), u.repeat_interleave(copies, 0)
             condition = self._denoiser.condition(values).repeat(copies)
-            log_sigma = self._levels.draw(len(clean[1]), source).to(self._device)
             noisy = []
-            for part in clean:
-                noise = torch.randn(part.shape, generator=source).to(self._device)
-                noisy.append(part + log_sigma.exp().view(-1, *[1] * (part.ndim - 1)) * noise)
+            for part, unit_noise in zip(clean, noises, strict=True):
+                sigma = log_sigma.exp().view(-1, *[1] * (part.ndim - 1))
+                noisy.append(part + sigma * unit_noise)
         found, scale = self._denoiser((noisy[0], noisy[1]), log_sigma, condition)
         total = torch.zeros((), device=self._device)
         for estimate, truth, unit in zip(found, clean, scale, strict=True):
@@ -189,14 +219,17 @@ def train(
     network.reset(generator(derive_seed(seed, "weights")))
     kept = fixed_set(simulations, options, seed, monitor)
     guided_by = o.guide_simulations if kept is None else min(o.guide_simulations, kept.training)
+    shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
-        _fit_maps(denoiser, simulations, guided_by, workspace.folder, monitor)
+        _fit_maps(denoiser, shared, guided_by, workspace.folder, monitor)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
+        workspace.team.agree(denoiser)
     denoiser.to(workspace.device)
+    denoiser.precision = workspace.precision
     copies = o.copies or (1 if denoiser.field_map.channels else _COPIES_WITHOUT_FIELD)
     draws = Endless(simulations, first=guided_by, batch=o.batch) if kept is None else kept
-    loss = DenoisingLoss(denoiser, draws.batch, copies=copies, seed=seed, device=workspace.device)
+    loss = DenoisingLoss(denoiser, draws, copies=copies, seed=seed, device=workspace.device)
     plan = Plan(
         steps=o.steps,
         round=_LOG_EVERY if kept is None else _JUDGE_EVERY,
@@ -206,16 +239,17 @@ def train(
         keep_seconds=_KEEP_SECONDS,
     )
     final = Average(network, o.ema) if kept is None else best_average(network, kept, loss, copies, options)
-    optimisers = make_optimisers(network, o.rate, decay_of(options, kept))
+    optimisers = make_optimisers(network, o.rate, o.weight_decay)
     trainer = Trainer(network, optimisers, loss, final, plan, whole=denoiser)
     with enough_threads(network, o.batch * copies):
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
+        denoiser.precision = torch.float32
         if o.sigma_min is not None:
             denoiser.end.fill_(o.sigma_min)
         elif kept is None:
             used = draws.used(o.steps)
-            _find_end(denoiser, _last(simulations, used, o.batch), seed)
+            _find_end(denoiser, _last(shared, used, o.batch), seed)
         else:
             _find_end(denoiser, _first(kept.judging(), o.batch), seed)
 
@@ -253,13 +287,6 @@ def best_average(
         return loss.judged(averaged, kept.judging(), options.batch, seen)
 
     return BestAverage(network, options.ema, judge, patience)
-
-
-def decay_of(options: TransformerOptions, kept: FixedSet | None) -> float:
-    """The weight decay: none where every simulation is new."""
-    if options.weight_decay is not None:
-        return options.weight_decay
-    return 0.0 if kept is None else _DECAY
 
 
 def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[None]:

@@ -32,6 +32,16 @@ OnDevice = Annotated[
     str | None,
     typer.Option(help="Where networks run: cpu, cuda or auto.", metavar="DEVICE", rich_help_panel=HOW),
 ]
+OnDevices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        parser=whole_number(1, 1024),
+        metavar="N",
+        help="On how many GPUs, or CPU processes, the estimator is fitted.",
+        rich_help_panel=HOW,
+    ),
+]
 Kept = Annotated[
     int | None,
     typer.Option(
@@ -57,7 +67,7 @@ Workers = Annotated[
         "--workers",
         parser=whole_number(1, 4096),
         metavar="N",
-        help="Processes that simulate.",
+        help="Processes that simulate and draw posteriors.",
         rich_help_panel=HOW,
     ),
 ]
@@ -127,6 +137,7 @@ class Wanted:
     preset: str
     file: Path | None
     device: str | None
+    devices: int | None
     sim: str | None
     estimator: str | None
     validators: tuple[str, ...]
@@ -150,6 +161,7 @@ class Wanted:
             reference=self.reference,
             seed=self.seed,
             device=self.device,
+            devices=self.devices,
             simulations=self.simulations,
             store=absolute(self.store),
             workers=self.workers,
@@ -178,11 +190,13 @@ def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
     workers: Workers = None,
     cluster: OnCluster = None,
     device: OnDevice = None,
+    devices: OnDevices = None,
 ) -> Wanted:
     return Wanted(
         preset,
         config,
         device,
+        devices,
         sim,
         estimator,
         tuple(validator or ()),

@@ -17,6 +17,7 @@ from sbikit.cli.choices import (
     InStore,
     OnCluster,
     OnDevice,
+    OnDevices,
     Redo,
     Wanted,
     Workers,
@@ -129,14 +130,26 @@ def init(
         put(f"run folder: {folder}")
 
 
-def _stage(path: Path, names: tuple[str, ...], device: str | None, *, redo: bool, debug: bool) -> None:
+def _stage(
+    path: Path,
+    names: tuple[str, ...],
+    device: str | None,
+    devices: int | None = None,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    redo: bool,
+    debug: bool,
+) -> None:
     with guarded(debug) as session:
         from sbikit.run.folder import RunFolder
         from sbikit.run.stages import run_stages
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, device=device), names, redo=redo)
+        run_stages(
+            _job(folder, device=device, devices=devices, workers=workers, cluster=cluster), names, redo=redo
+        )
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -187,9 +200,15 @@ def simulate(  # noqa: PLR0917
 
 
 @app.command(rich_help_panel=_STAGES)
-def fit(folder: Folder, device: OnDevice = None, redo: Redo = False, debug: Debug = False) -> None:
+def fit(
+    folder: Folder,
+    device: OnDevice = None,
+    devices: OnDevices = None,
+    redo: Redo = False,
+    debug: Debug = False,
+) -> None:
     """Train the estimator; goes on from its last checkpoint."""
-    _stage(folder, ("fit",), device, redo=redo, debug=debug)
+    _stage(folder, ("fit",), device, devices, redo=redo, debug=debug)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -220,6 +239,8 @@ def sample(  # noqa: PLR0917
             "or DIR/OBSERVATION-SAMPLER.nc of a reference.",
         ),
     ] = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
     device: OnDevice = None,
     redo: Redo = False,
     debug: Debug = False,
@@ -229,7 +250,9 @@ def sample(  # noqa: PLR0917
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
     """
     if observation is None and not reference:
-        _stage(folder, ("reference", "sample"), device, redo=redo, debug=debug)
+        _stage(
+            folder, ("reference", "sample"), device, workers=workers, cluster=cluster, redo=redo, debug=debug
+        )
         return
     with guarded(debug) as session:
         from sbikit.problem.errors import OptionError
@@ -241,6 +264,13 @@ def sample(  # noqa: PLR0917
                 where="--reference",
                 expected="--observation FILE beside it",
                 fix=f"sbikit sample {folder}",
+            )
+        if workers is not None or cluster is not None:
+            raise OptionError(
+                "One observation is drawn in this process.",
+                where="--workers" if workers is not None else "--cluster",
+                expected="the held-out observations, without --observation",
+                fix="leave it out",
             )
         if redo:
             raise OptionError(
@@ -338,6 +368,7 @@ def _job(
     asked: RunConfig | None = None,
     *,
     device: str | None = None,
+    devices: int | None = None,
     workers: int | None = None,
     cluster: str | None = None,
 ) -> Run:
@@ -347,10 +378,11 @@ def _job(
         folder: the run folder.
         asked: what says where things are run, as far as the others do not; run.yaml where left out.
         device: where networks run.
+        devices: on how many of them the estimator is fitted.
         workers, cluster: where simulations are run.
     """
     from sbikit.run.console_monitor import ConsoleMonitor
-    from sbikit.run.job import Run, choose_device
+    from sbikit.run.job import Devices, Run, choose_device
     from sbikit.workers.places import read_place
 
     config = asked or folder.config
@@ -360,7 +392,8 @@ def _job(
     )
     monitor = ConsoleMonitor(console(stderr=True), folder.log, folder.training)
     command = shlex.join(["sbikit", *sys.argv[1:]])
-    return Run(folder, monitor, choose_device(device or config.device), command, place)
+    fitted_on = Devices(devices or config.devices, config.device_batch, config.precision)
+    return Run(folder, monitor, choose_device(device or config.device), command, place, devices=fitted_on)
 
 
 def main() -> None:

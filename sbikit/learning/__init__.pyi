@@ -13,6 +13,7 @@ from .coordinates import Coordinates as Coordinates
 from .fixed_set import FixedSet as FixedSet
 from .fixed_set import validation_size as validation_size
 from .fresh_noise import FreshNoise as FreshNoise
+from .gradients import Divisible as Divisible
 from .identity import describe_problem as describe_problem
 from .identity import fingerprint as fingerprint
 from .moments import LeastSquares as LeastSquares
@@ -23,6 +24,7 @@ from .parts import Parts as Parts
 from .rates import cosine as cosine
 from .seen import declared_fields as declared_fields
 from .seen import seen_by_networks as seen_by_networks
+from .shared_draws import SharedDraws as SharedDraws
 from .shuffled import BUDGET as BUDGET
 from .shuffled import Batch as Batch
 from .shuffled import Shuffled as Shuffled

@@ -149,7 +149,7 @@ class _InnerScale:
         mean = torch.where(inside, real, 0.0).sum(0) / count.clamp_min(1)
         square = torch.where(inside, (real - mean).square(), 0.0).sum(0)
         if self._mean.ndim:
-            total = (self._count + count).clamp_min(1)
+            total = (self._count + count).clamp_min(1).double()
             apart = mean - self._mean
             square = self._square + square + apart.square() * (self._count * count / total)
             mean = self._mean + apart * (count / total)

@@ -76,9 +76,18 @@ class FixedSet:
         del step
         return self.training + self.judges
 
-    def batch(self, step: int) -> Values:
-        """What a step trains on, each (B, *shape); it depends on the seed and the step alone."""
-        found = self._rows.batch(step)
+    def rows(self, step: int) -> int:
+        """Draws of a step; fewer at the end of an epoch."""
+        return self._rows.rows(step)
+
+    def batch(self, step: int, first: int = 0, count: int | None = None) -> Values:
+        """What a step trains on, each (B, *shape); it depends on the seed and the step alone.
+
+        Args:
+            step: from 0.
+            first, count: which of its draws; all of them where left out.
+        """
+        found = self._rows.batch(step).part(first, count)
         if self._noise is None:
             return found.values
         fresh = self._noise(found.values, found.numbers, found.epoch) if found.epoch else found.values

@@ -43,9 +43,10 @@ class Moments:
         """Further rows (m, *shape)."""
         values = x.double()
         over = (0, *range(1 + self._kept, x.ndim))
-        variance, mean = torch.var_mean(values, over)
         largest = values.abs().amax(over)
-        count = x.numel() // max(1, mean.numel())
+        count = x.numel() // max(1, largest.numel())
+        # A set of one has no variance of its own.
+        variance, mean = torch.var_mean(values, over, correction=1 if count > 1 else 0)
         if self._count:
             mean, variance = self._merged(mean, variance, count)
             largest = torch.maximum(largest, self.largest)
@@ -55,11 +56,7 @@ class Moments:
     def _merged(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
         n, m = self._count, count
         apart = mean - self.mean
-        # A set of one has no variance of its own.
-        squares = sum(
-            v * (k - 1) if k > 1 else torch.zeros_like(v) for v, k in ((self.variance, n), (variance, m))
-        )
-        squares = squares + apart.square() * (n * m / (n + m))
+        squares = self.variance * (n - 1) + variance * (m - 1) + apart.square() * (n * m / (n + m))
         return self.mean + apart * (m / (n + m)), squares / (n + m - 1)
 
 

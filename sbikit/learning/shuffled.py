@@ -48,6 +48,11 @@ class Batch:
     numbers: Tensor
     values: dict[str, Tensor]
 
+    def part(self, first: int, count: int | None) -> Batch:
+        """Rows `first` to `first + count - 1` of it, all that follow `first` without a count."""
+        some = slice(first, None if count is None else first + count)
+        return Batch(self.epoch, self.numbers[some], {name: v[some] for name, v in self.values.items()})
+
 
 class Shuffled:
     """Batches of rows 0 to count - 1, each row once an epoch; the last batch of an epoch may be smaller.
@@ -89,6 +94,10 @@ class Shuffled:
     def batches(self) -> int:
         """Steps of an epoch."""
         return math.ceil(self._count / self._batch)
+
+    def rows(self, step: int) -> int:
+        """How many rows a step has."""
+        return min(self._batch, self._count - step % self.batches * self._batch)
 
     def apart(self, read: Read, first: int, count: int) -> dict[str, Tensor]:
         """What another `read` of the same source gives, when no one else reads it."""

@@ -83,7 +83,8 @@ class Spill:
             self._place = Path(self._stack.enter_context(fresh))
         waiting, self._waiting, self._held = self._waiting, [], 0
         while waiting:
-            some, size = [], 0
+            some: list[dict[str, Tensor]] = []
+            size = 0
             while waiting and (not some or size < self._part_size):
                 some.append(waiting.pop(0))
                 size += sum(value.numel() for value in some[-1].values())

@@ -2,6 +2,9 @@
 
 Step k's loss depends on (seed, k) alone and all else that steps depend on is in the checkpoint, so a training
 that was interrupted and goes on ends where it would have ended, to the bit.
+
+On several devices each process goes through the same steps with a share of every batch (`gradients`); what is
+judged after a round is the first one's, which alone writes checkpoints, so that all stay alike.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sbikit.learning.averages import FinalWeights
 from sbikit.learning.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from sbikit.learning.gradients import gradients
 from sbikit.roles.monitor import Monitor, Workspace
+from sbikit.roles.team import Alone, Team
 
 _FORMAT = "training 1"
 
@@ -55,7 +61,8 @@ class Trainer:
     Args:
         network: what is trained, on the device where it is to run.
         optimisers: name -> optimiser of some of its weights, at its full learning rate.
-        loss: step -> loss, made from the network as it is, the seed and the step alone.
+        loss: step -> loss, made from the network as it is, the seed and the step alone; `Divisible` where
+            several devices, or one that holds less than a batch, are to train.
         final: which weights it ends with.
         plan: how long, how fast.
         whole: a module around the network whose constants the checkpoint must hold too.
@@ -76,6 +83,8 @@ class Trainer:
         self.whole = network if whole is None else whole
         self.step = 0
         self.seconds = 0.0
+        self._team: Team = Alone()
+        self._gradients = gradients(network, loss, self._team, None)
         for group in self._groups():
             group["initial_lr"] = group["lr"]
 
@@ -83,13 +92,16 @@ class Trainer:
         """Train to the end, going on from what the workspace holds; the network then has its final weights.
 
         Args:
-            workspace: where the checkpoint is kept.
+            workspace: where the checkpoint is kept, and who trains.
             monitor: is told of every step and every round.
             identity: all that the training depends on, see `fingerprint`.
 
         Raises:
             CheckpointError: the checkpoint is damaged, or of another training.
+            UnsupportedError: the loss is to be divided and cannot be.
         """
+        self._team = workspace.team
+        self._gradients = gradients(self.network, self.loss, workspace.team, workspace.at_once)
         found = unfinished(workspace)
         if found is not None:
             self._resume(found, identity)
@@ -98,7 +110,7 @@ class Trainer:
         with monitor.progress("training", self.plan.steps, self.step) as advance:
             while not self.finished:
                 monitor.log(**self._round(advance))
-                path = _path(workspace)
+                path = _path(workspace) if self._team.rank == 0 else None
                 if path is not None and (self.finished or time.monotonic() - kept > self.plan.keep_seconds):
                     self._keep(path, identity)
                     kept = time.monotonic()
@@ -119,29 +131,31 @@ class Trainer:
             losses.append(self._advance())
             advance(1)
         judged = self.final.after_round(self.network)
+        for module in (self.network, self.final):
+            self._team.agree(module)
+        loss = self._team.add(torch.tensor(sum(losses) / len(losses), dtype=torch.float64))
         self.seconds += time.monotonic() - began
         return {
             "step": self.step,
-            "loss": sum(losses) / len(losses),
+            "loss": float(loss),
             **judged,
             "simulations": self.plan.simulations(self.step),
             "seconds": round(self.seconds, 2),
         }
 
     def _advance(self) -> float:
-        """One step; returns its loss."""
+        """One step; returns its loss, of several processes this one's part."""
         factor = self.plan.rate(self.step)
         for group in self._groups():
             group["lr"] = factor * group["initial_lr"]
-        loss = self.loss(self.step)
-        loss.backward()
+        loss = self._gradients(self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
         for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.final.after_step(self.network)
         self.step += 1
-        return float(loss.detach())
+        return float(loss)
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimiser in self.optimisers.values() for group in optimiser.param_groups]

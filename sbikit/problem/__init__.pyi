@@ -26,6 +26,7 @@ from .seeds import normals as normals
 from .seeds import uniforms as uniforms
 from .spec import Spec as Spec
 from .spec import check_observation as check_observation
+from .spec import check_shapes as check_shapes
 from .spec import check_values as check_values
 from .supports import round_into as round_into
 from .supports import support_bounds as support_bounds

@@ -1,8 +1,10 @@
-"""Sizes that no machine holds, refused before any work is done and not when memory ends hours later."""
+"""Sizes that no machine holds, refused before any work is done and not when memory or disk end hours later."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 from sbikit.problem.errors import OptionError
 
@@ -35,3 +37,31 @@ def check_memory(numbers: float, what: str, *, where: str, fix: str) -> None:
             got=f"{_BYTES * numbers / 1e9:.3g} GB",
             fix=fix,
         )
+
+
+def check_disk(wanted: float, what: str, folder: Path, *, where: str, fix: str) -> float:
+    """Refuse to write more bytes than the disk has free.
+
+    Args:
+        wanted: how many.
+        what: what they are, in words.
+        folder: where they go; it is there.
+        where: the options that ask for them.
+        fix: what to do.
+
+    Returns:
+        How many are free.
+
+    Raises:
+        OptionError: they do not fit.
+    """
+    there = float(shutil.disk_usage(folder).free)
+    if wanted > there:
+        raise OptionError(
+            f"There is no room on the disk for {what}.",
+            where=where,
+            expected=f"at most {there / 1e9:.3g} GB, what is free at {folder}",
+            got=f"{wanted / 1e9:.3g} GB",
+            fix=fix,
+        )
+    return there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,29 +74,42 @@ def check_values(values: Values, variables: Iterable[Variable], batch: tuple[int
     Raises:
         SpecError: with the variable at fault.
     """
+    shapes = {name: tuple(value.shape) for name, value in values.items()}
     for variable in variables:
-        if variable.name not in values:
-            raise SpecError(
-                f"The variable {variable.name!r} is missing.",
-                where=where,
-                expected=variable.name,
-                got=", ".join(values) or "nothing",
-            )
+        check_shapes(shapes, [variable], batch, where)
         tensor = values[variable.name]
-        expected = (*batch, *variable.shape)
-        if tuple(tensor.shape) != expected:
-            raise SpecError(
-                f"The variable {variable.name!r} has the wrong shape.",
-                where=where,
-                expected=str(expected),
-                got=str(tuple(tensor.shape)),
-            )
         if not bool(torch.isfinite(tensor).all()):
             raise SpecError(
                 f"The variable {variable.name!r} has values that are not finite.",
                 where=where,
                 expected="finite numbers",
                 got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
+            )
+
+
+def check_shapes(
+    shapes: Mapping[str, tuple[int, ...]], variables: Iterable[Variable], batch: tuple[int, ...], where: str
+) -> None:
+    """The same without looking at values.
+
+    Raises:
+        SpecError: with the variable at fault.
+    """
+    for variable in variables:
+        if variable.name not in shapes:
+            raise SpecError(
+                f"The variable {variable.name!r} is missing.",
+                where=where,
+                expected=variable.name,
+                got=", ".join(shapes) or "nothing",
+            )
+        expected = (*batch, *variable.shape)
+        if shapes[variable.name] != expected:
+            raise SpecError(
+                f"The variable {variable.name!r} has the wrong shape.",
+                where=where,
+                expected=str(expected),
+                got=str(shapes[variable.name]),
             )
 
 

@@ -17,7 +17,8 @@ much z scatters. The error of a field's coverage is that of the mean over observ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,26 +68,90 @@ class Recovery:
     width: Estimate
 
 
-def recovery(truth: Array, draws: Array) -> Recovery:
-    """Judge draws of B observations.
+class RecoveryTally:
+    """Takes in one variable of many observations, block by block, and judges it once it has them all.
 
     Args:
-        truth: (B, P), with P pixels, or P = 1 for a scalar.
-        draws: (n, B, P), n at least `FEWEST_DRAWS`, B at least `FEWEST_OBSERVATIONS`.
+        n: draws an observation, at least `FEWEST_DRAWS`.
+        numbers: n B P, how many numbers there will be of B observations with P pixels (1 for a scalar).
     """
-    z = _offsets(truth, draws)
-    ideal = math.sqrt(_ideal_square(len(draws)))
-    bias_error, square_error = _null_errors(draws)
-    return Recovery(
-        bias=Estimate(float(z.mean()), bias_error, 0.0),
-        scatter=Estimate(math.sqrt(float((z**2).mean())), square_error / (2 * ideal), ideal),
-        coverage=_coverage(truth, draws),
-        width=_width(truth, draws.std(0, ddof=1, dtype=np.float64)),
-    )
+
+    def __init__(self, n: int, numbers: int) -> None:
+        self._n = n
+        count = min(n, max(_FEWEST_STAND_INS, _NUMBERS // numbers))
+        self._stand_ins = np.linspace(0, n - 1, count).round().astype(int)
+        self._rows: list[_Seen] = []
+        self._truth: list[Array] = []
+
+    def take(self, truth: Array, draws: Array) -> None:
+        """Take in b observations: truth (b, P), draws (n, b, P)."""
+        z = _offsets(truth, draws)
+        # Under an exact posterior a draw may stand in for the truth.
+        null = np.stack([_offsets(draws[j], np.delete(draws, j, 0)) for j in self._stand_ins])
+        rank, edge = (draws < truth).sum(0), self._edge
+        sd = draws.std(0, ddof=1, dtype=np.float64)
+        self._truth.append(truth)
+        self._rows.append(
+            _Seen(
+                z=z.mean(1),
+                square=(z**2).mean(1),
+                null=null.mean(2),
+                null_square=(null**2).mean(2),
+                inside=((rank >= edge) & (rank <= self._n - edge)).mean(1),
+                width=np.sqrt((sd**2).mean(1)),
+            )
+        )
+
+    def found(self) -> Recovery:
+        """The judgement, of at least `FEWEST_OBSERVATIONS` observations."""
+        seen, truth = _Seen.joined(self._rows), np.concatenate(self._truth)
+        observations = len(truth)
+        ideal = math.sqrt(_ideal_square(self._n))
+        fewer = _ideal_square(self._n) / _ideal_square(self._n - 1)  # a stand-in has one draw less beside it
+        bias_error = math.sqrt(fewer * float((seen.null**2).mean()) / observations)
+        square_error = fewer * float(seen.null_square.std()) / math.sqrt(observations)
+        return Recovery(
+            bias=Estimate(float(seen.z.mean()), bias_error, 0.0),
+            scatter=Estimate(math.sqrt(float(seen.square.mean())), square_error / (2 * ideal), ideal),
+            coverage=self._coverage(seen.inside, scalar=truth.shape[1] == 1),
+            width=_width(truth, seen.width),
+        )
+
+    @property
+    def _edge(self) -> int:
+        return round(0.16 * (self._n + 1))
+
+    def _coverage(self, inside: Array, *, scalar: bool) -> Estimate:
+        ideal = (self._n + 1 - 2 * self._edge) / (self._n + 1)
+        value, error = mean_and_error(inside)
+        if scalar:
+            error = math.sqrt(ideal * (1 - ideal) / len(inside))
+        return Estimate(value, error, ideal)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of b observations: means over the pixels of z and z^2, each (b,), of those with draws in
+    the place of the truth, (stand-ins, b), of what is inside the interval, and the rms width, (b,).
+    """
+
+    z: Array
+    square: Array
+    null: Array
+    null_square: Array
+    inside: Array
+    width: Array
+
+    @staticmethod
+    def joined(parts: Sequence[_Seen]) -> _Seen:
+        """All of it."""
+        return _Seen(
+            *(np.concatenate([getattr(part, one.name) for part in parts], -1) for one in fields(_Seen))
+        )
 
 
 def _offsets(truth: Array, draws: Array) -> Array:
-    """z of truths (B, P) among draws (n, B, P), (B, P)."""
+    """z of truths (b, P) among draws (n, b, P), (b, P)."""
     mean, sd = draws.mean(0, dtype=np.float64), draws.std(0, ddof=1, dtype=np.float64)
     return np.asarray((mean - truth) / np.maximum(sd, np.finfo(np.float32).tiny))
 
@@ -96,32 +161,8 @@ def _ideal_square(n: int) -> float:
     return (1 + 1 / n) * (n - 1) / (n - 3)
 
 
-def _null_errors(draws: Array) -> tuple[float, float]:
-    """Standard errors of mean z and mean z^2 under an exact posterior; draws stand in for truths."""
-    n, observations = draws.shape[:2]
-    count = min(n, max(_FEWEST_STAND_INS, _NUMBERS // draws.size))
-    chosen = np.linspace(0, n - 1, count).round().astype(int)
-    z = np.stack([_offsets(draws[j], np.delete(draws, j, 0)) for j in chosen])
-    fewer = _ideal_square(n) / _ideal_square(n - 1)  # a stand-in has one draw less beside it
-    bias = math.sqrt(fewer * float((z.mean(2) ** 2).mean()))
-    square = fewer * float((z**2).mean(2).std())
-    return bias / math.sqrt(observations), square / math.sqrt(observations)
-
-
-def _coverage(truth: Array, draws: Array) -> Estimate:
-    n, observations = len(draws), len(truth)
-    rank = (draws < truth).sum(0)
-    edge = round(0.16 * (n + 1))
-    share = ((rank >= edge) & (rank <= n - edge)).mean(1)
-    ideal = (n + 1 - 2 * edge) / (n + 1)
-    value, error = mean_and_error(share)
-    if truth.shape[1] == 1:
-        error = math.sqrt(ideal * (1 - ideal) / observations)
-    return Estimate(value, error, ideal)
-
-
-def _width(truth: Array, sd: Array) -> Estimate:
-    each = np.sqrt((sd**2).mean(1))
+def _width(truth: Array, each: Array) -> Estimate:
+    """Of truths (B, P) and the widths (B,) of their posteriors."""
     spread = float(truth.std(dtype=np.float64))
     if spread == 0:
         return Estimate(0.0, 0.0, None)
@@ -139,25 +180,31 @@ class ErrorByWidth:
     error: Array
 
 
-def error_by_width(truth: Array, draws: Array, *, bins: int = BINS) -> ErrorByWidth:
-    """Root mean square error of the posterior mean in bins of posterior standard deviation.
+class ErrorTally:
+    """Takes in one field channel of many observations, block by block.
 
     One half of the draws chooses the bin of a pixel and the other half is judged in it: with the
     same draws for both, pixels would enter a bin through the noise of their own estimate.
-
-    Args:
-        truth: (B, P).
-        draws: (n, B, P), n at least `FEWEST_DRAWS`, B at least `FEWEST_OBSERVATIONS`.
-        bins: quantile bins of the posterior standard deviation.
     """
-    chooser, judged = draws[0::2], draws[1::2]
-    width = chooser.std(0, ddof=1)
-    variance = judged.var(0, ddof=1, dtype=np.float64)
-    square = (judged.mean(0, dtype=np.float64) - truth) ** 2 / (1 + 1 / len(judged))
-    label = np.searchsorted(np.quantile(width, np.linspace(0, 1, bins + 1)[1:-1]), width)
-    rows = [_one_bin(square, variance, label == k) for k in range(bins) if (label == k).any()]
-    claimed, actual, error = (np.array(column) for column in zip(*rows, strict=True))
-    return ErrorByWidth(claimed, actual, error)
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Array, Array, Array]] = []
+
+    def take(self, truth: Array, draws: Array) -> None:
+        """Take in b observations: truth (b, P), draws (n, b, P), n at least `FEWEST_DRAWS`."""
+        chooser, judged = draws[0::2], draws[1::2]
+        width = chooser.std(0, ddof=1)
+        variance = judged.var(0, ddof=1, dtype=np.float64)
+        square = (judged.mean(0, dtype=np.float64) - truth) ** 2 / (1 + 1 / len(judged))
+        self._rows.append((width, square, variance))
+
+    def found(self, *, bins: int = BINS) -> ErrorByWidth:
+        """Errors in so many quantile bins of the posterior standard deviation."""
+        width, square, variance = (np.concatenate(rows) for rows in zip(*self._rows, strict=True))
+        label = np.searchsorted(np.quantile(width, np.linspace(0, 1, bins + 1)[1:-1]), width)
+        rows = [_one_bin(square, variance, label == k) for k in range(bins) if (label == k).any()]
+        claimed, actual, error = (np.array(column) for column in zip(*rows, strict=True))
+        return ErrorByWidth(claimed, actual, error)
 
 
 def _one_bin(square: Array, variance: Array, inside: NDArray[np.bool_]) -> tuple[float, float, float]:

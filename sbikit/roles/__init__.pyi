@@ -1,4 +1,8 @@
 from .estimator import Estimator as Estimator
+from .evidence import Block as Block
+from .evidence import Comparison as Comparison
+from .evidence import ComparisonBlock as ComparisonBlock
+from .evidence import Evidence as Evidence
 from .joint_draws import JointDraws as JointDraws
 from .monitor import Monitor as Monitor
 from .monitor import QuietMonitor as QuietMonitor
@@ -8,6 +12,7 @@ from .plugin import supports as supports
 from .sampler import Draws as Draws
 from .sampler import ExactSampler as ExactSampler
 from .sampler import Sampler as Sampler
+from .sampler import SupportsBatches as SupportsBatches
 from .simulator import LogDensity as LogDensity
 from .simulator import MarginalDensity as MarginalDensity
 from .simulator import Simulator as Simulator
@@ -19,11 +24,15 @@ from .simulator import SupportsMarginalDensity as SupportsMarginalDensity
 from .simulator import SupportsMasks as SupportsMasks
 from .simulator import SupportsObserve as SupportsObserve
 from .simulator import SupportsSummaries as SupportsSummaries
+from .stored_draws import StoredDraws as StoredDraws
+from .stored_draws import draw_blocks as draw_blocks
+from .stored_draws import draw_shapes as draw_shapes
+from .team import Alone as Alone
+from .team import Team as Team
+from .team import shares as shares
 from .trust import Reading as Reading
 from .trust import Trust as Trust
-from .validator import Comparison as Comparison
 from .validator import Curve as Curve
-from .validator import Evidence as Evidence
 from .validator import Metric as Metric
 from .validator import Report as Report
 from .validator import Validator as Validator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -16,7 +17,14 @@ from sbikit.roles.simulator import Simulator
 
 
 class Estimator(Plugin[OptionsT_co]):
-    """Learns a sampler from simulations."""
+    """Learns a sampler from simulations.
+
+    Attributes:
+        divides: whether `fit` divides a step's simulations among the processes of `workspace.team`, and into
+            pieces of `workspace.at_once`; the others are refused where that is asked for.
+    """
+
+    divides: ClassVar[bool] = False
 
     def match(self, spec: Spec) -> Spec:
         """The part of `spec` that this estimator can infer, before any work is done.

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import torch
 
+from sbikit.roles.team import Alone, Team
+
 
 class Monitor(Protocol):
     """Where a long computation reports."""
@@ -56,7 +58,14 @@ class Workspace:
     Args:
         folder: for checkpoints of unfinished work, there already; None: nowhere.
         device: where networks run.
+        team: the processes that work on it together, this one among them.
+        at_once: most simulations whose gradient the device computes at once; None: all of a step's.
+        precision: of the products inside networks while they are trained; float32, or less where a network
+            is known to bear it.
     """
 
     folder: Path | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    team: Team = field(default_factory=Alone)
+    at_once: int | None = None
+    precision: torch.dtype = torch.float32

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -91,6 +92,21 @@ class Sampler(ABC):
         Raises:
             ObservationError: the observation does not fit the problem, or there is not one seed for each.
         """
+
+
+class SupportsBatches(Protocol):
+    """A sampler that computes several observations together, so that rounding depends on which.
+
+    Workers then draw whole batches, and what they draw is to the bit what one process draws.
+    """
+
+    def batch_size(self, observation: Values) -> int:
+        """How many of observations, each (B, *shape), it takes together, one batch after the other."""
+        ...
+
+    def in_batches(self, size: int) -> Sampler:
+        """The same sampler, which takes so many observations together, however many there are."""
+        ...
 
 
 class ExactSampler(Plugin[OptionsT_co]):

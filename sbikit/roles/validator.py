@@ -4,96 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sbikit.problem.errors import SpecError
-from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Values
+from sbikit.roles.evidence import Evidence
 from sbikit.roles.plugin import OptionsT_co, Plugin
-from sbikit.roles.variation import Constant, Judged, constants
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Draws of an exact sampler, and as many of the judged one as half of them.
-
-    The exact sampler's first and second half are independent of each other, so what they differ by is what
-    the judged draws would differ by if they were exact.
-
-    Args:
-        name: the exact sampler's name.
-        rows: (R,) which of the held-out observations; only those whose draws can be trusted.
-        exact: its draws of the latents, each (2 n, R, *shape).
-        draws: the judged draws of the latents, each (n, R, *shape).
-    """
-
-    name: str
-    rows: tuple[int, ...]
-    exact: Values
-    draws: Values
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a validator judges.
-
-    Args:
-        spec: the problem that was inferred.
-        truth: held-out latents, each (B, *shape).
-        observation: their data, each (B, *shape).
-        draws: posterior draws of the latents, each (n, B, *shape).
-        training: M draws of all variables from the training stream, each (M, *shape): they
-            alone may fix scales and centres, so that nothing is tuned on the truths.
-        comparison: draws of an exact sampler for some observations; None where none was asked for.
-
-    Raises:
-        SpecError: truths or draws of a scalar or a channel are constants; see `judgeable`.
-    """
-
-    spec: Spec
-    truth: Values
-    observation: Values
-    draws: Values
-    training: Values
-    comparison: Comparison | None = None
-
-    def __post_init__(self) -> None:
-        exact = {} if self.comparison is None else self.comparison.exact
-        for part in constants(self.spec, self.truth, self.draws, exact):
-            raise SpecError(
-                f"There is no variation in {part.name!r}.",
-                where="evidence",
-                expected="truths and draws that vary",
-                got=part.words,
-                fix="judge the rest: Evidence.judgeable leaves out what is constant",
-            )
-
-    @staticmethod
-    def judgeable(
-        *,
-        spec: Spec,
-        truth: Values,
-        observation: Values,
-        draws: Values,
-        training: Values,
-        comparison: Comparison | None = None,
-    ) -> tuple[Evidence | None, tuple[Constant, ...]]:
-        """Evidence without the scalars and channels that are constants, and these; None where all are."""
-        exact = {} if comparison is None else comparison.exact
-        left_out = tuple(constants(spec, truth, draws, exact))
-        judged = Judged.of(spec, left_out)
-        if judged is None:
-            return None, left_out
-        if comparison is not None:
-            drawn = judged.select(comparison.draws)
-            comparison = replace(comparison, exact=judged.select(comparison.exact), draws=drawn)
-        values = (judged.select(truth), observation, judged.select(draws), judged.select(training))
-        return Evidence(judged.spec, *values, comparison), left_out
-
+from sbikit.roles.variation import Constant
 
 Verdict = Literal["pass", "fail", "none"]
 

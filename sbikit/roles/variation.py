@@ -14,11 +14,15 @@ from torch import Tensor
 from sbikit.problem.precision import gap
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values, Variable, Vector
+from sbikit.roles.stored_draws import SomeDraws, StoredDraws, draw_blocks, draw_shapes
 
 # Gaps between float32 numbers in the standard deviation of truths, below which few of them differ; and in
 # the range of all draws for one observation, which then are one number but for rounding.
 _LEAST_SPREAD, _LEAST_RANGE = 16.0, 2.0
 _SHARE = 0.5  # of the observations whose draws are one number
+
+
+Why = Literal["truths", "known", "draws", "exact"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Constant:
     name: str
     variable: str
     index: int
-    why: Literal["truths", "known", "draws", "exact"]
+    why: Why
 
     @property
     def words(self) -> str:
@@ -55,21 +59,20 @@ def constants(spec: Spec, truth: Values, draws: Values, exact: Values) -> Iterat
     Args:
         spec: the problem.
         truth: latents, each (B, *shape).
-        draws: their draws, each (n, B, *shape).
+        draws: their draws, each (n, B, *shape), in memory or on the disk: then they are read once.
         exact: draws of an exact sampler, each (m, R, *shape); empty where there are none.
     """
+    shapes, exact_shapes = draw_shapes(draws), draw_shapes(exact)
     for variable in spec.latents:
         name, shape = variable.name, variable.shape
-        t, d, e = truth.get(name), draws.get(name), exact.get(name)
-        for index in range(shape[0]):
-            why: Literal["truths", "known", "draws", "exact"] | None = None
-            if t is not None and d is not None and _fit(t, d, shape):
-                why = _why(t[:, index].reshape(len(t), -1), d[:, :, index].reshape(*d.shape[:2], -1))
-            if why is None and e is not None and len(e) > 1 and e.shape[2:] == shape:
-                known = _one_number(e[:, :, index].reshape(*e.shape[:2], -1))
-                why = "exact" if _mostly(known) else None
-            if why is not None:
-                yield Constant(_part_name(variable, index), name, index, why)
+        found: dict[int, Why] = {}
+        if name in truth and _fit(tuple(truth[name].shape), shapes.get(name, ()), shape):
+            found |= _judged_parts(truth[name], draws, name)
+        beside = exact_shapes.get(name, ())
+        if beside[2:] == shape and beside[0] > 1:
+            found = {**_exact_parts(exact, name), **found}
+        for index in sorted(found):
+            yield Constant(_part_name(variable, index), name, index, found[index])
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,10 @@ class Judged:
         latents = tuple(_narrowed(v, kept[v.name]) for v in spec.latents if kept[v.name])
         return Judged(replace(spec, latents=latents), kept) if latents else None
 
-    def select(self, values: Values) -> dict[str, Tensor]:
+    def select(self, values: Values) -> Values:
         """The parts of values (*batch, *shape) that are kept; what is no latent stays as it is."""
+        if isinstance(values, StoredDraws):
+            return SomeDraws(values, kept=self.kept)
         dims = {v.name: -len(v.shape) for v in self.spec.latents}
         chosen = {}
         for name, value in values.items():
@@ -109,23 +114,38 @@ def _narrowed(variable: Variable, kept: list[int]) -> Variable:
     return replace(variable, labels=labels, units=units, latex=latex)
 
 
-def _why(truth: Tensor, draws: Tensor) -> Literal["truths", "known", "draws"] | None:
-    """Of truths (B, pixels) and draws (n, B, pixels)."""
-    if bool((truth.double().std(0) < _LEAST_SPREAD * gap(truth.abs().amax(0))).all()):
-        return "truths"
-    constant = _one_number(draws)
-    if not _mostly(constant):
-        return None
-    off = (truth - draws[0]).double().abs()
-    true = (off <= _LEAST_RANGE * gap(truth)).all(-1)
-    return "known" if _mostly(constant & true) else "draws"
+def _judged_parts(truth: Tensor, draws: Values, name: str) -> dict[int, Why]:
+    """Why, of each scalar or channel that is a constant, for truths (B, *shape)."""
+    few = _LEAST_SPREAD * gap(truth.abs().amax(0))
+    flat = [(truth[:, i].double().std(0) < few[i]).all() for i in range(truth.shape[1])]
+    constant, true = [], []
+    for rows, block in draw_blocks(draws, [name]):
+        value, t = block[name], truth[rows.start : rows.stop]
+        constant.append(_one_numbers(value))
+        near = (t - value[0]).double().abs() <= _LEAST_RANGE * gap(t)
+        true.append(near.reshape(*near.shape[:2], -1).all(-1))
+    of_draws, right = torch.cat(constant), torch.cat(true)
+    found: dict[int, Why] = {}
+    for i, no_spread in enumerate(flat):
+        if bool(no_spread):
+            found[i] = "truths"
+        elif _mostly(of_draws[:, i]):
+            found[i] = "known" if _mostly(of_draws[:, i] & right[:, i]) else "draws"
+    return found
 
 
-def _one_number(draws: Tensor) -> Tensor:
-    """Of which observations all draws (n, B, pixels) are one number but for rounding, (B,)."""
+def _exact_parts(exact: Values, name: str) -> dict[int, Why]:
+    """The same for draws of an exact sampler."""
+    known = torch.cat([_one_numbers(block[name]) for _, block in draw_blocks(exact, [name])])
+    return {i: "exact" for i in range(known.shape[1]) if _mostly(known[:, i])}
+
+
+def _one_numbers(draws: Tensor) -> Tensor:
+    """Of which observations and scalars or channels all draws (n, b, C, *grid) are one number, (b, C)."""
     low, high = draws.amin(0), draws.amax(0)
     rounding = _LEAST_RANGE * gap(torch.maximum(low.abs(), high.abs()))
-    return (high.double() - low.double() <= rounding).all(-1)
+    near = high.double() - low.double() <= rounding
+    return near.reshape(*near.shape[:2], -1).all(-1)
 
 
 def _mostly(of_observations: Tensor) -> bool:
@@ -138,6 +158,6 @@ def _part_name(variable: Variable, index: int) -> str:
     return variable.name if variable.channels == 1 else f"{variable.name}.{index + 1}"
 
 
-def _fit(truth: Tensor, draws: Tensor, shape: tuple[int, ...]) -> bool:
+def _fit(truth: tuple[int, ...], draws: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether there are several truths (B, *shape) and several draws (n, B, *shape)."""
-    return min(len(truth), len(draws)) > 1 and truth.shape[1:] == shape and draws.shape[1:] == truth.shape
+    return truth[1:] == shape and draws[1:] == truth and min(truth[0], draws[0]) > 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sbikit.roles.evidence import Comparison
+from sbikit.roles.stored_draws import SomeDraws
 from sbikit.roles.trust import trusted
-from sbikit.roles.validator import Comparison
 from sbikit.run.job import Run
-from sbikit.storage.draws import read_draws, read_trust
+from sbikit.storage.draws import open_draws, read_trust
 
 FEWEST_COMPARED = 2  # observations: below, no figure has a standard error
 
@@ -19,13 +20,15 @@ def comparison(run: Run) -> Comparison | None:
     rows = trusted(read_trust(run.folder.reference))
     if len(rows) < FEWEST_COMPARED:
         return None
-    exact, draws = (read_draws(path).select(rows) for path in (run.folder.reference, run.folder.compared))
+    exact, draws = open_draws(run.folder.reference), open_draws(run.folder.compared)
     names = [v.name for v in run.spec.latents]
+    most = 2 * draws.shapes[names[0]][0]
+    kept: dict[str, list[int]] = {name: [] for name in exact.shapes if name not in names}
     return Comparison(
         name=run.config.reference.name,
         rows=tuple(rows),
-        exact={name: exact.values[name][: 2 * draws.count] for name in names},
-        draws={name: draws.values[name] for name in names},
+        exact=SomeDraws(exact, rows=rows, most=most, kept=kept),
+        draws=SomeDraws(draws, rows=rows),
     )
 
 
@@ -44,4 +47,5 @@ def shown_reference(run: Run) -> dict[str, Tensor] | None:
     """The reference's draws for the shown observation, each (n, *shape), if they can be trusted."""
     if run.config.reference is None or not read_trust(run.folder.reference)[0].trustworthy:
         return None
-    return {name: value[:, 0] for name, value in read_draws(run.folder.reference).values.items()}
+    draws = open_draws(run.folder.reference)
+    return {name: value[:, 0] for name, value in draws.block(list(draws), 0, 1).items()}

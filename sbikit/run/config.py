@@ -107,7 +107,22 @@ class Written(BaseModel):
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="auto", description="where networks run; auto takes a GPU where there is one"
     )
-    workers: int = Field(default=1, ge=1, le=100_000, description="processes that simulate")
+    devices: int = Field(
+        default=1, ge=1, le=1024, description="GPUs, or CPU processes, that the estimator is fitted on"
+    )
+    device_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=_MOST,
+        description="most simulations of a step at once on a device, to fit its memory; all where left out",
+    )
+    precision: Literal["float32", "auto"] = Field(
+        default="float32",
+        description="of products in training; auto is bfloat16 where GPU and estimator have it",
+    )
+    workers: int = Field(
+        default=1, ge=1, le=100_000, description="processes that simulate and draw posteriors"
+    )
     cluster: str | None = Field(
         default=None,
         min_length=1,
@@ -140,6 +155,9 @@ class RunConfig:
     sampling: Sampling
     seed: int
     device: Literal["cpu", "cuda", "auto"]
+    devices: int
+    device_batch: int | None
+    precision: Literal["float32", "auto"]
     workers: int
     cluster: str | None
 
@@ -154,6 +172,9 @@ class RunConfig:
             "sampling": self.sampling.model_dump(mode="json"),
             "seed": self.seed,
             "device": self.device,
+            "devices": self.devices,
+            "device_batch": self.device_batch,
+            "precision": self.precision,
             "workers": self.workers,
             "cluster": self.cluster,
         }
@@ -238,6 +259,9 @@ def resolve(draft: Draft) -> RunConfig:
         sampling=written.sampling,
         seed=written.seed,
         device=written.device,
+        devices=written.devices,
+        device_batch=written.device_batch,
+        precision=written.precision,
         workers=written.workers,
         cluster=written.cluster,
     )

@@ -18,7 +18,7 @@ from sbikit.storage.seals import file_digest
 
 _LARGE = 2**26  # bytes of a file that takes long to read
 
-ELSEWHERE = ("device", "workers", "cluster")
+ELSEWHERE = ("device", "devices", "device_batch", "precision", "workers", "cluster")
 """Where a run is computed is no part of what it is."""
 
 _SIMULATED = ("simulator", "seed", "simulations.timeout")

@@ -31,6 +31,7 @@ class Overrides:
     reference: str | None = None
     seed: int | None = None
     device: str | None = None
+    devices: int | None = None
     simulations: int | None = None
     store: str | None = None
     workers: int | None = None
@@ -90,7 +91,7 @@ class Draft:
             if name is not None:
                 flags[section] = {"name": name}
                 origins[section,] = origins[section, "name"] = flag
-        for key in ("seed", "device", "workers", "cluster"):
+        for key in ("seed", "device", "devices", "workers", "cluster"):
             if (value := getattr(overrides, key)) is not None:
                 flags[key] = value
                 origins[key,] = f"--{key}"

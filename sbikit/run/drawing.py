@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
-from sbikit.roles.sampler import Draws, Sampler
-from sbikit.storage.draws import draws_key, read_draws, write_draws
+from sbikit.roles.plugin import supports
+from sbikit.roles.sampler import Draws, Sampler, SupportsBatches
+from sbikit.roles.stored_draws import StoredDraws
+from sbikit.roles.trust import Trust
+from sbikit.storage.draws import DrawsInParts, Part, draws_key, read_draws, read_trust, write_draws
 from sbikit.storage.seals import object_digest
 
 
@@ -32,6 +36,7 @@ class Chunk:
         stream: what the draws are for; names their random numbers.
         first, last: the observations.
         n: draws an observation.
+        batch: observations that the sampler takes together; as it likes where left out.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class Chunk:
     first: int
     last: int
     n: int
+    batch: int | None = None
 
     @property
     def size(self) -> int:
@@ -48,6 +54,8 @@ class Chunk:
 
     def draw(self, sampler: Sampler, held_out: Values, seed: int) -> Draws:
         """The draws of the run `seed`: those for an observation depend on its number, not on the chunk."""
+        if self.batch is not None and supports(sampler, SupportsBatches):
+            sampler = sampler.in_batches(self.batch)
         observation = observed(held_out, sampler.spec, self.first, self.last)
         return draw(
             sampler, observation, self.n, draw_seeds(seed, self.stream, self.first, self.last - self.first)
@@ -67,14 +75,33 @@ class Chunk:
         """Write the file, all or nothing."""
         write_draws(self.path, draws, self._mark)
 
+    def divided(self, sampler: SupportsBatches, spec: Spec, held_out: Values) -> list[Chunk]:
+        """Chunks that are drawn to the bit as this one is: the batches that its sampler would make of it."""
+        batch = sampler.batch_size(observed(held_out, spec, self.first, self.last))
+        found = []
+        for first in range(self.first, self.last, batch):
+            last = min(first + batch, self.last)
+            path = _path(self.path.parent, first, last)
+            found.append(replace(self, path=path, first=first, last=last, batch=batch))
+        return found
+
     @property
     def _mark(self) -> str:
         """What the file must have been made from, and for what: no other part can take its place."""
         return object_digest([self.key, self.stream, self.first, self.last, self.n])
 
+    @property
+    def part(self) -> Part:
+        """The file as a part of all draws of this work."""
+        return Part(self.path, self.first, self.last)
+
     def load(self) -> Draws:
         """The draws in the file."""
         return read_draws(self.path)
+
+    def trust(self) -> tuple[Trust, ...]:
+        """What the sampler says of them."""
+        return read_trust(self.path)
 
 
 @dataclass(frozen=True)
@@ -85,22 +112,42 @@ class Work:
         stream: what they are for.
         observations: how many of the held-out observations, from the first on.
         n: draws an observation.
-        at_once: observations a chunk.
+        at_once: observations a chunk, at most; one at least, however large its draws are.
+        spec: the problem, whose latents are drawn.
+        largest: bytes a chunk.
     """
 
     stream: str
     observations: int
     n: int
     at_once: int
+    spec: Spec
+    largest: int
 
     def chunks(self, folder: Path, key: str) -> list[Chunk]:
         """The chunks of this work, in files under `folder`."""
         found = []
-        for first in range(0, self.observations, self.at_once):
-            last = min(first + self.at_once, self.observations)
-            path = folder / self.stream / f"{first:05d}-{last:05d}.safetensors"
+        each = bytes_a_draw(self.spec) * self.n
+        at_once = max(1, min(self.at_once, self.largest // each))
+        for first in range(0, self.observations, at_once):
+            last = min(first + at_once, self.observations)
+            path = _path(folder / self.stream, first, last)
             found.append(Chunk(path, key, self.stream, first, last, self.n))
         return found
+
+    def stored(self, chunks: Sequence[Chunk]) -> StoredDraws:
+        """The draws of all chunks, once they are done."""
+        shapes = {v.name: (self.n, self.observations, *v.shape) for v in self.spec.latents}
+        return DrawsInParts([chunk.part for chunk in chunks], shapes)
+
+
+def _path(folder: Path, first: int, last: int) -> Path:
+    return folder / f"{first:05d}-{last:05d}.safetensors"
+
+
+def bytes_a_draw(spec: Spec) -> int:
+    """What one draw of all latents takes."""
+    return 4 * sum(math.prod(v.shape) for v in spec.latents)
 
 
 @contextmanager

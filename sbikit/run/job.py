@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -15,6 +16,7 @@ from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
 from sbikit.roles.joint_draws import JointDraws
+from sbikit.roles.monitor import Monitor
 from sbikit.roles.plugin import Plugin, supports
 from sbikit.roles.sampler import ExactSampler, Sampler
 from sbikit.roles.simulator import Simulator, SupportsFacts
@@ -29,7 +31,10 @@ from sbikit.simulations.left_out import LeftOut
 from sbikit.simulations.stream import Simulations
 from sbikit.simulations.trying import simulating
 from sbikit.workers.places import Place, open_pool
-from sbikit.workers.pool import Pool
+from sbikit.workers.pool import Pool, Recipe
+
+# Workers of a cluster that somebody else has started: where there are more, some have nothing to draw.
+_UNKNOWN_CLUSTER = 8
 
 PluginT = TypeVar("PluginT", bound=Plugin)
 
@@ -54,6 +59,51 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
+@dataclass(frozen=True)
+class Devices:
+    """What an estimator is fitted on.
+
+    Args:
+        count: GPUs, or CPU processes.
+        batch: most simulations at once on each; None: all of its share of a step.
+        precision: "float32" or "auto", see `choose_precision`.
+    """
+
+    count: int = 1
+    batch: int | None = None
+    precision: str = "float32"
+
+
+def check_devices(device: torch.device, count: int) -> None:
+    """Refuse more devices than there are.
+
+    Raises:
+        DeviceError: there are fewer GPUs.
+        PluginError: several are asked for and lightning-fabric is not installed.
+    """
+    if count == 1:
+        return
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and count > there:
+        raise DeviceError(
+            "There are fewer GPUs than asked for.",
+            where="devices",
+            expected=f"1 to {there}",
+            got=str(count),
+            fix=f"use --devices {there}",
+        )
+    from sbikit.learning.devices import check_fabric
+
+    check_fabric()
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Precision of products in training: bfloat16 for "auto" on a GPU that has it, else float32."""
+    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
 class Run:
     """A run folder and its plug-ins.
 
@@ -63,6 +113,7 @@ class Run:
         device: where networks run.
         command: what the user typed, for provenance.json.
         place: where simulations are run.
+        devices: what the estimator is fitted on; what the configuration says where left out.
     """
 
     def __init__(
@@ -72,11 +123,15 @@ class Run:
         device: torch.device,
         command: str = "",
         place: Place | None = None,
+        *,
+        devices: Devices | None = None,
     ) -> None:
         self.folder = folder
         self.config: RunConfig = folder.config
         self.monitor = monitor
         self.device = device
+        told = self.config.devices, self.config.device_batch, self.config.precision
+        self.devices = devices or Devices(*told)
         self._command = command
         self.place = place or Place()
         self._pool: Pool | None = None
@@ -107,8 +162,17 @@ class Run:
         choice = self.config.reference
         if choice is None:
             return None
+        return self.make_reference(choice, self.monitor)
+
+    def make_reference(self, choice: Choice, monitor: Monitor) -> Sampler:
+        """The exact posterior of the simulator.
+
+        Args:
+            choice: by what.
+            monitor: hears what its sampler has to say.
+        """
         exact = _made("sampler", choice, ExactSampler)
-        return exact.posterior(self.simulator, monitor=self.monitor, device=self.device)
+        return exact.posterior(self.simulator, monitor=monitor, device=self.device)
 
     @cached_property
     def stream(self) -> Simulations:
@@ -137,6 +201,22 @@ class Run:
     def held_out(self) -> JointDraws:
         """Where held-out draws come from."""
         return self.simulations if gives_draws(self.config) else self.stream
+
+    @property
+    def drawers(self) -> int:
+        """Processes that draw posteriors: the workers, but for a GPU, which one process uses best."""
+        if self.device.type == "cuda":
+            return 1
+        return _UNKNOWN_CLUSTER if self.place.address else self.place.workers
+
+    def open_drawers(self, recipe: Recipe) -> Pool:
+        """Workers that draw posteriors."""
+        place = Place() if self.drawers == 1 else self.place
+        return open_pool(place, recipe, self.monitor)
+
+    def shared(self, count: int, at_once: int) -> int:
+        """How many of `count` observations to draw at once, `at_once` at most, so that all have work."""
+        return max(1, min(at_once, math.ceil(count / self.drawers)))
 
     def lend_workers(self) -> Pool:
         """Workers that simulate; started when they are first wanted."""
@@ -172,30 +252,46 @@ class Run:
                 f"{self.config.estimator.name} infers {', '.join(v.name for v in self.spec.latents)} "
                 f"and leaves out {', '.join(left_out)}."
             )
+        self._refuse_undivided()
         self._refuse_lesser_reference()
         self._refuse_giant()
         self.provenance.note("inferred", [v.name for v in self.spec.latents])
         if supports(self.simulator, SupportsFacts):
             self.provenance.note("facts", dict(self.simulator.facts()))
 
+    def _refuse_undivided(self) -> None:
+        """Refuse devices that are not there, and an estimator that cannot share its work."""
+        count, batch = self.devices.count, self.devices.batch
+        check_devices(self.device, count)
+        wanted = {"devices": count != 1, "device_batch": batch is not None}
+        if any(wanted.values()) and not self.estimator.divides:
+            name = self.config.estimator.name
+            raise UnsupportedError(
+                f"The estimator {name!r} cannot divide its training.",
+                where=", ".join(key for key, given in wanted.items() if given),
+                expected="devices: 1, device_batch: null",
+                got=f"devices: {count}, device_batch: {batch}",
+                fix="leave them out, or choose another estimator",
+            )
+
     def _refuse_giant(self) -> None:
-        """Refuse more draws than fit into memory."""
+        """Refuse what has to be in memory at once and does not fit: draws for one observation, the data."""
         sampling = self.config.sampling
         numbers = sum(math.prod(v.shape) for v in self.spec.latents)
         everything = numbers + sum(math.prod(v.shape) for v in self.simulator.spec.observables)
         wanted = {
             "observations": everything * sampling.observations,
-            "draws x observations": numbers * sampling.draws * sampling.observations,
+            "draws": numbers * sampling.draws,
             "shown_draws": numbers * sampling.shown_draws,
         }
         if self.reference is not None:
-            exact = numbers * sampling.reference_draws * sampling.reference_observations
-            wanted["reference_draws x reference_observations"] = exact
-        for names, count in wanted.items():
+            exact = sum(math.prod(v.shape) for v in self.reference.spec.latents)
+            wanted["reference_draws"] = exact * sampling.reference_draws
+        for name, count in wanted.items():
             check_memory(
                 count,
-                f"{names.replace('_', ' ')} of a problem of {numbers:,} numbers",
-                where=" x ".join(f"sampling.{name}" for name in names.split(" x ")),
+                f"{name.replace('_', ' ')} of a problem of {numbers:,} numbers",
+                where=f"sampling.{name}",
                 fix="ask for fewer",
             )
 

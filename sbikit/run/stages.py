@@ -21,6 +21,7 @@ from sbikit.run.depends import another_configuration, depends_on
 from sbikit.run.job import Run
 from sbikit.run.own_store import fault, gives_draws
 from sbikit.run.pace import advise
+from sbikit.run.room import check_room
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def run_stages(
         valid = {stage.name: False for stage in stages(run.config)}
         settle_configuration(run, chosen if growing else None, redo=redo)
         run.prepare()
+        check_room(run, [stage.name for stage in chosen if not run.folder.ledger.key(stage.name)])
         for stage in stages(run.config):
             if growing and stage.name == "keep":
                 kept.mend(run)

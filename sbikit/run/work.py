@@ -7,7 +7,7 @@ the held-out stream. Random numbers come from (seed, purpose, number of the obse
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,42 +15,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbikit.learning.identity import describe_problem, fingerprint
 from sbikit.problem.bounds import Bounds, bounds
 from sbikit.problem.copies import copied
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.seeds import derive_seed
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
+from sbikit.roles.evidence import Evidence
 from sbikit.roles.monitor import Workspace
 from sbikit.roles.plugin import supports
-from sbikit.roles.sampler import Draws
+from sbikit.roles.sampler import Draws, SupportsBatches
 from sbikit.roles.simulator import Simulator, SupportsSummaries
-from sbikit.roles.trust import announcement, doubts
-from sbikit.roles.validator import Evidence, Report, report_constants
-from sbikit.roles.variation import Constant
+from sbikit.roles.stored_draws import StoredDraws
+from sbikit.roles.trust import Trust, announcement, doubts
+from sbikit.roles.validator import Report, Validator, report_constants
+from sbikit.roles.variation import Constant, Judged, constants
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
-from sbikit.run.drawing import Work, observed, remaining
+from sbikit.run.config import Choice
+from sbikit.run.drawers import draw_chunks
+from sbikit.run.drawing import Chunk, Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
-from sbikit.run.job import Run
+from sbikit.run.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
+from sbikit.run.job import Run, choose_precision
 from sbikit.run.own_store import kept_size
 from sbikit.run.pace import note_pace
-from sbikit.simulations.training import FirstDraws, TrainingStream
-from sbikit.storage.draws import write_draws
+from sbikit.storage.draws import write_stored_draws
 from sbikit.storage.kept import read_kept, write_kept
 from sbikit.storage.metrics import write_metrics
-from sbikit.storage.read import read_posterior
+from sbikit.storage.read import read_held_out
 from sbikit.storage.tensors import read_tensors, write_tensors
 from sbikit.storage.write import write_posterior
 
-# How much is done between two marks of progress, and lost by an interruption; no number depends on it.
+# How much is done between two marks of progress, and lost by an interruption; no number depends on it. Where
+# draws are large there are fewer observations in a chunk, down to one.
 HELD_OUT_CHUNK = 32  # simulations
 SAMPLE_CHUNK = 16  # observations of few draws each
 REFERENCE_CHUNK = 32  # observations: enough that chains of many advance in one batch
 COMPARED_CHUNK = 4  # observations of many draws each
-# Simulations that fix the scales and centres of validators: a standard deviation to 1.6 %. Those that the fit
-# has drawn are kept for it; if they are fewer they do, down to 4.4 %.
-TRAINING_DRAWS, LEAST_TRAINING = 2048, 256
+SAMPLE_BYTES, REFERENCE_BYTES = 2**27, 2**29  # a chunk, which takes some four times as much while it is made
 
 
 def simulate(run: Run) -> Sequence[Path]:
@@ -75,24 +77,22 @@ def fit(run: Run) -> Sequence[Path]:
     folder, unfinished = run.folder.estimator, run.folder.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
     resumed = any(unfinished.iterdir())
-    kept = FirstDraws(run.folder.parts / "training", _made_by(run), TRAINING_DRAWS)
-    sampler = run.estimator.fit(
-        TrainingStream(run.simulations, kept),
-        seed=derive_seed(run.config.seed, "fit"),
-        workspace=Workspace(unfinished, run.device),
-        monitor=run.monitor,
-    )
-    fresh = folder.with_name("estimator.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    run.estimator.save(sampler, fresh)
+    if run.devices.count > 1:
+        from sbikit.run.ranks import fit_on_devices
+
+        kept = first_draws(run, reached=fit_on_devices(run))
+    else:
+        kept = first_draws(run)
+        dtype = choose_precision(run.devices.precision, run.device)
+        where = Workspace(unfinished, run.device, at_once=run.devices.batch, precision=dtype)
+        fit_here(run, kept, where, run.monitor)
     shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    fresh_estimator(run).rename(folder)
     if resumed:
         kept.complete(run.simulations)
-    if first_draws := kept.joined():
-        write_kept(run.folder.first_draws, first_draws, _made_by(run))
-    note(run.folder.first_draws_noted, first_draws, run.simulator.spec.observables)
+    if drawn := kept.joined():
+        write_kept(run.folder.first_draws, drawn, made_by(run))
+    note(run.folder.first_draws_noted, drawn, run.simulator.spec.observables)
     shutil.rmtree(run.folder.parts / "training", ignore_errors=True)
     return [folder, run.folder.first_draws_noted]
 
@@ -102,17 +102,25 @@ def reference(run: Run) -> Sequence[Path]:
     sampler, choice = run.reference, run.config.reference
     if sampler is None or choice is None:
         return []
-    held_out, sampling = _held_out(run), run.config.sampling
-    work = Work("reference", sampling.reference_observations, sampling.reference_draws, REFERENCE_CHUNK)
+    sampling, batched = run.config.sampling, supports(sampler, SupportsBatches)
+    work = Work(
+        "reference",
+        sampling.reference_observations,
+        sampling.reference_draws,
+        REFERENCE_CHUNK if batched else run.shared(sampling.reference_observations, REFERENCE_CHUNK),
+        sampler.spec,
+        REFERENCE_BYTES,
+    )
     chunks = work.chunks(run.folder.parts, run.folder.ledger.key("simulate"))
+    if supports(sampler, SupportsBatches) and run.drawers > 1:
+        held_out = _held_out(run)
+        chunks = [part for chunk in chunks for part in chunk.divided(sampler, sampler.spec, held_out)]
     with remaining(run.monitor, "drawing the reference", chunks) as (missing, advance):
-        for chunk in missing:
-            chunk.save(chunk.draw(sampler, held_out, run.config.seed))
-            advance(chunk.size)
-    draws = Draws.joined([chunk.load() for chunk in chunks])
-    for line in announcement(choice.name, draws.trust):
+        draw_chunks(run, missing, advance, exact=True)
+    trust = _trust(chunks)
+    for line in announcement(choice.name, trust):
         run.monitor.say(line)
-    write_draws(run.folder.reference, draws)
+    write_stored_draws(run.folder.reference, work.stored(chunks), trust)
     return [run.folder.reference]
 
 
@@ -121,51 +129,50 @@ def sample(run: Run) -> Sequence[Path]:
 
     compared.safetensors: half as many draws as the reference's, for its observations.
     """
-    held_out, sampling = _held_out(run), run.config.sampling
+    held_out, sampling, spec = _held_out(run), run.config.sampling, run.spec
     count = sampling.reference_observations if run.config.reference else 0
-    calibration, compared, shown = (
-        work.chunks(run.folder.parts, run.folder.ledger.key("simulate") + run.folder.ledger.key("fit"))
-        for work in (
-            Work("sample", sampling.observations, sampling.draws, SAMPLE_CHUNK),
-            Work("compared", count, sampling.reference_draws // 2, COMPARED_CHUNK),
-            Work("shown", 1, sampling.shown_draws, 1),
-        )
+    works = (
+        Work(
+            "sample",
+            sampling.observations,
+            sampling.draws,
+            run.shared(sampling.observations, SAMPLE_CHUNK),
+            spec,
+            SAMPLE_BYTES,
+        ),
+        Work("compared", count, sampling.reference_draws // 2, COMPARED_CHUNK, spec, SAMPLE_BYTES),
+        Work("shown", 1, sampling.shown_draws, 1, spec, SAMPLE_BYTES),
     )
+    key = run.folder.ledger.key("simulate") + run.folder.ledger.key("fit")
+    calibration, compared, shown = (work.chunks(run.folder.parts, key) for work in works)
     with remaining(run.monitor, "drawing posteriors", [*calibration, *compared, *shown]) as (
         missing,
         advance,
     ):
-        for chunk in missing:
-            chunk.save(chunk.draw(run.sampler, held_out, run.config.seed))
-            advance(chunk.size)
-    told = Draws.joined([chunk.load() for chunk in calibration])
-    if words := doubts(told.trust):
+        draw_chunks(run, missing, advance, exact=False)
+    words = doubts(_trust(calibration))
+    if words:
         run.monitor.say(f"{run.config.estimator.name}: {words}")
     if compared:
-        write_draws(run.folder.compared, Draws.joined([chunk.load() for chunk in compared]))
-    _write_posterior(run, held_out, shown[0].load(), told)
+        write_stored_draws(run.folder.compared, works[1].stored(compared), _trust(compared))
+    _write_posterior(run, held_out, shown[0].load(), works[0].stored(calibration), words)
     return [run.folder.posterior, *([run.folder.compared] if compared else [])]
 
 
 def validate(run: Run) -> Sequence[Path]:
     """metrics.json: what each validator found."""
     reports: list[Report] = []
-    comparing, training = [], _training(run)
+    comparing: list[str] = []
+    left_out, evidence_for_one = _evidence(run)
+    if left_out:
+        reports.append(report_constants(left_out))
+        for part in left_out:
+            run.monitor.say(f"validate: {part.name} is left out, {part.words}")
     with run.monitor.progress("validating", len(run.validators)) as advance:
         for choice, validator in zip(run.config.validators, run.validators, strict=True):
-            evidence, left_out = _evidence(run, training)
-            if left_out and not reports:
-                reports.append(report_constants(left_out))
-                for part in left_out:
-                    run.monitor.say(f"validate: {part.name} is left out, {part.words}")
-            if evidence is None:
-                run.monitor.say(f"validate: {choice.name} is left out, nothing of it can be judged")
-            elif validator.needs_reference and evidence.comparison is None:
-                run.monitor.say(f"validate: {choice.name} is left out, {no_comparison(run)}")
-            else:
-                seed = derive_seed(run.config.seed, "validate", choice.name)
-                reports.append(validator.validate(evidence, seed=seed))
-                comparing += [reports[-1].validator] if validator.needs_reference else []
+            found = _judge(run, choice, validator, evidence_for_one())
+            reports += found
+            comparing += [one.validator for one in found if validator.needs_reference]
             advance(1)
     write_metrics(run.folder.metrics, reports, comparing)
     return [run.folder.metrics]
@@ -198,7 +205,9 @@ def first(values: Values, axis: int) -> dict[str, Tensor]:
     return {name: value.select(axis, 0) for name, value in values.items()}
 
 
-def _write_posterior(run: Run, held_out: Values, shown: Draws, calibration: Draws) -> None:
+def _write_posterior(
+    run: Run, held_out: Values, shown: Draws, calibration: StoredDraws, doubted: str
+) -> None:
     seen = first(held_out, 0)
     everything = _rows(held_out, run.spec, run.config.sampling.observations)
     write_posterior(
@@ -210,30 +219,57 @@ def _write_posterior(run: Run, held_out: Values, shown: Draws, calibration: Draw
         summarised=run.simulator.summarised,
         truth=seen,
         reference=shown_reference(run),
-        calibration_draws=calibration.values,
-        calibration_doubts=doubts(calibration.trust),
+        calibration_draws=calibration,
+        calibration_doubts=doubted,
         calibration_truth=everything,
         calibration_observed=everything,
         bounds=bounds_of(run),
     )
 
 
-def _evidence(run: Run, training: Values) -> tuple[Evidence | None, tuple[Constant, ...]]:
-    """What a validator judges, read anew for each, so that none sees what another has done to it.
+def _trust(chunks: Sequence[Chunk]) -> tuple[Trust, ...]:
+    """What the sampler says of its draws, one an observation."""
+    return tuple(one for chunk in chunks for one in chunk.trust())
 
-    And what does not vary, of which nothing can be judged.
+
+def _evidence(run: Run) -> tuple[tuple[Constant, ...], Callable[[], Evidence | None]]:
+    """What does not vary, of which nothing can be judged; and what makes the evidence for one validator.
+
+    It is read anew for each, so that none sees what another has done to it; draws are read from the disk each
+    time they are asked for.
     """
-    held_out = read_posterior(run.folder.posterior).held_out
-    if held_out is None:
-        raise RunFolderError("posterior.nc holds no calibration set.", where=str(run.folder.posterior))
-    return Evidence.judgeable(
-        spec=run.spec,
-        truth=_tensors(held_out.truth),
-        observation=_tensors(held_out.observed),
-        draws=_tensors(held_out.draws),
-        training=copied(training),
-        comparison=comparison(run),
-    )
+    _complete_training(run)
+    beside = comparison(run)
+    held_out = read_held_out(run.folder.posterior)
+    exact = {} if beside is None else beside.exact
+    left_out = tuple(constants(run.spec, _tensors(held_out.truth), held_out.draws, exact))
+    judged = Judged.of(run.spec, left_out)
+
+    def for_one() -> Evidence | None:
+        if judged is None:
+            return None
+        found = read_held_out(run.folder.posterior)
+        return Evidence.of(
+            judged,
+            truth=_tensors(found.truth),
+            observation=_tensors(found.observed),
+            draws=found.draws,
+            training=_training(run),
+            comparison=beside,
+        )
+
+    return left_out, for_one
+
+
+def _judge(run: Run, choice: Choice, validator: Validator, evidence: Evidence | None) -> list[Report]:
+    """What one validator finds; nothing where it has nothing to judge, which is said."""
+    if evidence is None:
+        run.monitor.say(f"validate: {choice.name} is left out, nothing of it can be judged")
+        return []
+    if validator.needs_reference and evidence.comparison is None:
+        run.monitor.say(f"validate: {choice.name} is left out, {no_comparison(run)}")
+        return []
+    return [validator.validate(evidence, seed=derive_seed(run.config.seed, "validate", choice.name))]
 
 
 def _held_out(run: Run) -> dict[str, Tensor]:
@@ -256,17 +292,29 @@ def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _training(run: Run) -> dict[str, Tensor]:
-    """The first draws of the training stream: those of the fit, and more where they are too few.
+    """The first draws of the training stream, which are there since `_complete_training`."""
+    kept = read_kept(run.folder.first_draws, made_by(run))
+    if kept is None:
+        raise RunFolderError(
+            "The training simulations for the validators were damaged while these were at work.",
+            where=str(run.folder.first_draws),
+            fix=f"sbikit validate {run.folder.path}",
+        )
+    return kept
+
+
+def _complete_training(run: Run) -> None:
+    """See to the first draws of the training stream: those of the fit, and more where they are too few.
 
     What is lost of them is drawn again, so that no figure depends on it.
     """
-    kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
+    kept = read_kept(run.folder.first_draws, made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
     kept_good = kept_size(run.folder)
     needed = max(left, LEAST_TRAINING if kept_good is None else min(LEAST_TRAINING, kept_good))
     if have >= needed:
-        return kept
+        return
     why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"
     run.monitor.say(
         f"validate: {needed - have} training simulations are drawn for the validators, which need "
@@ -278,10 +326,4 @@ def _training(run: Run) -> dict[str, Tensor]:
             count = min(HELD_OUT_CHUNK, needed - start)
             chunks.append(dict(run.simulations.training(start, count)))
             advance(count)
-    return _joined(chunks)
-
-
-def _made_by(run: Run) -> str:
-    """What training simulations depend on."""
-    problem = describe_problem(run.simulator, run.simulator.spec)
-    return fingerprint(run.config.simulator.tree(), run.config.seed, problem)
+    write_kept(run.folder.first_draws, _joined(chunks), made_by(run))

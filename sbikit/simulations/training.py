@@ -60,19 +60,20 @@ class FirstDraws:
         folder: where; what it holds of an interrupted fit counts.
         identity: what the draws are made by: simulator, options and seed.
         most: how many are kept.
+        reached: how far into the stream others have drawn who keep draws in the same folder.
     """
 
-    def __init__(self, folder: Path, identity: str, most: int) -> None:
+    def __init__(self, folder: Path, identity: str, most: int, reached: int = 0) -> None:
         self._folder, self._identity, self._most = folder, identity, most
         self._drawn = torch.zeros(most, dtype=torch.bool)
-        self._reached = 0
+        self.reached = reached
         self._waiting: list[tuple[int, dict[str, Tensor]]] = []
         for first, draws in self._files():
             self._drawn[first : first + _length(draws)] = True
 
     def add(self, first: int, draws: Mapping[str, Tensor]) -> None:
         """Keep those of the draws `first`, `first + 1`, ..., each (count, *shape), that are wanted."""
-        self._reached = max(self._reached, first + _length(draws))
+        self.reached = max(self.reached, first + _length(draws))
         last = min(first + _length(draws), self._most)
         if first >= last or bool(self._drawn[first:last].all()):
             return
@@ -80,11 +81,11 @@ class FirstDraws:
         own = {name: value[: last - first].detach().cpu().clone() for name, value in draws.items()}
         self._waiting.append((first, own))
         if sum(_length(part) for _, part in self._waiting) >= _AT_ONCE:
-            self._write()
+            self.flush()
 
     def joined(self) -> dict[str, Tensor]:
         """The draws 0, 1, ... up to the first that is missing, each (M, *shape); {} if that is draw 0."""
-        self._write()
+        self.flush()
         parts: list[dict[str, Tensor]] = []
         end = 0
         for first, draws in self._files():
@@ -95,13 +96,14 @@ class FirstDraws:
 
     def complete(self, simulations: JointDraws) -> None:
         """Draw again what a resumed fit had drawn, and what was lost before it went on."""
-        lost = (~self._drawn[: min(self._reached, self._most)]).nonzero().flatten().tolist()
+        lost = (~self._drawn[: min(self.reached, self._most)]).nonzero().flatten().tolist()
         for first in range(0, len(lost), _AT_ONCE):
             # One piece from the first lost draw to the last of so many, with what of it is there.
             some = lost[first : first + _AT_ONCE]
             self.add(some[0], simulations.training(some[0], some[-1] - some[0] + 1))
 
-    def _write(self) -> None:
+    def flush(self) -> None:
+        """Write what waits to be written."""
         for first, draws in _runs(self._waiting):
             write_kept(self._folder / f"{first:06d}.safetensors", draws, f"{self._identity} {first}")
         self._waiting = []

@@ -24,6 +24,7 @@ from .observation import read_observation as read_observation
 from .posterior import Arrays as Arrays
 from .posterior import HeldOut as HeldOut
 from .posterior import PosteriorFile as PosteriorFile
+from .read import read_held_out as read_held_out
 from .read import read_posterior as read_posterior
 from .seals import file_digest as file_digest
 from .seals import object_digest as object_digest

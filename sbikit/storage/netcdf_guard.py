@@ -8,8 +8,10 @@ sbikit, and a reader that follows it reads what it was not given, or does not en
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import xarray as xr
@@ -19,12 +21,19 @@ _MOST_GROUPS = 1000
 _PACKED, _SPARE = 1100, 2**24
 
 
+_Read = TypeVar("_Read")
+
+
 class NetCDFRefusedError(ValueError):
     """A file that is no netCDF, is damaged, or must not be read; the message says why."""
 
 
-def load_groups(path: Path) -> dict[str, xr.Dataset]:
+def load_groups(path: Path, unread: Collection[str] = ()) -> dict[str, xr.Dataset]:
     """Every group of a netCDF file, netCDF-4 or netCDF-3, in memory: "/", "/posterior", ...
+
+    Args:
+        path: the file.
+        unread: groups that are only described: values of their variables cannot be asked for.
 
     Raises:
         NetCDFRefusedError: it cannot be read, or refers to other files, holds itself or announces more
@@ -33,10 +42,17 @@ def load_groups(path: Path) -> dict[str, xr.Dataset]:
     """
     with path.open("rb") as stream:
         classic = stream.read(3) == b"CDF"
-    return _guarded(_load_classic if classic else _load, path)
+    return _guarded(_load_classic if classic else partial(_load, unread=unread), path)
 
 
-def _guarded(read: Callable[[Path], dict[str, xr.Dataset]], path: Path) -> dict[str, xr.Dataset]:
+def load_part(path: Path, group: str, names: Collection[str], rows: Mapping[str, slice]) -> xr.Dataset:
+    """Some variables of one group of a netCDF-4 file in memory, of some dimensions a part; errors are those
+    of `load_groups`.
+    """
+    return _guarded(partial(_load_part, group=group, names=names, rows=rows), path)
+
+
+def _guarded(read: Callable[[Path], _Read], path: Path) -> _Read:
     try:
         return read(path)
     except NetCDFRefusedError:
@@ -53,11 +69,22 @@ def _load_classic(path: Path) -> dict[str, xr.Dataset]:
         return {"/": data.load()}
 
 
-def _load(path: Path) -> dict[str, xr.Dataset]:
+def _load(path: Path, unread: Collection[str] = ()) -> dict[str, xr.Dataset]:
+    _look_at(path)
+    with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
+        groups = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+        return {name: data if name in unread else data.load() for name, data in groups.items()}
+
+
+def _load_part(path: Path, group: str, names: Collection[str], rows: Mapping[str, slice]) -> xr.Dataset:
+    _look_at(path)
+    with xr.open_dataset(path, engine="h5netcdf", group=group, decode_times=False, cache=False) as data:
+        return data[list(names)].isel(rows).load()
+
+
+def _look_at(path: Path) -> None:
     with h5py.File(path, "r") as file:
         _refuse_giant(path, look_through(file), packed=_PACKED)
-    with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
-        return {node.path: node.to_dataset(inherit=False).load() for node in tree.subtree}
 
 
 def look_through(file: h5py.File) -> int:

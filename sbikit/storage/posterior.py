@@ -37,6 +37,7 @@ from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field
+from sbikit.roles.stored_draws import StoredDraws
 from sbikit.roles.trust import Trust
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
@@ -49,13 +50,13 @@ class HeldOut:
     """Posterior draws of held-out simulations.
 
     Args:
-        draws: each (n, B, *shape).
+        draws: each (n, B, *shape), read from the file when they are asked for.
         truth: each (B, *shape).
         observed: each (B, *shape).
         doubts: why the sampler doubts its own draws, in words; empty where it does not.
     """
 
-    draws: Arrays
+    draws: StoredDraws
     truth: Arrays
     observed: Arrays
     doubts: str = ""
@@ -63,7 +64,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class PosteriorFile:
-    """What posterior.nc holds, all float32.
+    """What posterior.nc holds, all float32, in memory but for `held_out.draws`.
 
     Args:
         spec: the latents and observables, without their supports.

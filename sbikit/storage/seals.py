@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Buffer
 
 _BYTES = 16  # of a digest: two of 2^64 files would share one
 _SEAL = "checksum"
@@ -64,11 +65,34 @@ def unsealed(content: Mapping[str, Any], *, needed: bool = True) -> dict[str, An
     return plain
 
 
+class TensorDigest:
+    """Digest of tensors, with their names, types and shapes, and of a text beside them; bytes come in pieces.
+
+    Args:
+        header: the text.
+    """
+
+    def __init__(self, header: str) -> None:
+        self._digest = hashlib.blake2b(header.encode(), digest_size=_BYTES)
+
+    def begin(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        """The tensor whose bytes follow; tensors come in the order of their names."""
+        self._digest.update(f"\n{name} {dtype} {tuple(shape)}\n".encode())
+
+    def update(self, piece: Buffer) -> None:
+        """Its next bytes."""
+        self._digest.update(piece)
+
+    def text(self) -> str:
+        """The digest."""
+        return self._digest.hexdigest()
+
+
 def tensor_digest(tensors: Mapping[str, Tensor], header: str) -> str:
     """Digest of tensors on the CPU, with their names, types and shapes, and of a text beside them."""
-    digest = hashlib.blake2b(header.encode(), digest_size=_BYTES)
+    digest = TensorDigest(header)
     for name in sorted(tensors):
         value = tensors[name].contiguous()
-        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        digest.begin(name, value.dtype, tuple(value.shape))
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.text()

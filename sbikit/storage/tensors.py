@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sbikit.storage.files import replacing
 from sbikit.storage.seals import tensor_digest
+from sbikit.storage.tensor_file import TensorFile, TensorWriter, writing_tensors
 
 _HEADER, _CHECKSUM = "sbikit", "checksum"
 
@@ -45,17 +46,39 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         OSError: the file cannot be read.
         ValueError: it is cut short, changed, or no file of `write_tensors`.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Of their own: tensors that lie in the file change with it, after the checksum was found right.
-            tensors = {name: _own(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(str(error)) from error
-    header = _header(metadata)
-    if metadata.get(_CHECKSUM) != tensor_digest(tensors, metadata[_HEADER]):
-        raise ValueError("the checksum differs" if _CHECKSUM in metadata else "it has no checksum")
+    file = TensorFile.opened(path)
+    header = _header(file.metadata)
+    # Of their own: tensors that lie in the file change with it, after the checksum was found right.
+    tensors = file.tensors()
+    _check(file, tensor_digest(tensors, file.metadata[_HEADER]))
     return tensors, header
+
+
+def open_tensors(path: Path) -> tuple[TensorFile, dict[str, Any]]:
+    """A file whose tensors are read piece by piece, and its header; errors are those of `read_tensors`."""
+    file = TensorFile.opened(path)
+    header = _header(file.metadata)
+    _check(file, file.digest(file.metadata[_HEADER]))
+    return file, header
+
+
+@contextmanager
+def writing_blocks(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], header: Mapping[str, Any]
+) -> Iterator[TensorWriter]:
+    """What `write_tensors` writes, float32, in blocks along the second axis; all or nothing.
+
+    Args:
+        path: the file; folders above it are made.
+        shapes: of each tensor, (n, B, *shape).
+        header: what JSON can hold.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = json.dumps(dict(header), allow_nan=False)
+    with writing_tensors(path, shapes, {_HEADER: text}, (_CHECKSUM, _HEADER)) as writer:
+        yield writer
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -67,11 +90,9 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from error
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """A copy to the bit: a plain one makes true of a byte that is neither 0 nor 1."""
-    if tensor.dtype != torch.bool:
-        return tensor.clone()
-    return tensor.view(torch.uint8).clone().view(torch.bool)
+def _check(file: TensorFile, digest: str) -> None:
+    if file.metadata.get(_CHECKSUM) != digest:
+        raise ValueError("the checksum differs" if _CHECKSUM in file.metadata else "it has no checksum")
 
 
 def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import SpecError
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Field, Values, Variable
+from sbikit.roles.stored_draws import draw_shapes
 from sbikit.roles.trust import Trust
+from sbikit.storage.append import CALIBRATION, Appended, described_draws
 from sbikit.storage.described import attributes_of, coordinates_of, dims_of
 from sbikit.storage.files import replacing
 
-_COMPRESSION = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
+COMPRESSION = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
 
 
 def write_posterior(
@@ -50,7 +52,8 @@ def write_posterior(
         summarised: their variables.
         truth: latents of the observation, each (*shape).
         reference: draws of an exact sampler, each (m, *shape).
-        calibration_draws: draws for B held-out observations, each (n, B, *shape).
+        calibration_draws: draws for B held-out observations, each (n, B, *shape), in memory or on the disk:
+            they are read and written a block of observations at a time.
         calibration_truth: their latents, each (B, *shape).
         calibration_observed: their data, each (B, *shape).
         calibration_doubts: why the sampler doubts these draws, in words; empty where it does not.
@@ -79,7 +82,7 @@ def write_posterior(
     if reference is not None:
         groups["reference"] = _draws(reference, latents, "reference")
     if calibration_draws is None and calibration_truth is None and calibration_observed is None:
-        return _write(path, groups)
+        return _write(path, groups, None)
     if calibration_draws is None or calibration_truth is None or calibration_observed is None:
         raise SpecError(
             "A calibration set needs draws, truths and observations.",
@@ -87,19 +90,17 @@ def write_posterior(
             expected="calibration_draws, calibration_truth and calibration_observed, or none of them",
             fix="give all three",
         )
-    batch = _leading(calibration_draws, latents, 2, "calibration_draws")
-    groups["calibration_posterior"] = _dataset(
-        calibration_draws, latents, ("draw", "observation"), "calibration_draws", batch
-    ).expand_dims("chain")
+    batch = _leading(draw_shapes(calibration_draws), latents, 2, "calibration_draws")
+    groups[CALIBRATION] = described_draws(latents, batch[0])
     if calibration_doubts:
-        groups["calibration_posterior"].attrs["doubts"] = calibration_doubts
+        groups[CALIBRATION].attrs["doubts"] = calibration_doubts
     groups["calibration_truth"] = _dataset(
         calibration_truth, latents, ("observation",), "calibration_truth", batch[1:]
     )
     groups["calibration_observed"] = _dataset(
         calibration_observed, observables, ("observation",), "calibration_observed", batch[1:]
     )
-    return _write(path, groups)
+    return _write(path, groups, Appended(latents, calibration_draws, batch))
 
 
 def _refuse_undeclared(summaries: Values, summarised: Sequence[Field]) -> None:
@@ -114,12 +115,14 @@ def _refuse_undeclared(summaries: Values, summarised: Sequence[Field]) -> None:
         )
 
 
-def _leading(values: Values, variables: Iterable[Variable], count: int, where: str) -> tuple[int, ...]:
+def _leading(
+    shapes: Mapping[str, tuple[int, ...]], variables: Iterable[Variable], count: int, where: str
+) -> tuple[int, ...]:
     """The first `count` lengths of the first variable; `check_values` then holds all to it."""
     first = next(iter(variables))
-    if first.name not in values:
-        check_values(values, [first], (), where)
-    shape = tuple(torch.as_tensor(values[first.name]).shape)
+    if first.name not in shapes:
+        check_values({}, [first], (), where)
+    shape = shapes[first.name]
     if len(shape) != count + len(first.shape) or 0 in shape[:count]:
         raise SpecError(
             f"The variable {first.name!r} has the wrong shape.",
@@ -131,7 +134,8 @@ def _leading(values: Values, variables: Iterable[Variable], count: int, where: s
 
 
 def _draws(values: Values, variables: tuple[Variable, ...], where: str) -> xr.Dataset:
-    count = _leading(values, variables, 1, where)
+    shapes = {name: tuple(torch.as_tensor(value).shape) for name, value in values.items()}
+    count = _leading(shapes, variables, 1, where)
     return _dataset(values, variables, ("draw",), where, count).expand_dims("chain")
 
 
@@ -154,11 +158,14 @@ def _dataset(
     return dataset
 
 
-def _write(path: Path, groups: Mapping[str, xr.Dataset]) -> None:
+def _write(path: Path, groups: Mapping[str, xr.Dataset], appended: Appended | None) -> None:
     tree = xr.DataTree.from_dict({f"/{name}": data for name, data in groups.items()})
     encoding = {
-        f"/{name}": {str(key): _COMPRESSION for key, array in data.items() if array.ndim}
+        f"/{name}": {str(key): {**COMPRESSION, **array.encoding} for key, array in data.items() if array.ndim}
         for name, data in groups.items()
     }
+    growing = {} if appended is None else {f"/{CALIBRATION}": ["observation"]}
     with replacing(path) as partial:
-        tree.to_netcdf(partial, engine="h5netcdf", encoding=encoding)
+        tree.to_netcdf(partial, engine="h5netcdf", encoding=encoding, unlimited_dims=growing)
+        if appended is not None:
+            appended.write(partial)

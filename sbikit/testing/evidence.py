@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
+from sbikit.roles.evidence import Comparison, Evidence
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import (
     Simulator,
 )
-from sbikit.roles.validator import Comparison, Evidence
 from sbikit.simulations.stream import Simulations
 
 

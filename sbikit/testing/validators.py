@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 
 from sbikit.problem.errors import SbikitError
 from sbikit.problem.variables import Variable, Vector
-from sbikit.roles.validator import Curve, Evidence, Metric, Report, Validator
+from sbikit.roles.evidence import Evidence
+from sbikit.roles.validator import Curve, Metric, Report, Validator
 from sbikit.testing.evidence import gather_evidence
 from sbikit.testing.field import GaussianField, GaussianFieldOptions
 from sbikit.testing.promises import (

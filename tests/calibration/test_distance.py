@@ -50,7 +50,7 @@ def test_excess_keeps_the_order_of_float32_draws_that_nearly_coincide_with_the_t
 
 def test_joint_weighs_every_latent_by_one_over_its_size(evidence: Evidence) -> None:
     centres = prior_centres(evidence, 3, 0)
-    found = excesses(evidence, centres)["joint"]
+    found = excesses(evidence, [centres])[0]["joint"]
     b, i, k = 4, 7, 2
     total = 0.0
     for variable in evidence.spec.latents:
@@ -69,7 +69,7 @@ def test_one_truth_changes_nothing_for_the_others(evidence: Evidence) -> None:
         value[0] *= 1e4
     altered = replace(evidence, truth=truth)
     for make in (prior_centres, data_centres):
-        before, after = (excesses(e, make(e, 4, 0)) for e in (evidence, altered))
+        before, after = (excesses(e, [make(e, 4, 0)])[0] for e in (evidence, altered))
         for name in before:
             assert torch.equal(before[name][1:], after[name][1:])
             assert not torch.equal(before[name][0], after[name][0])
@@ -192,4 +192,4 @@ def test_evidence_with_a_missing_or_infinite_latent_is_refused(evidence: Evidenc
 
 def test_a_single_latent_has_no_joint(evidence: Evidence) -> None:
     marginal = replace(evidence, spec=Spec(evidence.spec.latents[:1], evidence.spec.observables))
-    assert set(excesses(marginal, prior_centres(marginal, 2, 0))) == {"theta"}
+    assert set(excesses(marginal, [prior_centres(marginal, 2, 0)])[0]) == {"theta"}

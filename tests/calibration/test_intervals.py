@@ -25,8 +25,8 @@ def test_nominal_values_are_means_of_the_beta_distribution(draws: int, level: fl
 def test_ranks_count_draws_below_and_ties_fall_evenly() -> None:
     source = generator(0)
     truth, draws = torch.randn(30, 2, generator=source), torch.randn(17, 30, 2, generator=source)
-    np.testing.assert_array_equal(truth_ranks(truth, draws, 0), (draws < truth).sum(0).numpy())
-    tied = truth_ranks(torch.zeros(5000), torch.zeros(9, 5000), 1)
+    np.testing.assert_array_equal(truth_ranks(truth, draws, generator(0)), (draws < truth).sum(0).numpy())
+    tied = truth_ranks(torch.zeros(5000), torch.zeros(9, 5000), generator(1))
     assert stats.chisquare(np.bincount(tied, minlength=10)).pvalue > 0.001
 
 

@@ -25,9 +25,10 @@ def trained(make: type[torch.optim.Optimizer], **words: object) -> list[Tensor]:
     return [matrix.detach() for matrix in matrices]
 
 
-def test_in_bfloat16_it_is_torchs_to_the_bit() -> None:
-    expected = trained(torch.optim.Muon, weight_decay=0.0)
-    for found, wanted in zip(trained(Muon, dtype=torch.bfloat16), expected, strict=True):
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_in_bfloat16_it_is_torchs_to_the_bit(decay: float) -> None:
+    expected = trained(torch.optim.Muon, weight_decay=decay)
+    for found, wanted in zip(trained(Muon, dtype=torch.bfloat16, decay=decay), expected, strict=True):
         assert torch.equal(found, wanted)
 
 

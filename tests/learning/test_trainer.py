@@ -11,7 +11,7 @@ from interruption import CuttingMonitor, Interrupted
 from torch import Tensor, nn
 
 from sbikit import CheckpointError, QuietMonitor, Workspace, generator
-from sbikit.learning import Average, Best, FinalWeights, Muon, Plan, Trainer, cosine, unfinished
+from sbikit.learning import Average, Best, BestAverage, FinalWeights, Muon, Plan, Trainer, cosine, unfinished
 
 
 class Line(nn.Module):
@@ -57,9 +57,21 @@ def validation(line: Line) -> Callable[[], float]:
     return judge
 
 
+def judge_of(line: Line) -> Callable[[nn.Module], float]:
+    """The validation loss of any weights."""
+
+    def judge(network: nn.Module) -> float:
+        x = torch.randn(16, 3, generator=generator(10_000))
+        with torch.no_grad():
+            return float(((network(x) - line.scale * x[:, :2]) ** 2).mean())
+
+    return judge
+
+
 FINALS: dict[str, Callable[[Line], FinalWeights]] = {
     "average": lambda line: Average(line.layer, 0.9),
     "best": lambda line: Best(line.layer, validation(line), 3),
+    "best average": lambda line: BestAverage(line.layer, 0.9, judge_of(line), 3),
 }
 
 
@@ -130,6 +142,30 @@ def test_the_best_weights_are_kept_and_patience_ends_the_training() -> None:
     monitor = CuttingMonitor()
     trainer(line, Best(line.layer, judge, 2)).run(Workspace(), monitor, "me")
     assert [record["step"] for record in monitor.records] == [4, 8, 12, 16]
+
+
+def test_the_average_with_the_least_loss_is_kept_and_patience_ends_the_training() -> None:
+    """Weights are judged as the average of `Average` has them, not as the last step left them."""
+    line, told, seen = Line(), iter((3.0, 1.0, 2.0, 4.0)), []
+
+    def judge(network: nn.Module) -> float:
+        seen.append({name: value.clone() for name, value in network.state_dict().items()})
+        return next(told)
+
+    monitor = CuttingMonitor()
+    trainer(line, BestAverage(line.layer, 0.9, judge, 2)).run(Workspace(), monitor, "me")
+    assert [record["validation_loss"] for record in monitor.records] == [3.0, 1.0, 2.0, 4.0]
+    plain, averages = Line(), []
+
+    class Watching(Average):
+        def after_round(self, network: nn.Module) -> dict[str, float]:
+            averages.append({name: value.clone() for name, value in self.chosen().items()})
+            return {}
+
+    trainer(plain, Watching(plain.layer, 0.9)).run(Workspace(), QuietMonitor(), "me")
+    for judged, average in zip(seen, averages, strict=False):
+        assert all(torch.equal(judged[name], average[name]) for name in average)
+    assert torch.equal(line.layer.weight, averages[1]["weight"])
 
 
 def test_where_the_loss_stays_training_goes_back_and_its_rate_falls() -> None:

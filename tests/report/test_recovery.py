@@ -3,7 +3,24 @@ import pytest
 from scipy import stats
 
 from sbikit.report.marginal import marginal
-from sbikit.report.recovery import error_by_width, recovery
+from sbikit.report.recovery import ErrorTally, RecoveryTally
+
+
+def recovery(truth, draws, block=None):
+    """Judged, taken in as a whole or in blocks of so many observations."""
+    tally = RecoveryTally(len(draws), draws.size)
+    for first in range(0, len(truth), block or len(truth)):
+        rows = slice(first, first + (block or len(truth)))
+        tally.take(truth[rows], draws[:, rows])
+    return tally.found()
+
+
+def error_by_width(truth, draws, block=None):
+    tally = ErrorTally()
+    for first in range(0, len(truth), block or len(truth)):
+        rows = slice(first, first + (block or len(truth)))
+        tally.take(truth[rows], draws[:, rows])
+    return tally.found()
 
 
 def calibrated(observations=400, pixels=1, draws=40, seed=0):
@@ -104,3 +121,22 @@ def test_draws_that_are_too_wide_do_not_make_a_small_bias_look_certain():
     found = recovery(truth, wide)
     assert found.bias.value == pytest.approx(0.1, abs=0.02)
     assert found.bias.offset == pytest.approx(0.1 * 16, abs=0.5)
+
+
+@pytest.mark.parametrize("block", [1, 7])
+def test_blocks_of_any_size_give_one_judgement(block):
+    data = calibrated(observations=40, pixels=5)
+    assert recovery(*data, block) == recovery(*data)
+    whole, found = error_by_width(*data), error_by_width(*data, block)
+    for part in ("claimed", "actual", "error"):
+        np.testing.assert_array_equal(getattr(found, part), getattr(whole, part))
+
+
+def test_figures_of_blocks_are_those_of_all_observations_at_once():
+    truth, draws = calibrated(observations=40, pixels=5)
+    found = recovery(truth, draws, 7)
+    z = (draws.mean(0) - truth) / draws.std(0, ddof=1)
+    assert found.bias.value == pytest.approx(z.mean(), rel=1e-12)
+    assert found.scatter.value == pytest.approx(np.sqrt((z**2).mean()), rel=1e-12)
+    width = np.sqrt((draws.var(0, ddof=1)).mean(1)).mean() / truth.std()
+    assert found.width.value == pytest.approx(width, rel=1e-12)

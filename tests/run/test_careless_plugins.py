@@ -240,12 +240,14 @@ def test_the_longest_kept_are_as_many_as_validators_ask_for(start: Callable[...,
 def test_what_is_too_few_is_announced_and_made_up(start: Callable[..., Run]) -> None:
     run = done(start(estimator="Few"))
     kept = load_file(run.folder.first_draws)
-    assert torch.equal(kept["x"], Simulations(GaussianVector(), 0).training(0, 50)["x"])
-    said = run.folder.log.read_text()
-    assert (
-        "validate: 206 training simulations are drawn for the validators, which need 256; the fit left 50"
-        in said
-    )
+    assert torch.equal(kept["x"], Simulations(GaussianVector(), 0).training(0, 256)["x"])
+    words = "validate: 206 training simulations are drawn for the validators, which need 256; the fit left 50"
+    assert run.folder.log.read_text().count(words) == 1
+    before = simulated(run), read_metrics(run.folder.metrics)
+    run.folder.metrics.unlink()
+    run_stages(run, ["validate"])  # finds them beside those of the fit
+    assert (simulated(run), read_metrics(run.folder.metrics)) == before
+    assert run.folder.log.read_text().count(words) == 1
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "of another seed"])

@@ -53,7 +53,7 @@ def everything(spec):
 def same(arrays, tensors):
     assert list(arrays) == list(tensors)
     for name, array in arrays.items():
-        assert array.dtype == np.float32
+        assert np.asarray(array).dtype == np.float32
         np.testing.assert_array_equal(array, tensors[name].numpy())
 
 

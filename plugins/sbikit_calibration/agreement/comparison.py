@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from sbikit import Comparison, Evidence, SpecError, check_values
+from sbikit import (
+    Comparison,
+    ComparisonBlock,
+    Evidence,
+    SpecError,
+    StoredDraws,
+    check_shapes,
+    check_values,
+    draw_shapes,
+)
 from sbikit_calibration.agreement.trio import Maps, Trio
 
 FEWEST_DRAWS = 8  # in a half: with 5 or fewer a central 68 % interval ends beyond the outermost draws
@@ -35,9 +44,12 @@ def check_comparison(evidence: Evidence) -> Comparison:
         (comparison.exact, "exact", 2 * FEWEST_DRAWS),
         (comparison.draws, "draws", FEWEST_DRAWS),
     ):
-        n = len(values.get(first.name, ()))
+        shapes, where = draw_shapes(values), f"evidence.comparison.{what}"
+        n = (*shapes.get(first.name, ()), 0)[0]
         _check_count(f"draws an observation in {what!r}", n, least, "draws")
-        check_values(values, evidence.spec.latents, (n, R), f"evidence.comparison.{what}")
+        check_shapes(shapes, evidence.spec.latents, (n, R), where)
+        if not isinstance(values, StoredDraws):  # of those every block is looked at when it is read
+            check_values(values, evidence.spec.latents, (n, R), where)
     return comparison
 
 
@@ -56,20 +68,19 @@ def _check_count(what: str, got: int, least: int, more: str) -> None:
 class Halves:
     """Picks n draws each from the judged and from both halves of the exact ones, evenly spaced."""
 
-    comparison: Comparison
     count: int
     half: int
 
     @classmethod
     def of(cls, comparison: Comparison, name: str) -> Halves:
-        half = len(comparison.exact[name]) // 2
-        return cls(comparison, min(half, len(comparison.draws[name])), half)
+        exact, draws = (draw_shapes(values)[name][0] for values in (comparison.exact, comparison.draws))
+        return cls(min(exact // 2, draws), exact // 2)
 
-    def pick(self, name: str, r: int, channel: int | None = None) -> Trio[Maps]:
-        """Draws of observation r, (n, *shape), of one channel where one is named."""
+    def pick(self, block: ComparisonBlock, name: str, i: int, channel: int | None = None) -> Trio[Maps]:
+        """Draws of observation i of a block, (n, *shape), of one channel where one is named."""
         exact, draws = (
-            values[name][:, r] if channel is None else values[name][:, r, channel]
-            for values in (self.comparison.exact, self.comparison.draws)
+            values[name][:, i] if channel is None else values[name][:, i, channel]
+            for values in (block.exact, block.draws)
         )
         return Trio(
             self._some(draws),

@@ -65,11 +65,14 @@ def gather(comparison: Comparison, compared: ComparedVariables, classifier: Clas
     """All numbers of a comparison that `check_comparison` has checked."""
     halves = Halves.of(comparison, next(iter(comparison.exact)))
     tally = _Tally(classifier)
-    for r in range(len(comparison.rows)):
-        vectors = [tally.vector(r, v, halves.pick(v.name, r)) for v in compared.vectors]
-        summaries = [tally.channel(c, halves.pick(c.field.name, r, c.index)) for c in compared.channels]
-        if vectors:
-            tally.together(side_by_side(vectors), summaries)
+    for block in comparison.blocks():
+        for i, r in enumerate(block.rows):
+            vectors = [tally.vector(r, v, halves.pick(block, v.name, i)) for v in compared.vectors]
+            summaries = [
+                tally.channel(c, halves.pick(block, c.field.name, i, c.index)) for c in compared.channels
+            ]
+            if vectors:
+                tally.together(side_by_side(vectors), summaries)
     return tally.numbers(halves.count)
 
 

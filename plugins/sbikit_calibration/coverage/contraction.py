@@ -10,17 +10,20 @@ import math
 import torch
 from torch import Tensor
 
-from sbikit import Evidence, Metric, Vector, mean_and_error
+from sbikit import Evidence, Metric, Variable, Vector, mean_and_error
 from sbikit_calibration.coverage.distance import JOINT, TINY
+
+_CHUNK = 2**21  # numbers in flight, 16 MiB: fewer take more passes, more take memory
 
 
 def contraction(evidence: Evidence) -> list[Metric]:
     """The contraction of every latent, of every scalar of a vector, and the mean over latents."""
     metrics = []
     ratios, variances = [], []
+    posteriors = _posterior(evidence)
     for variable in evidence.spec.latents:
-        posterior, prior = _variances(evidence, variable.name)
-        ratio, error = _ratio(posterior.flatten(1).mean(1), prior.flatten(1).mean(1))
+        posterior, prior = posteriors[variable.name], _prior(variable, evidence.training[variable.name])
+        ratio, error = _ratio(posterior.mean(1), prior.mean(1))
         if isinstance(variable, Vector):
             single = [_ratio(posterior[:, i], prior[:, i]) for i in range(len(variable.labels))]
             for label, (r, e) in zip(variable.labels, single, strict=True):
@@ -34,14 +37,30 @@ def contraction(evidence: Evidence) -> list[Metric]:
     return metrics
 
 
-def _variances(evidence: Evidence, name: str) -> tuple[Tensor, Tensor]:
-    """Posterior variance of every observation (B, *shape), squared deviations of training (M, *shape)."""
-    # In float64, one observation at a time: in float32 squares of 1e-23 vanish.
-    draws = evidence.draws[name]
-    posterior = torch.stack([draws[:, b].double().var(0) for b in range(draws.shape[1])])
-    training = evidence.training[name].double()
-    M = len(training)
-    return posterior, (training - training.mean(0)).square() * (M / (M - 1))
+def _posterior(evidence: Evidence) -> dict[str, Tensor]:
+    """Posterior variance of every observation: of each scalar of a vector (B, D), of a field's mean (B, 1)."""
+    found: dict[str, list[Tensor]] = {v.name: [] for v in evidence.spec.latents}
+    for block in evidence.blocks():
+        for variable in evidence.spec.latents:
+            draws = block.draws[variable.name]
+            # In float64, one observation at a time: in float32 squares of 1e-23 vanish.
+            each = (draws[:, i].double().var(0) for i in range(draws.shape[1]))
+            found[variable.name] += [_of_one(variable, variance) for variance in each]
+    return {name: torch.cat(rows) for name, rows in found.items()}
+
+
+def _prior(variable: Variable, training: Tensor) -> Tensor:
+    """The same of training simulations (M, *shape): squared deviations, (M, D) or (M, 1)."""
+    M, flat = len(training), training.flatten(1)
+    mean = torch.cat([part.double().mean(0) for part in flat.split(max(1, _CHUNK // M), 1)])
+    squares = ((row.double() - mean).square() * (M / (M - 1)) for row in flat)
+    return torch.cat([_of_one(variable, square) for square in squares])
+
+
+def _of_one(variable: Variable, values: Tensor) -> Tensor:
+    """Of one observation or simulation (*shape): each scalar of a vector (1, D), a field's mean (1, 1)."""
+    rows = values.reshape(1, -1)
+    return rows if isinstance(variable, Vector) else rows.mean(1, keepdim=True)
 
 
 def _ratio(posterior: Tensor, prior: Tensor) -> tuple[float, float]:

@@ -13,13 +13,23 @@ truth and free of cancellation: with y' = (y - truth)/s and c' = (c - truth)/s i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from sbikit import Evidence, SpecError, Values, Variable, Vector, check_values, generator
+from sbikit import (
+    Evidence,
+    SpecError,
+    StoredDraws,
+    Variable,
+    Vector,
+    check_shapes,
+    check_values,
+    draw_shapes,
+    generator,
+)
 
 Centres: TypeAlias = Callable[[str, int], Tensor]
 """(latent's name, index of the observation) -> K centres, (K, *variable.shape)."""
@@ -38,7 +48,8 @@ def check_evidence(evidence: Evidence) -> None:
             is missing or has the wrong shape.
     """
     first = evidence.spec.latents[0].name
-    n, B = _sizes(evidence.draws, first)
+    shapes = draw_shapes(evidence.draws)
+    n, B = (*shapes.get(first, ()), 0, 0)[:2]
     M = len(evidence.training.get(first, ()))
     for what, got, least in (
         ("draws an observation", n, 2),
@@ -54,7 +65,9 @@ def check_evidence(evidence: Evidence) -> None:
                 fix=f"give more {what}",
             )
     latents, everything = evidence.spec.latents, (*evidence.spec.latents, *evidence.spec.observables)
-    check_values(evidence.draws, latents, (n, B), "evidence.draws")
+    check_shapes(shapes, latents, (n, B), "evidence.draws")
+    if not isinstance(evidence.draws, StoredDraws):  # of those every block is looked at when it is read
+        check_values(evidence.draws, latents, (n, B), "evidence.draws")
     check_values(evidence.truth, latents, (B,), "evidence.truth")
     check_values(evidence.observation, evidence.spec.observables, (B,), "evidence.observation")
     check_values(evidence.training, everything, (M,), "evidence.training")
@@ -62,8 +75,8 @@ def check_evidence(evidence: Evidence) -> None:
 
 def scale(variable: Variable, training: Tensor) -> Tensor:
     """Standard deviation of training simulations (M, *shape), broadcastable to the variable's shape."""
-    pooled = (0,) if isinstance(variable, Vector) else (0, *range(2, training.ndim))
-    sd = training.double().std(pooled)
+    # One after the other: all at once in double precision would take twice as much memory again.
+    sd = torch.stack([training[:, i].double().std() for i in range(training.shape[1])])
     sd = torch.where(sd > 0, sd, 1.0)
     return sd if isinstance(variable, Vector) else sd.reshape(-1, *(1,) * len(variable.grid))
 
@@ -88,23 +101,26 @@ def excess(truth: Tensor, draws: Tensor, centres: Tensor) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def excesses(evidence: Evidence, centres: Centres) -> dict[str, Tensor]:
-    """The mean excess a scalar of every block: name -> (B, K, n + 1), float64; entry 0 is the truth's, 0."""
-    B = len(evidence.truth[evidence.spec.latents[0].name])
-    found = {}
-    for variable in evidence.spec.latents:
-        name = variable.name
-        s = scale(variable, evidence.training[name])
-        rows = [
-            excess(
-                (evidence.truth[name][b] / s).flatten(),
-                (evidence.draws[name][:, b] / s).flatten(1),
-                (centres(name, b) / s).flatten(1),
-            )
-            for b in range(B)
-        ]
-        dim = evidence.truth[name][0].numel()
-        found[name] = torch.nn.functional.pad(torch.stack(rows) / dim, (1, 0))
+def excesses(evidence: Evidence, kinds: Sequence[Centres]) -> list[dict[str, Tensor]]:
+    """The mean excess a scalar of every block, for each kind of centres: name -> (B, K, n + 1), float64.
+
+    Entry 0 is the truth's, 0. Draws are gone through once.
+    """
+    scales = {v.name: scale(v, evidence.training[v.name]) for v in evidence.spec.latents}
+    rows: list[dict[str, list[Tensor]]] = [{name: [] for name in scales} for _ in kinds]
+    for block in evidence.blocks():
+        for i, b in enumerate(block.rows):
+            for name, s in scales.items():
+                truth, draws = (block.truth[name][i] / s).flatten(), (block.draws[name][:, i] / s).flatten(1)
+                for found, centres in zip(rows, kinds, strict=True):
+                    c = (centres(name, b) / s).flatten(1)
+                    found[name].append(excess(truth, draws, c) / truth.numel())
+    return [_with_joint(found) for found in rows]
+
+
+def _with_joint(rows: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    """Excesses (K, n) of every observation together, with the truth's, and their sum over the latents."""
+    found = {name: torch.nn.functional.pad(torch.stack(each), (1, 0)) for name, each in rows.items()}
     if len(found) > 1:
         found[JOINT] = torch.stack(list(found.values())).sum(0)
     return found
@@ -115,8 +131,3 @@ def ranks(excess: Tensor, seed: int) -> Tensor:
     shuffle = torch.rand(excess.shape, generator=generator(seed)).argsort(-1)
     order = shuffle.gather(-1, excess.gather(-1, shuffle).argsort(dim=-1, stable=True))
     return order.argsort(-1)
-
-
-def _sizes(draws: Values, name: str) -> tuple[int, int]:
-    shape = tuple(draws[name].shape) if name in draws else ()
-    return (shape[0], shape[1]) if len(shape) > 1 else (0, 0)

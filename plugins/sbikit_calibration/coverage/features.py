@@ -62,24 +62,28 @@ def _total(parts: list[Kernel]) -> Kernel:
 
 
 def _value_kernel(variable: Variable, training: Values, observation: Values) -> Kernel:
-    s = scale(variable, training[variable.name])
-    return _linear((training[variable.name] / s).flatten(1), (observation[variable.name] / s).flatten(1))
+    known, new = training[variable.name], observation[variable.name]
+    unit = scale(variable, known).expand(known.shape[1:]).flatten()
+    return _linear(known.flatten(1), new.flatten(1), unit)
 
 
 def _spectrum_kernel(field: Field, training: Values, observation: Values) -> Kernel:
     known, new = (_log_spectra(field, values[field.name]) for values in (training, observation))
     sd = known.std(0)
     sd = torch.where(sd > 0, sd, 1.0)
-    return _linear(known / sd, new / sd)
+    return _linear(known, new, sd)
 
 
-def _linear(known: Tensor, new: Tensor) -> Kernel:
-    """Mean product of centred features: training (M, F) and observations (B, F)."""
+def _linear(known: Tensor, new: Tensor, unit: Tensor) -> Kernel:
+    """Mean product of centred features in units (F,): training (M, F) and observations (B, F)."""
     M, features = known.shape
     training = torch.zeros(M, M, dtype=torch.float64)
     observed = torch.zeros(len(new), M, dtype=torch.float64)
     width = max(1, _CHUNK // M)
-    for a, b in zip(known.split(width, 1), new.split(width, 1), strict=True):
+    for of_known, of_new, units in zip(
+        known.split(width, 1), new.split(width, 1), unit.split(width), strict=True
+    ):
+        a, b = of_known / units, of_new / units
         mean = a.mean(0)
         x, y = (a - mean).double(), (b - mean).double()
         training += x @ x.T / features

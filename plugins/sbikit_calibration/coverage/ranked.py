@@ -58,8 +58,9 @@ def places(evidence: Evidence, count: int, seed: int) -> dict[str, Centres]:
 
 def closeness(name: str, evidence: Evidence, centres: Mapping[str, Centres], seed: int) -> Iterator[Ranked]:
     """Ranks of every block for every kind of centres, as `places` gives them; the seed decides on ties."""
-    for end, kind in centres.items():
-        for block, excess in excesses(evidence, kind).items():
+    found = excesses(evidence, list(centres.values()))
+    for end, kind in zip(centres, found, strict=True):
+        for block, excess in kind.items():
             yield Ranked(name + end, block, ranks(excess, derive_seed(seed, "ties", name + end, block)))
 
 

@@ -78,7 +78,7 @@ def regressions(evidence: Evidence, training: Values, seed: int) -> dict[str, Ke
         seed: chooses the scalars on which the regression is chosen.
     """
     targets = {
-        v.name: _few(training[v.name] / scale(v, training[v.name]), derive_seed(seed, v.name))
+        v.name: _few(training[v.name], scale(v, training[v.name]), derive_seed(seed, v.name))
         for v in evidence.spec.latents
     }
     found: dict[str, list[tuple[float, KernelRegression]]] = {name: [] for name in targets}
@@ -99,8 +99,8 @@ def _best_ridge(unshrunk: KernelRegression, targets: Tensor) -> tuple[float, Ker
     return min(zip(errors, candidates, strict=True), key=itemgetter(0))
 
 
-def _few(targets: Tensor, seed: int) -> Tensor:
-    """At most 256 of the scalars (M, dim), chosen at random, float64."""
-    flat = targets.flatten(1)
+def _few(training: Tensor, unit: Tensor, seed: int) -> Tensor:
+    """At most 256 of the scalars of simulations (M, *shape), chosen at random, in their units, float64."""
+    flat, units = training.flatten(1), unit.expand(training.shape[1:]).flatten()
     columns = torch.randperm(flat.shape[1], generator=generator(seed))[:_TARGETS]
-    return flat[:, columns].double()
+    return (flat[:, columns] / units[columns]).double()

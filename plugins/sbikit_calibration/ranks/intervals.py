@@ -28,6 +28,7 @@ from sbikit import (
     Variable,
     Vector,
     derive_seed,
+    draw_shapes,
     generator,
     mean_and_error,
 )
@@ -35,6 +36,7 @@ from sbikit_calibration.alarms import ALPHA, DESCRIPTION, binomial_p, judged, st
 from sbikit_calibration.coverage.distance import check_evidence
 
 _REFERENCES = ("doi:10.1214/aoms/1177731788",)
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 LEVELS = (0.68, 0.95)  # those of 1 and 2 standard deviations of a normal posterior
@@ -56,14 +58,14 @@ def inside(ranks: Integers, draws: int, level: float) -> NDArray[np.bool_]:
     return np.asarray((ranks >= j) & (ranks <= draws - j))
 
 
-def truth_ranks(truth: Tensor, draws: Tensor, seed: int) -> Integers:
-    """Ranks of truths (B, *shape) among draws (n, B, *shape), (B, *shape); ties fall at random."""
+def truth_ranks(truth: Tensor, draws: Tensor, source: torch.Generator) -> Integers:
+    """Ranks of truths (b, *shape) among draws (n, b, *shape), (b, *shape); ties fall at random."""
     below = torch.zeros(truth.shape, dtype=torch.int64)
     equal = torch.zeros(truth.shape, dtype=torch.int64)
     for draw in draws:
         below += draw < truth
         equal += draw == truth
-    places = torch.rand(truth.shape, dtype=torch.float64, generator=generator(seed)) * (equal + 1)
+    places = torch.rand(truth.shape, dtype=torch.float64, generator=source) * (equal + 1)
     return (below + places.long().minimum(equal)).numpy()
 
 
@@ -84,14 +86,29 @@ class Coverage(Validator[CoverageOptions]):
         """
         check_evidence(evidence)
         metrics: list[Metric] = []
+        shares = _shares(evidence, seed)
+        n = draw_shapes(evidence.draws)[evidence.spec.latents[0].name][0]
         for variable in evidence.spec.latents:
-            name, draws = variable.name, len(evidence.draws[variable.name])
-            ranks = truth_ranks(evidence.truth[name], evidence.draws[name], derive_seed(seed, name))
             of = _of_scalar if isinstance(variable, Vector) else _of_pixels
             for part, about in enumerate(_parts(variable)):
-                for level in LEVELS:
-                    metrics.append(_metric(about, level, of(ranks[:, part], draws, level)))
+                for i, level in enumerate(LEVELS):
+                    found = of(shares[variable.name][:, part, i], nominal(level, n))
+                    metrics.append(_metric(about, level, found))
         return Report("coverage", tuple(judged(metrics, self.options.alpha)), references=_REFERENCES)
+
+
+def _shares(evidence: Evidence, seed: int) -> dict[str, Floats]:
+    """Share of what is inside the intervals, of every scalar (0 or 1) or channel: (B, parts, levels) each."""
+    # One source for all observations of a variable, so that no tie falls otherwise in blocks of another size.
+    sources = {v.name: generator(derive_seed(seed, v.name)) for v in evidence.spec.latents}
+    found: dict[str, list[Floats]] = {name: [] for name in sources}
+    for block in evidence.blocks():
+        for name, source in sources.items():
+            draws = block.draws[name]
+            ranks = truth_ranks(block.truth[name], draws, source)
+            within = (inside(ranks, len(draws), level) for level in LEVELS)
+            found[name].append(np.stack([w.reshape(*w.shape[:2], -1).mean(2) for w in within], 2))
+    return {name: np.concatenate(rows) for name, rows in found.items()}
 
 
 def _parts(variable: Variable) -> list[str]:
@@ -113,18 +130,15 @@ class _Found:
     p: float
 
 
-def _of_scalar(ranks: Integers, draws: int, level: float) -> _Found:
-    """Ranks (B,) of one scalar: a binomial number inside."""
-    ideal, B = nominal(level, draws), len(ranks)
-    count = int(inside(ranks, draws, level).sum())
+def _of_scalar(within: Floats, ideal: float) -> _Found:
+    """Whether the truths of one scalar are inside, (B,), 0 or 1: a binomial number is."""
+    count, B = int(within.sum()), len(within)
     error = (ideal * (1.0 - ideal) / B) ** 0.5
     return _Found(count / B, error, ideal, binomial_p(count, B, ideal))
 
 
-def _of_pixels(ranks: Integers, draws: int, level: float) -> _Found:
-    """Ranks (B, *grid) of one channel: a share of pixels an observation."""
-    ideal = nominal(level, draws)
-    shares = inside(ranks, draws, level).reshape(len(ranks), -1).mean(1)
+def _of_pixels(shares: Floats, ideal: float) -> _Found:
+    """Shares (B,) of the pixels of one channel inside."""
     value, error = mean_and_error(shares)
     return _Found(value, error, ideal, students_p(value - ideal, error, len(shares)))
 

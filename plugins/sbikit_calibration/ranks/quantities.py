@@ -53,28 +53,49 @@ class Quantity:
 
 def quantities(evidence: Evidence) -> list[Quantity]:
     """All that is ranked: parameters, statistics of fields, their dependence."""
-    scalars = [one for v in evidence.spec.vectors for one in _scalars(evidence, v)]
-    distances = [_distance(evidence, v) for v in evidence.spec.vectors if len(v.labels) > 1]
-    statistics = [one for field in evidence.spec.fields for one in _statistics(evidence, field)]
+    vectors, maps = _members(evidence)
+    scalars = [one for v in evidence.spec.vectors for one in _scalars(v, vectors[v.name])]
+    distances = [_distance(v, vectors[v.name]) for v in evidence.spec.vectors if len(v.labels) > 1]
+    statistics = [one for field in evidence.spec.fields for one in _statistics(field, maps[field.name])]
     return [*scalars, *distances, *statistics, *_dependence(scalars, statistics)]
 
 
-def _scalars(evidence: Evidence, vector: Vector) -> Iterator[Quantity]:
-    members = _members(evidence, vector.name)
+def _members(evidence: Evidence) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Truth (entry 0) and draws of every vector, (B, n + 1, D), and statistics of every field's, their
+    distance the last, (B, channels, n + 1, S). Draws are gone through once.
+    """
+    of = {field.name: MapStatistics(field) for field in evidence.spec.fields}
+    vectors: dict[str, list[Floats]] = {v.name: [] for v in evidence.spec.vectors}
+    maps: dict[str, list[Floats]] = {name: [] for name in of}
+    for block in evidence.blocks():
+        for name, found in vectors.items():
+            truth, draws = block.truth[name].double(), block.draws[name].double()
+            found.append(np.concatenate([truth.numpy()[:, None], np.moveaxis(draws.numpy(), 0, 1)], 1))
+        for name, rows in maps.items():
+            truth, draws = block.truth[name], block.draws[name]
+            for i in range(len(truth)):
+                members = np.concatenate([truth[i : i + 1].numpy(), draws[:, i].numpy()])
+                rows.append(_of_channels(members, of[name]))
+    return {k: np.concatenate(v) for k, v in vectors.items()}, {k: np.stack(v) for k, v in maps.items()}
+
+
+def _of_channels(members: NDArray[np.floating], of: MapStatistics) -> Floats:
+    """Statistics of members (n + 1, C, *grid) of one observation, (C, n + 1, S)."""
+    channels = (np.ascontiguousarray(members[:, c]) for c in range(members.shape[1]))
+    return np.stack([np.concatenate([of(maps), _distances(maps)], 1) for maps in channels])
+
+
+def _scalars(vector: Vector, members: Floats) -> Iterator[Quantity]:
     for i, label in enumerate(vector.labels):
         yield Quantity("", f"{vector.name}.{label}", "parameters", members[..., i])
 
 
-def _statistics(evidence: Evidence, field: Field) -> Iterator[Quantity]:
-    of = MapStatistics(field)
+def _statistics(field: Field, found: Floats) -> Iterator[Quantity]:
+    names = (*MapStatistics(field).names, DISTANCE)
     for channel in range(field.channels):
-        truth = evidence.truth[field.name][:, channel].numpy()
-        draws = evidence.draws[field.name][:, :, channel].numpy()
-        members = (np.concatenate([truth[b : b + 1], draws[:, b]]) for b in range(len(truth)))
-        found = np.stack([np.concatenate([of(maps), _distances(maps)], 1) for maps in members])
         variable = field.name if field.channels == 1 else f"{field.name}.{channel + 1}"
-        for i, name in enumerate((*of.names, DISTANCE)):
-            yield Quantity(name, variable, "fields", found[..., i])
+        for i, name in enumerate(names):
+            yield Quantity(name, variable, "fields", found[:, channel, :, i])
 
 
 def _distances(maps: NDArray[np.floating]) -> Floats:
@@ -85,9 +106,9 @@ def _distances(maps: NDArray[np.floating]) -> Floats:
     return np.asarray((square / np.where(variance > 0, variance, 1.0)).mean(1, keepdims=True))
 
 
-def _distance(evidence: Evidence, vector: Vector) -> Quantity:
+def _distance(vector: Vector, members: Floats) -> Quantity:
     """Squared distance from the members' mean in the metric of their covariance (Mahalanobis)."""
-    y = _centred(_members(evidence, vector.name))
+    y = _centred(members)
     sd = y.std(1, keepdims=True)
     z = y / np.where(sd > 0, sd, 1.0)
     if z.shape[1] < _FEWEST_A_SCALAR * z.shape[2]:
@@ -121,9 +142,3 @@ def _label(scalar: Quantity, *, beside: Quantity) -> str:
 
 def _centred(members: Floats) -> Floats:
     return members - members.mean(1, keepdims=True)
-
-
-def _members(evidence: Evidence, name: str) -> Floats:
-    """Truth and draws of a latent side by side, (B, n + 1, *shape)."""
-    truth, draws = evidence.truth[name].double(), evidence.draws[name].double()
-    return np.concatenate([truth.numpy()[:, None], np.moveaxis(draws.numpy(), 0, 1)], 1)

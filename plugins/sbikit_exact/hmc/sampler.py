@@ -43,6 +43,7 @@ class HMCSampler(JudgedSampler):
         options: how to run the chains.
         monitor: hears of progress, and of draws that cannot be trusted.
         device: where the density computes.
+        batch: observations a batch; as many as is fast where left out.
     """
 
     name = "hmc"
@@ -56,9 +57,23 @@ class HMCSampler(JudgedSampler):
         options: HMCOptions,
         monitor: Monitor,
         device: torch.device,
+        *,
+        batch: int | None = None,
     ) -> None:
         super().__init__(spec, monitor, device)
-        self._density_of, self._options = density_of, options
+        self._density_of, self._options, self._batch = density_of, options, batch
+
+    def batch_size(self, observation: Values) -> int:
+        """See `sbikit.SupportsBatches.batch_size`.
+
+        Raises:
+            SimulationError: the simulator's density raised.
+        """
+        return self._observations_at_once(observation, len(next(iter(observation.values()))))
+
+    def in_batches(self, size: int) -> HMCSampler:
+        """See `sbikit.SupportsBatches.in_batches`."""
+        return HMCSampler(self.spec, self._density_of, self._options, self.monitor, self.device, batch=size)
 
     def _parts(self, observation: Values, n: int, seeds: NDArray[np.int64]) -> list[Draws]:
         count, options = len(seeds), self._options
@@ -77,6 +92,8 @@ class HMCSampler(JudgedSampler):
 
     def _observations_at_once(self, observation: Values, count: int) -> int:
         """How many observations make a batch."""
+        if self._batch is not None:
+            return self._batch
         with errors_of_the_density():
             size = self._density_of(rows_of(observation, 0)).size
         if self.device.type == "cuda":

@@ -37,10 +37,8 @@ def asked(files: RunFiles) -> Asked:
     run, posterior, count = files.run, files.posterior, files.provenance.get("simulations")
     held_out = ""
     if posterior.held_out is not None:
-        first = next(iter(posterior.held_out.draws.values()))
-        held_out = (
-            f"{plural(first.shape[0], 'draw')} for each of {plural(first.shape[1], 'held-out simulation')}"
-        )
+        n, observations, *_ = next(iter(posterior.held_out.draws.shapes.values()))
+        held_out = f"{plural(n, 'draw')} for each of {plural(observations, 'held-out simulation')}"
     return Asked(
         simulator=str(run["simulator"]["name"]),
         estimator=str(run["estimator"]["name"]),

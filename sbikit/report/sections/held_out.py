@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Field, Vector
-from sbikit.report.arrays import Array, channels, columns
+from sbikit.problem.variables import Field, Variable, Vector
+from sbikit.report.arrays import Array, columns
 from sbikit.report.figures.against_truth import error_plot, recovery_plot
 from sbikit.report.figures.cells import cells
 from sbikit.report.figures.labels import field_label
@@ -19,11 +19,12 @@ from sbikit.report.pictures import Picture, make_picture
 from sbikit.report.recovery import (
     FEWEST_DRAWS,
     FEWEST_OBSERVATIONS,
+    ErrorTally,
     Estimate,
     Recovery,
-    error_by_width,
-    recovery,
+    RecoveryTally,
 )
+from sbikit.roles.stored_draws import draw_blocks
 from sbikit.storage.posterior import HeldOut, PosteriorFile
 
 FAR = 3.0  # standard errors: of 1,000 true numbers 3 lie farther off by chance
@@ -65,32 +66,59 @@ def held_out_recovery(posterior: PosteriorFile) -> HeldOutRecovery | None:
     held_out = posterior.held_out
     if held_out is None:
         return None
-    n, observations = next(iter(held_out.draws.values())).shape[:2]
+    n, observations, *_ = next(iter(held_out.draws.shapes.values()))
     if n < FEWEST_DRAWS or observations < FEWEST_OBSERVATIONS:
         return None
-    rows = [_recovery_row(name, *data) for name, data in _scalars(posterior.spec, held_out)]
-    parts = list(channels(posterior.spec.fields, held_out))
-    rows += [_recovery_row(short_title(one, c), *data) for one, c, data in parts]
+    spec = posterior.spec
+    parts = [_Part.of(variable, index, held_out) for variable in spec.latents for index in _indices(variable)]
+    for rows, draws in draw_blocks(held_out.draws):
+        for part in parts:
+            name = part.variable.name
+            part.take(held_out.truth[name][rows.start : rows.stop], draws[name].numpy())
+    scalars = [part for part in parts if isinstance(part.variable, Vector)]
+    channels = [part for part in parts if isinstance(part.variable, Field)]
     pictures = []
-    if posterior.spec.vectors:
-        pictures.append(_recovery_picture(posterior.spec.vectors, held_out))
-    if parts:
-        pictures.append(_error_picture(parts))
-    return HeldOutRecovery(rows, pictures, n, observations)
+    if scalars:
+        pictures.append(_recovery_picture(spec.vectors, held_out))
+    if channels:
+        pictures.append(_error_picture(channels))
+    return HeldOutRecovery([_row(part) for part in (*scalars, *channels)], pictures, n, observations)
 
 
-def _scalars(spec: Spec, held_out: HeldOut) -> Iterable[tuple[Markup, tuple[Array, Array]]]:
-    """Name, truth (B, 1) and draws (n, B, 1) of every scalar."""
-    for vector in spec.vectors:
-        for i, label in enumerate(labels_html(vector)):
-            column = slice(i, i + 1)
-            yield label, (held_out.truth[vector.name][:, column], held_out.draws[vector.name][..., column])
+@dataclass(frozen=True)
+class _Part:
+    """One scalar, or one channel of a field, and what was seen of it."""
+
+    variable: Variable
+    index: int
+    recovery: RecoveryTally
+    errors: ErrorTally
+
+    @staticmethod
+    def of(variable: Variable, index: int, held_out: HeldOut) -> _Part:
+        n, observations, parts, *pixels = held_out.draws.shapes[variable.name]
+        del parts
+        return _Part(variable, index, RecoveryTally(n, n * observations * math.prod(pixels)), ErrorTally())
+
+    def take(self, truth: Array, draws: Array) -> None:
+        """Take in truths (b, *shape) and draws (n, b, *shape) of the whole variable."""
+        n, b = draws.shape[:2]
+        data = truth[:, self.index].reshape(b, -1), draws[:, :, self.index].reshape(n, b, -1)
+        self.recovery.take(*data)
+        if isinstance(self.variable, Field):
+            self.errors.take(*data)
 
 
-def _recovery_row(name: Markup, truth: Array, draws: Array) -> RecoveryRow:
-    found: Recovery = recovery(truth, draws)
+def _indices(variable: Variable) -> range:
+    return range(variable.shape[0])
+
+
+def _row(part: _Part) -> RecoveryRow:
+    found: Recovery = part.recovery.found()
     texts = (_estimate(e) for e in (found.bias, found.scatter, found.coverage, found.width))
-    return RecoveryRow(name, *texts)
+    if isinstance(part.variable, Vector):
+        return RecoveryRow(labels_html(part.variable)[part.index], *texts)
+    return RecoveryRow(short_title(part.variable, part.index), *texts)
 
 
 def _estimate(estimate: Estimate) -> EstimateText:
@@ -106,7 +134,8 @@ def _estimate(estimate: Estimate) -> EstimateText:
 def _recovery_picture(vectors: Sequence[Vector], held_out: HeldOut) -> Picture:
     labels = math_labels(vectors)
     units = [unit for vector in vectors for unit in vector.units]
-    truth, draws = columns(vectors, held_out.truth), columns(vectors, held_out.draws)
+    truth = columns(vectors, held_out.truth)
+    draws = columns(vectors, {one.name: held_out.draws[one.name].numpy() for one in vectors})
     return make_picture(
         "recovery_parameters",
         "Inferred against true parameters of held-out simulations",
@@ -117,11 +146,12 @@ def _recovery_picture(vectors: Sequence[Vector], held_out: HeldOut) -> Picture:
     )
 
 
-def _error_picture(parts: Sequence[tuple[Field, int, tuple[Array, Array]]]) -> Picture:
-    found = [error_by_width(*data) for _, _, data in parts]
-    titles = [field_label(one, channel) for one, channel, _ in parts]
-    units = [one.unit for one, _, _ in parts]
-    noun = cells(*(one for one, _, _ in parts))
+def _error_picture(parts: Sequence[_Part]) -> Picture:
+    found = [part.errors.found() for part in parts]
+    of = [(part.variable, part.index) for part in parts if isinstance(part.variable, Field)]
+    titles = [field_label(one, channel) for one, channel in of]
+    units = [one.unit for one, _ in of]
+    noun = cells(*(one for one, _ in of))
     return make_picture(
         "recovery_fields",
         "Actual against claimed error of the fields",

@@ -1,0 +1,54 @@
+"""One run of these parts, a fresh process a stage."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sbikit.plugins.installed import catalogue
+
+STAGES = ("simulate", "fit", "reference", "sample", "validate", "report")
+
+_MODULE = """
+from sbikit import Offer, hookimpl
+
+@hookimpl
+def sbikit_simulators():
+    return [Offer("big-pixels", "_big.parts:Pixels", "independent pixels")]
+
+@hookimpl
+def sbikit_estimators():
+    return [Offer("big-untrained", "_big.parts:Untrained", "needs no training")]
+
+@hookimpl
+def sbikit_samplers():
+    return [Offer("big-exact", "_big.parts:Exact", "exact draws")]
+"""
+
+
+def install(folder: Path) -> None:
+    """Let sbikit find these parts, by a distribution in `folder`."""
+    info = folder / "sbikit_big-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sbikit-big\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sbikit]\nbig = sbikit_big\n")
+    (folder / "sbikit_big.py").write_text(_MODULE)
+    sys.path.insert(0, str(folder))
+    catalogue.cache_clear()
+
+
+def words(size: dict[str, int]) -> list[str]:
+    """What `sbikit run` is asked for: pixels, bins, observations, draws, shown, reference."""
+    settings = {
+        "simulator.pixels": size["pixels"],
+        "simulator.bins": size["bins"],
+        "sampling.observations": size["observations"],
+        "sampling.draws": size["draws"],
+        "sampling.shown_draws": size["shown"],
+        "sampling.reference_observations": size["reference"],
+        "sampling.reference_draws": 2 * size["draws"],
+    }
+    chosen = ["--sim", "big-pixels", "--estimator", "big-untrained", "--reference", "big-exact"]
+    for name in ("sbc", "coverage", "mira", "tarp"):
+        chosen += ["--validator", name]
+    return chosen + [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
