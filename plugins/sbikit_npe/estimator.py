@@ -7,6 +7,7 @@ posterior of the vectors whether or not there are latent fields beside them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ _SCALING_ROWS = 2000
 
 class NPE(Estimator[NPEOptions]):
     """Neural posterior estimation with a neural spline flow of sbi."""
+
+    for_checks: ClassVar = {"simulations": 1000, "steps": 200}
 
     def match(self, spec: Spec) -> Spec:
         """The marginal problem of the latent vectors.
