@@ -94,7 +94,9 @@ def _line_caption(shown: ShownField) -> str:
 
 def _map_caption(shown: ShownField) -> str:
     head = "Posterior" if shown.truth is None else "Truth, posterior"
-    caption = f"{head} mean and {_draws(shown)} on one colour scale; the standard deviation of the draws on its own."
+    caption = (
+        f"{head} mean and {_draws(shown)} on one colour scale; the draws' standard deviation on its own."
+    )
     if shown.summaries:
         caption += " *A summary of the data alone, on its own colour scale."
     if len(shown.field.grid) == 3:
