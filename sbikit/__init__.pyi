@@ -17,6 +17,7 @@ from .problem import SbikitError as SbikitError
 from .problem import SimulationError as SimulationError
 from .problem import Spec as Spec
 from .problem import SpecError as SpecError
+from .problem import StoreError as StoreError
 from .problem import TruncatedNormal as TruncatedNormal
 from .problem import Uniform as Uniform
 from .problem import UnsupportedError as UnsupportedError

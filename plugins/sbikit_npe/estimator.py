@@ -58,6 +58,10 @@ class NPE(Estimator[NPEOptions]):
             )
         return spec.select(*(v.name for v in spec.vectors))
 
+    def draws_wanted(self) -> int:
+        """Those that are held in memory."""
+        return self.options.simulations
+
     def fit(
         self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor
     ) -> NPESampler:

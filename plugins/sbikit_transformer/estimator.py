@@ -116,6 +116,10 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
             support_bounds(field.name, field.support)
         return spec
 
+    def draws_wanted(self) -> int:
+        """New ones at every step, and those that fit the guide."""
+        return self.options.guide_simulations + self.options.steps * self.options.batch
+
     def fit(
         self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor
     ) -> TransformerSampler:

@@ -32,6 +32,44 @@ OnDevice = Annotated[
     str | None,
     typer.Option(help="Where networks run: cpu, cuda or auto.", metavar="DEVICE", rich_help_panel=HOW),
 ]
+Kept = Annotated[
+    int | None,
+    typer.Option(
+        "--simulations",
+        parser=whole_number(2, 1_000_000_000),
+        metavar="N",
+        help="Keep N training simulations and train on them; new ones at every step if left out.",
+        rich_help_panel=CHOICES,
+    ),
+]
+InStore = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="PATH",
+        help="Where they are kept, shared with other runs; DIR/simulations.zarr if left out.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        parser=whole_number(1, 4096),
+        metavar="N",
+        help="Processes that simulate.",
+        rich_help_panel=HOW,
+    ),
+]
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="WHERE",
+        help="Simulate on dask: local:N, slurm:FILE.yaml or tcp://HOST:PORT.",
+        rich_help_panel=HOW,
+    ),
+]
 Sim = Annotated[str | None, typer.Option("--sim", metavar="NAME", help="Simulator.", rich_help_panel=CHOICES)]
 EstimatorName = Annotated[
     str | None, typer.Option("--estimator", metavar="NAME", help="Estimator.", rich_help_panel=CHOICES)
@@ -94,6 +132,10 @@ class Wanted:
     validators: tuple[str, ...]
     reference: str | None
     seed: int | None
+    simulations: int | None
+    store: Path | None
+    workers: int | None
+    cluster: str | None
     assignments: tuple[str, ...]
 
     def load(self) -> RunConfig:
@@ -108,9 +150,18 @@ class Wanted:
             reference=self.reference,
             seed=self.seed,
             device=self.device,
+            simulations=self.simulations,
+            store=absolute(self.store),
+            workers=self.workers,
+            cluster=self.cluster,
             assignments=self.assignments,
         )
         return load_config(self.preset, self.file, overrides)
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path that means the same in every folder."""
+    return None if path is None else str(path.absolute())
 
 
 def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
@@ -122,6 +173,10 @@ def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
     assignments: Set = None,
     preset: Preset = "quick",
     seed: Seed = None,
+    simulations: Kept = None,
+    store: InStore = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
     device: OnDevice = None,
 ) -> Wanted:
     return Wanted(
@@ -133,6 +188,10 @@ def _wanted(  # noqa: PLR0917 - the options, in the order of the help page
         tuple(validator or ()),
         reference,
         seed,
+        simulations,
+        store,
+        workers,
+        cluster,
         tuple(assignments or ()),
     )
 

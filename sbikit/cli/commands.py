@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sbikit import __version__
-from sbikit.cli.choices import HOW, Debug, OnDevice, Redo, Wanted, configured
+from sbikit.cli.choices import (
+    HOW,
+    Debug,
+    InStore,
+    OnCluster,
+    OnDevice,
+    Redo,
+    Wanted,
+    Workers,
+    absolute,
+    configured,
+)
 from sbikit.cli.plugin_commands import plugins_app
 from sbikit.cli.streams import flushed, steady_streams
 from sbikit.cli.terminal import console, guarded, put, tell
@@ -19,6 +30,7 @@ from sbikit.cli.verdicts import show_verdicts
 from sbikit.cli.whole_numbers import whole_number
 
 if TYPE_CHECKING:
+    from sbikit.run.config import RunConfig
     from sbikit.run.folder import RunFolder
     from sbikit.run.job import Run
 
@@ -92,7 +104,7 @@ def run(
         config = wanted.load()
         folder = RunFolder.create(out or default_folder(config), config)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, wanted.device or config.device), redo=redo)
+        run_stages(_job(folder, config), redo=redo)
         show_verdicts(folder.metrics)
         put(f"report: {folder.path / 'report.html'}")
 
@@ -125,13 +137,42 @@ def _stage(path: Path, names: tuple[str, ...], device: str | None, *, redo: bool
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
-        run_stages(_job(folder, device or folder.config.device), names, redo=redo)
+        run_stages(_job(folder, device=device), names, redo=redo)
 
 
 @app.command(rich_help_panel=_STAGES)
-def simulate(folder: Folder, redo: Redo = False, debug: Debug = False) -> None:
-    """Draw the held-out truths and observations."""
-    _stage(folder, ("simulate",), None, redo=redo, debug=debug)
+def simulate(  # noqa: PLR0917
+    folder: Folder,
+    simulations: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole_number(2, 1_000_000_000),
+            metavar="N",
+            help="How many training simulations to keep from now on; none is drawn twice.",
+        ),
+    ] = None,
+    store: InStore = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
+    redo: Redo = False,
+    debug: Debug = False,
+) -> None:
+    """Draw the held-out truths and observations, and the training simulations of a run that keeps them.
+
+    What is kept already is compared with its digests; what is damaged is drawn again.
+
+    [dim]sbikit simulate DIR --simulations 20000 --workers 8[/dim]
+    """
+    with guarded(debug) as session:
+        from sbikit.run.folder import RunFolder
+        from sbikit.run.stages import run_stages
+
+        opened = RunFolder.open(folder)
+        session.log, session.resumes = opened.log, True
+        if simulations is not None or store is not None:
+            opened = opened.keeping(simulations, absolute(store))
+        job = _job(opened, workers=workers, cluster=cluster)
+        run_stages(job, ("simulate", "keep"), redo=redo, growing=True)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -204,7 +245,7 @@ def sample(  # noqa: PLR0917
             )
         opened = RunFolder.open(folder)
         session.log = opened.log
-        job = _job(opened, device or opened.config.device)
+        job = _job(opened, device=device)
         (_sample_reference if reference else _sample_fitted)(job, observation, draws or _NEW_DRAWS, out)
 
 
@@ -286,13 +327,34 @@ def config_schema(debug: Debug = False) -> None:
         put(json.dumps(schema(), indent=2))
 
 
-def _job(folder: RunFolder, device: str) -> Run:
-    """The run in a folder."""
+def _job(
+    folder: RunFolder,
+    asked: RunConfig | None = None,
+    *,
+    device: str | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+) -> Run:
+    """The run in a folder.
+
+    Args:
+        folder: the run folder.
+        asked: what says where things are run, as far as the others do not; run.yaml where left out.
+        device: where networks run.
+        workers, cluster: where simulations are run.
+    """
     from sbikit.run.console_monitor import ConsoleMonitor
     from sbikit.run.job import Run, choose_device
+    from sbikit.workers.places import read_place
 
+    config = asked or folder.config
+    told = workers is not None or cluster is not None
+    place = (
+        read_place(workers or 1, cluster or "") if told else read_place(config.workers, config.cluster or "")
+    )
     monitor = ConsoleMonitor(console(stderr=True), folder.log, folder.training)
-    return Run(folder, monitor, choose_device(device), shlex.join(["sbikit", *sys.argv[1:]]))
+    command = shlex.join(["sbikit", *sys.argv[1:]])
+    return Run(folder, monitor, choose_device(device or config.device), command, place)
 
 
 def main() -> None:

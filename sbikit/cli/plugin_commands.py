@@ -160,7 +160,7 @@ def _check(found: Found, options: dict[str, Any]) -> None:
 def _options(assignments: list[str]) -> dict[str, Any]:
     """Option -> value of `option=value` texts."""
     from sbikit.run.draft import Draft
-    from sbikit.run.yaml_files import Located
+    from sbikit.storage.yaml_files import Located
 
     draft = Draft(Located({}))
     for assignment in assignments:

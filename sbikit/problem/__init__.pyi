@@ -8,6 +8,7 @@ from .errors import RunFolderError as RunFolderError
 from .errors import SbikitError as SbikitError
 from .errors import SimulationError as SimulationError
 from .errors import SpecError as SpecError
+from .errors import StoreError as StoreError
 from .errors import UnsupportedError as UnsupportedError
 from .laws import Law as Law
 from .laws import LogNormal as LogNormal

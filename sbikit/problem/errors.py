@@ -7,6 +7,7 @@
     ├── UnsupportedError        a plug-in is asked for what it cannot do
     ├── SimulationError         a simulator raised, or returned the wrong shape or NaN
     ├── RunFolderError          a run folder that is damaged or belongs to another configuration
+    ├── StoreError              kept simulations that are damaged or made by something else
     ├── CheckpointError         weights that cannot be read
     ├── ObservationError        an observation that does not fit the simulator
     └── DeviceError             a device that this machine lacks
@@ -76,6 +77,10 @@ class SimulationError(SbikitError):
 
 class RunFolderError(SbikitError):
     """A run folder is damaged or belongs to another configuration."""
+
+
+class StoreError(SbikitError):
+    """Kept simulations are damaged, in use, or made by something else."""
 
 
 class CheckpointError(SbikitError):

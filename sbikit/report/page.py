@@ -22,6 +22,7 @@ from sbikit.report.sections.citations import references
 from sbikit.report.sections.closeness import closeness
 from sbikit.report.sections.fields import fields
 from sbikit.report.sections.held_out import held_out_recovery
+from sbikit.report.sections.kept import simulations
 from sbikit.report.sections.observation import observation
 from sbikit.report.sections.parameters import parameters
 from sbikit.report.sections.provenance import provenance
@@ -67,6 +68,7 @@ def page_content(files: RunFiles) -> dict[str, Any]:
         "calibration": calibration(calibrating, posterior.spec),
         "recovery": held_out_recovery(posterior),
         "reference": closeness(files),
+        "simulations": simulations(files),
         "training": training(files),
         "provenance": provenance(files),
         "references": references(files.reports),
@@ -99,6 +101,7 @@ def _navigation(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         "calibration": "Calibration",
         "recovery": "Held-out recovery",
         "reference": "How close to the exact posterior",
+        "simulations": "Simulations",
         "training": "Training",
         "provenance": "How it was made",
         "references": "References",
@@ -126,5 +129,6 @@ def _pictures(page: Mapping[str, Any]) -> list[Picture]:
     compared = page["reference"].comparisons if page["reference"] else []
     found += [picture for one in compared for picture in one.pictures]
     found += [page["parameters"].corner] if page["parameters"] else []
+    found += [one.picture for one in page["simulations"].failures] if page["simulations"] else []
     found += [page["training"].picture] if page["training"] else []
     return [picture for picture in found if picture is not None]

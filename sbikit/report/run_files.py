@@ -35,6 +35,9 @@ class RunFiles:
         compared: the validators among them that compared with an exact sampler.
         training: records of training.jsonl.
         unread: lines of training.jsonl that are no JSON.
+        kept: simulations.json; empty where no simulations are kept.
+        failed: failed-draws.json; empty where no draw of them failed.
+        left_out: left-out.json; empty where no draw of an endless stream failed.
     """
 
     run: Mapping[str, Any]
@@ -45,6 +48,9 @@ class RunFiles:
     compared: frozenset[str]
     training: tuple[Mapping[str, Any], ...]
     unread: int
+    kept: Mapping[str, Any]
+    failed: Mapping[str, Any]
+    left_out: Mapping[str, Any]
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -56,6 +62,7 @@ def read_run(folder: Path) -> RunFiles:
     run = _read(folder / "run.yaml", _configuration, "a configuration with simulator.name and estimator.name")
     metrics, reference = folder / "metrics.json", folder / "reference.safetensors"
     records, unread = _read(folder / "training.jsonl", read_json_lines, "one JSON object a line")
+    keeps = bool((run.get("simulations") or {}).get("count"))
     files = RunFiles(
         run=run,
         provenance=_read(folder / "provenance.json", _provenance, "a JSON object"),
@@ -65,6 +72,9 @@ def read_run(folder: Path) -> RunFiles:
         compared=read_compared(metrics) if metrics.exists() else frozenset(),
         training=tuple(records),
         unread=unread,
+        kept=_noted(folder / "simulations.json") if keeps else {},
+        failed=_noted(folder / "failed-draws.json") if keeps else {},
+        left_out=_noted(folder / "left-out.json"),
     )
     _check_enough_draws(files.posterior)
     return files
@@ -90,6 +100,15 @@ def _configuration(path: Path) -> dict[str, Any]:
         if not isinstance(part, dict) or "name" not in part:
             raise ValueError(f"no {key}.name")
     return dict(found)
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What is written of simulations; {} where nothing is."""
+    return _read(path, _sealed, "a JSON object with its checksum") if path.exists() else {}
+
+
+def _sealed(path: Path) -> dict[str, Any]:
+    return unsealed(read_json(path))
 
 
 def _provenance(path: Path) -> dict[str, Any]:

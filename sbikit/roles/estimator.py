@@ -26,6 +26,10 @@ class Estimator(Plugin[OptionsT_co]):
         """
         return spec
 
+    def draws_wanted(self) -> int | None:
+        """How many training simulations a fit asks for where there is no end of them; None: unknown."""
+        return None
+
     @abstractmethod
     def fit(self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor) -> Sampler:
         """Learn the posterior. Goes on from what `workspace.folder` holds of an interrupted fit."""

@@ -21,9 +21,10 @@ from sbikit.problem.option_errors import check_options
 from sbikit.problem.options import Options
 from sbikit.roles.validator import Validator
 from sbikit.run.draft import SECTIONS, Draft, Overrides, read_preset
-from sbikit.run.yaml_files import read_yaml
+from sbikit.storage.yaml_files import read_yaml
 
 PRESET = "quick"
+_MOST_KEPT = 1_000_000_000  # training simulations, which lie on the disk
 _MOST = 1_000_000  # of anything drawn; how much memory the whole takes is checked once the problem is known
 
 
@@ -54,6 +55,32 @@ class Sampling(BaseModel):
     )
 
 
+class Keeping(BaseModel):
+    """Training simulations: drawn as they are needed, or kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int | None = Field(
+        default=None,
+        ge=2,
+        le=_MOST_KEPT,
+        description="how many training simulations are kept and trained on; null draws new ones at every "
+        "step and keeps none",
+    )
+    store: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder where they are kept, which many runs may share; null is simulations.zarr in the "
+        "run folder",
+    )
+    timeout: float | None = Field(
+        default=None, gt=0, description="seconds after which a draw counts as failed; null waits for ever"
+    )
+    max_failures: float = Field(
+        default=0.1, ge=0, le=0.9, description="share of draws that may fail before the run is ended"
+    )
+
+
 class Named(BaseModel):
     """A plug-in as it is written: its name, and options that are yet to be checked."""
 
@@ -74,10 +101,18 @@ class Written(BaseModel):
         default=None,
         description="an exact sampler to compare with, which brings the validators that do so along",
     )
+    simulations: Keeping = Field(default=Keeping(), description="where training simulations come from")
     sampling: Sampling = Field(default=Sampling(), description="how much is drawn")
     seed: int = Field(default=0, ge=0, lt=2**63, description="fixes every random number of the run")
     device: Literal["cpu", "cuda", "auto"] = Field(
         default="auto", description="where networks run; auto takes a GPU where there is one"
+    )
+    workers: int = Field(default=1, ge=1, le=100_000, description="processes that simulate")
+    cluster: str | None = Field(
+        default=None,
+        min_length=1,
+        description="dask cluster that simulates: local:N, slurm:FILE.yaml or tcp://HOST:PORT; null is this "
+        "machine",
     )
 
 
@@ -101,9 +136,12 @@ class RunConfig:
     estimator: Choice
     validators: tuple[Choice, ...]
     reference: Choice | None
+    simulations: Keeping
     sampling: Sampling
     seed: int
     device: Literal["cpu", "cuda", "auto"]
+    workers: int
+    cluster: str | None
 
     def tree(self) -> dict[str, Any]:
         """Plain mappings, lists and scalars."""
@@ -112,9 +150,12 @@ class RunConfig:
             "estimator": self.estimator.tree(),
             "validators": [choice.tree() for choice in self.validators],
             "reference": None if self.reference is None else self.reference.tree(),
+            "simulations": self.simulations.model_dump(mode="json"),
             "sampling": self.sampling.model_dump(mode="json"),
             "seed": self.seed,
             "device": self.device,
+            "workers": self.workers,
+            "cluster": self.cluster,
         }
 
 
@@ -193,9 +234,12 @@ def resolve(draft: Draft) -> RunConfig:
             for index, named in enumerate(written.validators)
         ),
         reference=chosen["reference"],
+        simulations=written.simulations,
         sampling=written.sampling,
         seed=written.seed,
         device=written.device,
+        workers=written.workers,
+        cluster=written.cluster,
     )
     _refuse_mismatched_reference(config, draft)
     return config

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from sbikit.plugins import registry
 from sbikit.plugins.installed import Kind
 from sbikit.problem.option_errors import expectation
-from sbikit.run.config import Choice, RunConfig, Sampling, Written
+from sbikit.run.config import Choice, RunConfig, Written
 from sbikit.run.draft import SECTIONS
 
 _WIDTH = 34  # letters before a comment: most options fit, and comments stay on a screen
@@ -30,8 +30,8 @@ def render(config: RunConfig) -> str:
             for choice in value:
                 rows = _choice("validator", choice, "    ")
                 lines += ["  - " + rows[0].lstrip(), *rows[1:]]
-        elif name == "sampling":
-            lines += [f"{name}:  # {field.description}", *_options(Sampling, value.model_dump(), "  ")]
+        elif isinstance(value, BaseModel):
+            lines += [f"{name}:  # {field.description}", *_options(type(value), value.model_dump(), "  ")]
         else:
             comment = field.description if name == "reference" else _comment(Written, name)
             lines.append(_row(name, config.tree()[name], comment))

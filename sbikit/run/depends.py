@@ -15,14 +15,15 @@ from sbikit.problem.errors import RunFolderError
 from sbikit.run.config import RunConfig
 from sbikit.storage.seals import file_digest
 
-ELSEWHERE = ("device",)
+ELSEWHERE = ("device", "workers", "cluster")
 """Where a run is computed is no part of what it is."""
 
-_SIMULATED = ("simulator", "seed")
-_FITTED = (*_SIMULATED, "estimator")
+_SIMULATED = ("simulator", "seed", "simulations.timeout")
+_FITTED = (*_SIMULATED, "simulations.count", "estimator")
 _DRAWN = (*_FITTED, "reference", "sampling")
 _NEEDS: dict[str, tuple[str, ...]] = {
     "simulate": (*_SIMULATED, "sampling.observations"),
+    "keep": _SIMULATED,  # more of the same may be added
     "fit": _FITTED,
     "reference": (
         *_SIMULATED,
@@ -59,6 +60,19 @@ def _files(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield from _paths(choice.options.model_dump(), name)
 
 
+def simulator_by_content(config: RunConfig) -> dict[str, Any]:
+    """The simulator's name and options, with the digest of its content in the place of every file."""
+    tree = config.simulator.tree()
+    for name, digest in _paths(config.simulator.options.model_dump(), ""):
+        *above, last = name.removeprefix(".").split(".")
+        node: Any = tree
+        for key in above:
+            node = node[int(key) if isinstance(node, list) else key]
+        node[int(last) if isinstance(node, list) else last] = f"file of content {digest}"
+    found: dict[str, Any] = json.loads(json.dumps(tree))
+    return found
+
+
 def _paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Path):
         yield name, file_digest(value)
@@ -68,41 +82,6 @@ def _paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             yield from _paths(inner, f"{name}.{index}")
-
-
-_ABSENT = object()
-_THERE, _ASKED = "there", "asked for"
-
-
-def differences(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    path: str = "",
-    *,
-    words: tuple[str, str] = (_THERE, _ASKED),
-) -> list[str]:
-    """What differs between two trees: "simulator.size: 32 there, 64 asked for"."""
-    out: list[str] = []
-    for key in [*old, *(k for k in new if k not in old)]:
-        here = f"{path}{key}"
-        there, asked = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if isinstance(there, Mapping) and isinstance(asked, Mapping):
-            out += differences(there, asked, here + ".", words=words)
-        elif isinstance(there, list) and isinstance(asked, list):
-            out += differences(_numbered(there), _numbered(asked), here + ".", words=words)
-        elif there != asked:
-            out.append(f"{here}: {_brief(there)} {words[0]}, {_brief(asked)} {words[1]}")
-    return out
-
-
-def _numbered(items: list[Any]) -> dict[str, Any]:
-    return {str(index): item for index, item in enumerate(items)}
-
-
-def _brief(value: object) -> str:
-    if value is _ABSENT:
-        return "nothing"
-    return str(value.get("name", value)) if isinstance(value, Mapping) else json.dumps(value)
 
 
 def another_configuration(path: Path, stage: str, wrong: list[str]) -> RunFolderError:

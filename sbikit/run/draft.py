@@ -15,7 +15,7 @@ from sbikit.plugins.installed import Kind, catalogue
 from sbikit.problem.errors import OptionError
 from sbikit.problem.option_errors import Path as Keys
 from sbikit.problem.option_errors import dotted, nearest
-from sbikit.run.yaml_files import Located, parse_value, read_yaml
+from sbikit.storage.yaml_files import Located, parse_value, read_yaml
 
 SECTIONS: dict[str, Kind] = {"simulator": "simulator", "estimator": "estimator", "reference": "sampler"}
 """Sections that choose one plug-in, and its kind."""
@@ -31,6 +31,10 @@ class Overrides:
     reference: str | None = None
     seed: int | None = None
     device: str | None = None
+    simulations: int | None = None
+    store: str | None = None
+    workers: int | None = None
+    cluster: str | None = None
     assignments: tuple[str, ...] = ()
 
 
@@ -86,10 +90,15 @@ class Draft:
             if name is not None:
                 flags[section] = {"name": name}
                 origins[section,] = origins[section, "name"] = flag
-        for key, value in (("seed", overrides.seed), ("device", overrides.device)):
-            if value is not None:
+        for key in ("seed", "device", "workers", "cluster"):
+            if (value := getattr(overrides, key)) is not None:
                 flags[key] = value
                 origins[key,] = f"--{key}"
+        kept = {"count": ("--simulations", overrides.simulations), "store": ("--store", overrides.store)}
+        for key, (flag, value) in kept.items():
+            if value is not None:
+                flags.setdefault("simulations", {})[key] = value
+                origins["simulations", key] = flag
         if overrides.validators:
             flags["validators"] = [so_far.get(name, {"name": name}) for name in overrides.validators]
             origins["validators",] = "--validator"

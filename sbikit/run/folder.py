@@ -6,15 +6,17 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from sbikit.problem.errors import OptionError, RunFolderError
 from sbikit.run.config import RunConfig, read_whole_config
 from sbikit.run.config_text import render
-from sbikit.run.depends import ELSEWHERE, differences
+from sbikit.run.depends import ELSEWHERE
 from sbikit.run.inspection import inspect, remove_leftovers
 from sbikit.run.ledger import Ledger
-from sbikit.storage.files import PARTIAL, create_text
+from sbikit.storage.differing import differences
+from sbikit.storage.files import PARTIAL, create_text, write_text
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -38,6 +40,11 @@ class RunFolder:
         self.compared = path / "compared.safetensors"
         self.posterior = path / "posterior.nc"
         self.metrics = path / "metrics.json"
+        self.store = Path(config.simulations.store or path / "simulations.zarr")
+        self.kept = path / "simulations.json"
+        self.failed_draws = path / "failed-draws.json"
+        self.left_out = path / "left-out.jsonl"
+        self.left_out_noted = path / "left-out.json"
         self.first_draws = path / "first-draws.safetensors"
         self.first_draws_noted = path / "first-draws.json"
         self.training = path / "training.jsonl"
@@ -105,6 +112,20 @@ class RunFolder:
                 fix=error.fix or "mend run.yaml, or choose another --out",
             ) from None
         return cls(path, config)
+
+    def keeping(self, count: int | None, store: str | None) -> RunFolder:
+        """The same folder, whose run.yaml says how many simulations are kept and where; None: as before.
+
+        Raises:
+            RunFolderError: see `locked`.
+        """
+        given = {"count": count, "store": store}
+        changed = {key: value for key, value in given.items() if value is not None}
+        config = replace(self.config, simulations=self.config.simulations.model_copy(update=changed))
+        if config != self.config:
+            with self.locked():
+                write_text(self.path / "run.yaml", render(config))
+        return RunFolder(self.path, config)
 
     def _refuse_another(self, config: RunConfig) -> None:
         there, asked = self.config.tree(), config.tree()

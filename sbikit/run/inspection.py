@@ -23,6 +23,10 @@ FILES = (
     "posterior.nc",
     "metrics.json",
     "training.jsonl",
+    "simulations.json",
+    "failed-draws.json",
+    "left-out.jsonl",
+    "left-out.json",
     "first-draws.safetensors",
     "first-draws.json",
     "report.html",
@@ -33,6 +37,8 @@ FILES = (
 
 FOLDERS = ("checkpoints", "parts", "figures")
 """Folders of the same."""
+
+_STORE = "simulations.zarr"  # has a lock of its own: another run may be adding to it
 
 
 def inspect(path: Path) -> None:
@@ -74,7 +80,7 @@ def _unreadable(error: OSError) -> None:
 def _refuse_swapped(path: Path) -> None:
     """Refuse a folder in the place of a file, and the other way round."""
     wrong = [(path / name, "a file", "a folder") for name in FILES if (path / name).is_dir()]
-    wrong += [(path / name, "a folder", "a file") for name in FOLDERS if (path / name).is_file()]
+    wrong += [(path / name, "a folder", "a file") for name in (*FOLDERS, _STORE) if (path / name).is_file()]
     for place, expected, got in wrong:
         raise RunFolderError(
             f"{place.name} of this run folder is {got}.",

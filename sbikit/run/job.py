@@ -14,6 +14,7 @@ from sbikit.problem.errors import DeviceError, UnsupportedError
 from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
+from sbikit.roles.joint_draws import JointDraws
 from sbikit.roles.plugin import Plugin, supports
 from sbikit.roles.sampler import ExactSampler, Sampler
 from sbikit.roles.simulator import Simulator, SupportsFacts
@@ -21,8 +22,14 @@ from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
 from sbikit.run.folder import RunFolder
+from sbikit.run.lent import Lent
+from sbikit.run.own_store import stored
 from sbikit.run.provenance import Provenance
+from sbikit.simulations.left_out import LeftOut
 from sbikit.simulations.stream import Simulations
+from sbikit.simulations.trying import simulating
+from sbikit.workers.places import Place, open_pool
+from sbikit.workers.pool import Pool
 
 PluginT = TypeVar("PluginT", bound=Plugin)
 
@@ -55,16 +62,24 @@ class Run:
         monitor: where progress goes.
         device: where networks run.
         command: what the user typed, for provenance.json.
+        place: where simulations are run.
     """
 
     def __init__(
-        self, folder: RunFolder, monitor: ConsoleMonitor, device: torch.device, command: str = ""
+        self,
+        folder: RunFolder,
+        monitor: ConsoleMonitor,
+        device: torch.device,
+        command: str = "",
+        place: Place | None = None,
     ) -> None:
         self.folder = folder
         self.config: RunConfig = folder.config
         self.monitor = monitor
         self.device = device
         self._command = command
+        self.place = place or Place()
+        self._pool: Pool | None = None
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -96,9 +111,42 @@ class Run:
         return exact.posterior(self.simulator, monitor=self.monitor, device=self.device)
 
     @cached_property
-    def simulations(self) -> Simulations:
-        """The training and held-out streams."""
-        return Simulations(self.simulator, self.config.seed)
+    def stream(self) -> Simulations:
+        """The training and held-out streams, without end."""
+        return Simulations(
+            self.simulator,
+            self.config.seed,
+            timeout=self.config.simulations.timeout,
+            workers=self.lend_workers,
+            left_out=self.left_out,
+        )
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """The draws of the streams that failed."""
+        return LeftOut(self.config.simulations.max_failures, self.folder.left_out)
+
+    @cached_property
+    def simulations(self) -> JointDraws:
+        """What is trained on: the streams, or what is kept."""
+        if self.config.simulations.count is None:
+            return self.stream
+        return stored(self.folder, self.stream)
+
+    def lend_workers(self) -> Pool:
+        """Workers that simulate; started when they are first wanted."""
+        if self._pool is None:
+            recipe = simulating(self.simulator, by_options=True)
+            self._pool = open_pool(self.place, recipe, self.monitor)
+        return Lent(self._pool)
+
+    def close(self) -> None:
+        """End the workers."""
+        if "stream" in vars(self):
+            self.stream.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     @cached_property
     def spec(self) -> Spec:

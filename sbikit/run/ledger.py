@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sbikit.problem.errors import RunFolderError
-from sbikit.run.depends import differences
+from sbikit.storage.differing import differences
 from sbikit.storage.files import read_json, write_json
 from sbikit.storage.seals import file_digest, object_digest, sealed, unsealed
 

@@ -59,6 +59,7 @@ class Provenance:
             "versions": versions(),
             "git": git_revision(Path(__file__).parent),
             "timings": before.get("timings", {}),
+            "seconds_a_draw": before.get("seconds_a_draw"),
             "simulations": before.get("simulations"),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
             "inferred": before.get("inferred"),
@@ -79,6 +80,10 @@ class Provenance:
             self._content["simulations"] = self._content["simulations"] if used is None else used
             self._content["peak_memory_mb"] = max(self._content["peak_memory_mb"], peak_memory_mb())
             self.write()
+
+    def noted(self, key: str) -> Any:
+        """One entry, None where there is none."""
+        return self._content.get(key)
 
     def note(self, key: str, value: Any) -> None:
         """Set one entry."""

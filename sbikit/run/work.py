@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.job import Run
+from sbikit.run.pace import note_pace
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
 from sbikit.storage.kept import read_kept, write_kept
@@ -54,13 +56,15 @@ def simulate(run: Run) -> Sequence[Path]:
     """Held-out truths and observations."""
     total = run.config.sampling.observations
     chunks = []
+    began = monotonic()
     with run.monitor.progress("simulating held-out observations", total) as advance:
         for first in range(0, total, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, total - first)
-            chunks.append(run.simulations.held_out(first, count))
+            chunks.append(run.stream.held_out(first, count))
             if first == 0:
-                run.simulations.check(chunks[0], run.monitor)
+                run.stream.check(chunks[0], run.monitor)
             advance(count)
+    note_pace(run, monotonic() - began, total)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
 
@@ -259,6 +263,8 @@ def _training(run: Run) -> dict[str, Tensor]:
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
     needed = max(left, LEAST_TRAINING)
+    if run.simulations.size is not None:
+        needed = min(needed, run.simulations.size)
     if have >= needed:
         return kept
     why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"
@@ -270,7 +276,7 @@ def _training(run: Run) -> dict[str, Tensor]:
     with run.monitor.progress(title, needed, have) as advance:
         for start in range(have, needed, HELD_OUT_CHUNK):
             count = min(HELD_OUT_CHUNK, needed - start)
-            chunks.append(run.simulations.training(start, count))
+            chunks.append(dict(run.simulations.training(start, count)))
             advance(count)
     return _joined(chunks)
 

@@ -1,2 +1,14 @@
+from .attempts import Attempts as Attempts
+from .attempts import attempt as attempt
+from .attempts import too_many as too_many
 from .checked import run_simulator as run_simulator
+from .keeping import Asked as Asked
+from .keeping import Kept as Kept
+from .keeping import keep as keep
+from .keeping import mend as mend
+from .store import Store as Store
+from .stored import Stored as Stored
 from .stream import Simulations as Simulations
+from .tried import Failure as Failure
+from .trying import simulate_all as simulate_all
+from .trying import simulating as simulating

@@ -54,7 +54,7 @@ def quick(toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # --- help -----------------------------------------------------------------------------------
 
-HEAVY = ("torch", "camb", "glass", "sbi", "nutpie", "matplotlib", "xarray", "scipy")
+HEAVY = ("torch", "zarr", "distributed", "camb", "glass", "sbi", "nutpie", "matplotlib", "xarray", "scipy")
 
 
 @pytest.mark.parametrize(

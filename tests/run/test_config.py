@@ -12,7 +12,7 @@ from sbikit.run.config import RunConfig, Written, load_config, read_config
 from sbikit.run.config_text import render
 from sbikit.run.draft import Draft, Overrides, presets, read_preset
 from sbikit.run.schema import schema
-from sbikit.run.yaml_files import Located
+from sbikit.storage.yaml_files import Located
 
 TOYS = Overrides(simulator="toy", estimator="toy-linear", validators=("toy-mean",))
 

@@ -11,7 +11,8 @@ import pytest
 from sbikit.problem.errors import RunFolderError
 from sbikit.run.config import RunConfig, load_config
 from sbikit.run.draft import Overrides
-from sbikit.run.folder import RunFolder, default_folder, differences
+from sbikit.run.folder import RunFolder, default_folder
+from sbikit.storage.differing import differences
 
 
 @pytest.fixture

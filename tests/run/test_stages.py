@@ -289,7 +289,7 @@ def test_a_simulator_that_fails_names_the_draw_and_its_parameters(
     start: Callable[..., Run], mode: str, message: str, where: str
 ) -> None:
     with pytest.raises(SimulationError) as caught:
-        run_stages(start(f"simulator.mode={mode}"))
+        run_stages(start(f"simulator.mode={mode}", "simulations.max_failures=0.0"))
     assert message in caught.value.message
     assert where in caught.value.where
     if mode != "shape":
