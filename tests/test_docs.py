@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import sbikit
 from sbikit.testing import check_simulator
@@ -26,6 +30,31 @@ def test_the_simulator_that_is_shown_keeps_the_contract(page: str) -> None:
     namespace: dict[str, Any] = {}
     exec(blocks(page, "python")[0], namespace)
     check_simulator(namespace["Mine"]())
+
+
+def test_the_program_that_is_shown_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program doubles each number of its input; it fails where there are other than three."""
+    program = tmp_path / "program"
+    program.write_text("#!/usr/bin/awk -f\n" + DOUBLES)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (code,) = [block for block in blocks("docs/write-a-plugin.md", "python") if "subprocess" in block]
+    namespace: dict[str, Any] = {"np": np}
+    exec(code, namespace)
+    shown = type("Shown", (), {name: namespace[name] for name in ("simulate", "_one")})()
+    theta, seeds = torch.tensor([[0.1, 2.0], [3.0, 4.5]], dtype=torch.float64), np.array([7, 8])
+    found = shown.simulate({"theta": theta}, seeds=seeds)
+    assert found["data"].tolist() == [[0.2, 4.0, 14.0], [6.0, 9.0, 16.0]]
+    program.write_text('#!/usr/bin/awk -f\nBEGIN { print "no star" > "/dev/stderr"; exit 1 }\n')
+    with pytest.raises(RuntimeError, match="no star"):
+        shown.simulate({"theta": theta}, seeds=seeds)
+    assert list(tmp_path.iterdir()) == [program]
+
+
+DOUBLES = """
+BEGIN { getline < ARGV[1]; if (NF != 3) exit 1; print 2 * $1, 2 * $2, 2 * $3 > ARGV[2]; exit 0 }
+"""
 
 
 def test_the_quickstart_runs(capsys: pytest.CaptureFixture[str]) -> None:

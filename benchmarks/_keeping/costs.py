@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _keeping.simulators import BINS, PIXELS, Maps, Sleeper
 from _record import record
 
+from _keeping.simulators import BINS, PIXELS, Maps, Sleeper
 from sbikit import QuietMonitor
 from sbikit.simulations import Simulations, Store, Stored, attempt, simulate_all, simulating
 from sbikit.simulations.writer import writing

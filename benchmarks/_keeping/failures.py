@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _keeping.simulators import Failing, Traced
 from _record import record
 
+from _keeping.simulators import Failing, Traced
 from sbikit import QuietMonitor
 from sbikit.simulations import Attempts, Simulations, Store, Stored, attempt, simulate_all, simulating
 from sbikit.simulations.keeping import Asked, keep

@@ -16,7 +16,6 @@ from _faults.runs import losses, numbers
 
 from sbikit.problem.seeds import draw_seeds
 
-
 DRAWS, WORKERS = 600, 2
 _SETTINGS = (
     "sampling.observations=24",

@@ -7,6 +7,7 @@ posterior of the vectors whether or not there are latent fields beside them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -32,6 +33,7 @@ class NPE(Estimator[NPEOptions]):
     """Neural posterior estimation with a neural spline flow of sbi."""
 
     divides = True
+    for_checks: ClassVar = {"simulations": 1000, "steps": 200}
 
     def match(self, spec: Spec) -> Spec:
         """The marginal problem of the latent vectors.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -103,6 +104,7 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
     """One transformer diffusion model over field patches and parameters as tokens of one sequence."""
 
     divides = True
+    for_checks: ClassVar = {"steps": 50, "guide_simulations": 512, "evaluations": 8}
 
     def match(self, spec: Spec) -> Spec:
         """Everything, if all fields share a grid and the latent ones lie in intervals.

@@ -54,6 +54,7 @@ app.add_typer(plugins_app, name="plugins", rich_help_panel="Setting up")
 app.add_typer(config_app, name="config", rich_help_panel="Setting up")
 
 _STAGES = "One stage at a time"
+_NEW_DRAWS = 1000  # of new data's posterior
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder: one with a run.yaml.")]
 
@@ -228,9 +229,13 @@ def sample(  # noqa: PLR0917
         ),
     ] = False,
     draws: Annotated[
-        int,
-        typer.Option(parser=whole_number(1, 10_000_000), metavar="N", help="Draws for the new data."),
-    ] = 1000,
+        int | None,
+        typer.Option(
+            parser=whole_number(1, 10_000_000),
+            metavar="N",
+            help=f"Draws for the new data; {_NEW_DRAWS} if left out.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -249,7 +254,8 @@ def sample(  # noqa: PLR0917
 
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
     """
-    if observation is None and not reference:
+    of_new_data = {"--reference": reference, "--draws": draws, "--out": out}
+    if observation is None and not any(of_new_data.values()):
         _stage(
             folder, ("reference", "sample"), device, workers=workers, cluster=cluster, redo=redo, debug=debug
         )
@@ -260,10 +266,10 @@ def sample(  # noqa: PLR0917
 
         if observation is None:
             raise OptionError(
-                "The reference of the held-out observations is a stage of the run.",
-                where="--reference",
+                "That is of the posterior of new data, and none are given.",
+                where=", ".join(option for option, given in of_new_data.items() if given),
                 expected="--observation FILE beside it",
-                fix=f"sbikit sample {folder}",
+                fix=f"for the held-out observations and their reference: sbikit sample {folder}",
             )
         if workers is not None or cluster is not None:
             raise OptionError(
@@ -282,7 +288,7 @@ def sample(  # noqa: PLR0917
         opened = RunFolder.open(folder)
         session.log = opened.log
         job = _job(opened, device=device)
-        (_sample_reference if reference else _sample_fitted)(job, observation, draws, out)
+        (_sample_reference if reference else _sample_fitted)(job, observation, draws or _NEW_DRAWS, out)
 
 
 def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) -> None:

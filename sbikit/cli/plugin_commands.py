@@ -34,6 +34,8 @@ def listing(
 ) -> None:
     """List the installed plug-ins; the commands describe, check and start one."""
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise typer.BadParameter("it is of the list; a command has none.", param_hint="--json")
         return
     with guarded():
         from sbikit.plugins.installed import catalogue

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 
 import typer
+
+_DIGITS = 25  # more than any whole number here has, and few enough to be written out
 
 
 def whole_number(least: int | None = None, most: int | None = None) -> Callable[[str], int]:
@@ -27,7 +30,8 @@ def _whole(text: str) -> int | None:
     except ValueError:
         pass
     try:
-        number = float(text)
-    except ValueError:
+        number = Decimal(text)  # exact, where a float makes 99999999999999991611392 of 1e23
+    except InvalidOperation:
         return None
-    return int(number) if number.is_integer() else None
+    whole = number.is_finite() and number.adjusted() < _DIGITS and number == number.to_integral_value()
+    return int(number) if whole else None

@@ -6,7 +6,7 @@ forbids every request. The same figures lie in figures/*.png.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ def write_report(folder: Path) -> Path:
     page = page_content(read_run(folder))
     figures, path = folder / "figures", folder / "report.html"
     figures.mkdir(exist_ok=True)
-    for picture in page["pictures"]:
-        write_bytes(figures / f"{picture.name}.png", picture.wide)
+    for name, picture in named(page["pictures"]).items():
+        write_bytes(figures / f"{name}.png", picture.wide)
     write_text(path, render(page))
     return path
 
@@ -107,6 +107,18 @@ def _navigation(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         "references": "References",
     }
     return [(anchor, title) for anchor, title in sections.items() if page[anchor]]
+
+
+def named(pictures: Sequence[Picture]) -> dict[str, Picture]:
+    """A file name, without its ending, for each: its own, or that with a number where one before has it."""
+    found: dict[str, Picture] = {}
+    for picture in pictures:
+        name, number = picture.name, 1
+        while name.casefold() in (other.casefold() for other in found):
+            number += 1
+            name = f"{picture.name}-{number}"
+        found[name] = picture
+    return found
 
 
 def _pictures(page: Mapping[str, Any]) -> list[Picture]:

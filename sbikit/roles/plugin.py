@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, get_args
 
 from typing_extensions import TypeIs, TypeVar
@@ -17,9 +18,15 @@ class Plugin(ABC, Generic[OptionsT_co]):
     """Anything made from options: `class Mine(Simulator[MineOptions])`, or without brackets if it has none.
 
     The brackets set the class's `Options`, the model that options are checked by, and the type of `options`.
+
+    Attributes:
+        for_checks: option -> value, of an estimator or an exact sampler: what contract checks use in place of
+            the default where the option is not given, so that they end in a minute. Short work keeps the same
+            promises as long work. See `sbikit.testing`.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
+    for_checks: ClassVar[Mapping[str, Any]] = {}
     options: OptionsT_co
 
     def __init_subclass__(cls, **words: Any) -> None:

@@ -1,8 +1,9 @@
 """netCDF files of others, looked through before a library follows what they say.
 
 An HDF5 file can point to other files (external and soft links, external storage, virtual datasets), hold a
-group inside itself, and announce arrays far larger than what it stores. None of that is ever in a file of
-sbikit, and a reader that follows it reads what it was not given, or does not end.
+group inside itself, announce arrays far larger than what it stores, and be packed so that a little becomes
+a great deal. None of that is ever in a file of sbikit, and a reader that follows it reads what it was not
+given, or does not end.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _load_classic(path: Path) -> dict[str, xr.Dataset]:
 
 def _load(path: Path, unread: Collection[str] = ()) -> dict[str, xr.Dataset]:
     _look_at(path)
-    with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
+    with xr.open_datatree(path, engine="h5netcdf", decode_times=False, phony_dims="sort") as tree:
         groups = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
         return {name: data if name in unread else data.load() for name, data in groups.items()}
 
@@ -88,7 +89,7 @@ def _look_at(path: Path) -> None:
 
 
 def look_through(file: h5py.File) -> int:
-    """Bytes that all datasets of a file take in memory.
+    """Bytes that all datasets of a file take in memory, or their chunks where these are larger.
 
     Raises:
         NetCDFRefusedError: it refers to other files, or holds itself.
@@ -119,7 +120,11 @@ def _place(found: h5py.Group) -> int:
 def _bytes(found: h5py.Dataset) -> int:
     if found.external or found.is_virtual:
         raise NetCDFRefusedError(f"{found.name}: its values lie in other files")
-    return math.prod(found.shape or ()) * found.dtype.itemsize
+    settings = found.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if len(set(filters)) < len(filters):  # packed twice, 1 kB may hold 1 GB
+        raise NetCDFRefusedError(f"{found.name}: its values are packed more than once")
+    return max(math.prod(found.shape or ()), math.prod(found.chunks or ())) * found.dtype.itemsize
 
 
 def _refuse_giant(path: Path, announced: int, *, packed: int) -> None:

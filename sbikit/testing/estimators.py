@@ -14,15 +14,14 @@ from sbikit.problem.variables import Values
 from sbikit.roles.estimator import Estimator
 from sbikit.roles.monitor import Monitor, QuietMonitor
 from sbikit.roles.sampler import Sampler
-from sbikit.roles.simulator import (
-    Simulator,
-)
+from sbikit.roles.simulator import Simulator
 from sbikit.simulations.stream import Simulations
 from sbikit.testing.field import GaussianField, GaussianFieldOptions
 from sbikit.testing.fits import check_fits, fitted
 from sbikit.testing.learned import OBSERVATIONS, check_learned
 from sbikit.testing.promises import ContractError, same, sbikit_errors_are_broken_promises
 from sbikit.testing.samplers import check_sampler
+from sbikit.testing.short import short
 from sbikit.testing.vector import GaussianVector
 
 # Of a variable's sd: two orders above float32's rounding, one below what weights in half precision change.
@@ -35,7 +34,8 @@ def check_estimator(
     """Check an estimator's match, fit, save and load; it is fitted three times.
 
     Args:
-        estimator: with options that make the fit quick, and long enough to learn something of the toy.
+        estimator: options that are not given are those of its class's `for_checks`, else the defaults; with
+            them a fit is quick, and long enough to learn something of the toy.
         simulator: what it learns; where left out, the first toy that it can infer, of which it must learn at
             least a quarter of what the data tell.
         monitor: hears of what may be meant and may be a mistake, such as a seed that does not matter.
@@ -44,6 +44,7 @@ def check_estimator(
         ContractError: the first promise found broken.
     """
     name, monitor = type(estimator).__name__, QuietMonitor() if monitor is None else monitor
+    estimator = short(estimator)
     simulator = _matching_toy(estimator) if simulator is None else simulator
     with sbikit_errors_are_broken_promises(f"{name}.match"):
         spec = estimator.match(simulator.spec)

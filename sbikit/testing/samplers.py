@@ -120,13 +120,31 @@ def check_sampler(
             )
 
     if exact is not None:
-        with sbikit_errors_are_broken_promises(where):
-            many = sampler.sample(clone(observation), COMPARED, seeds=seeds)
-            right = exact.sample(observation, COMPARED, seeds=draw_seeds(0, "contract/exact", 0, B))
-        check_trust(many, sampler.spec.latents, where)
-        check_agreement(many, right, sampler.spec.latents, where)
-        if monitor is not None and not trusted(many.trust):
-            monitor.say(f"{where}: draws for none of {B} observations are trusted, so none were compared")
+        check_exactness(sampler, observation, exact, monitor=monitor)
+
+
+def check_exactness(
+    sampler: Sampler, observation: Values, exact: Sampler, *, monitor: Monitor | None = None
+) -> None:
+    """Check that draws which are called trustworthy have the mean and the width of exact ones.
+
+    Args:
+        sampler: the sampler.
+        observation: observations, each (B, *shape).
+        exact: of the exact posterior of the same problem.
+        monitor: hears if no draws are called trustworthy.
+
+    Raises:
+        ContractError: some have not, or trust is malformed.
+    """
+    where, B = f"{type(sampler).__name__}.sample", len(next(iter(observation.values())))
+    with sbikit_errors_are_broken_promises(where):
+        many = sampler.sample(clone(observation), COMPARED, seeds=draw_seeds(0, "contract/sampler", 0, B))
+        right = exact.sample(observation, COMPARED, seeds=draw_seeds(0, "contract/exact", 0, B))
+    check_trust(many, sampler.spec.latents, where)
+    check_agreement(many, right, sampler.spec.latents, where)
+    if monitor is not None and not trusted(many.trust):
+        monitor.say(f"{where}: draws for none of {B} observations are trusted, so none were compared")
 
 
 def _not_overwritten(values: Values, kept: Values, where: str) -> None:

@@ -358,3 +358,23 @@ def test_a_new_plugin_keeps_its_contract_and_runs(site: Path, monkeypatch: pytes
     status, _, err = call("plugins", "new", "my-signal")
     assert (status, "already" in err) == (2, True)
     assert call("plugins", "new", "My Signal")[0] == 2
+
+
+# --- options that would be ignored ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", [["--draws", "20"], ["--out", "new.nc"], ["--reference"]])
+def test_options_of_new_data_without_data_are_refused(quick: Path, option: list[str]) -> None:
+    assert call("init", quick / "run", *CHOSEN, *SMALL)[0] == 0
+    status, _, said = call("sample", quick / "run", *option)
+    assert status == 2
+    assert "--observation" in said
+    assert option[0] in said
+
+
+def test_json_is_of_the_list_of_plugins(quick: Path) -> None:
+    status, shown, _ = call("plugins", "--json")
+    assert (status, "plugins" in json.loads(shown)) == (0, True)
+    status, _, said = call("plugins", "--json", "show", "toy")
+    assert status == 2
+    assert "--json" in said

@@ -6,6 +6,8 @@ import sys
 from reading import Text
 
 from sbikit.report import read_run, write_report
+from sbikit.report.page import named
+from sbikit.report.pictures import Picture
 
 
 def test_the_page_is_whole(full):
@@ -113,3 +115,14 @@ def test_importing_sbikit_imports_no_matplotlib():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_no_figure_takes_the_place_of_another():
+    """Channel 1 of a field `a` and a field `a_1` ask for one file name."""
+    pictures = [
+        Picture(name, "", "", "", bytes([i]), b"")
+        for i, name in enumerate(["a_1", "b", "a_1", "A_1", "a_1-2"])
+    ]
+    found = named(pictures)
+    assert list(found) == ["a_1", "b", "a_1-2", "A_1-3", "a_1-2-2"]
+    assert list(found.values()) == pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def giant(file: h5py.File, folder: Path) -> None:
     file.create_dataset("x", shape=(10**13,), dtype="f8", chunks=(1024,))
 
 
+def packed_twice(file: h5py.File, folder: Path) -> None:
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk(X.shape)
+    settings.set_deflate(9)
+    settings.set_deflate(9)
+    space = h5py.h5s.create_simple(X.shape)
+    made = h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F64LE, space, settings)
+    inner = zlib.compress(X.tobytes() + bytes(2**24), 9)
+    made.write_direct_chunk((0,), zlib.compress(inner, 9))
+
+
 def stored_elsewhere(file: h5py.File, folder: Path) -> None:
     (folder / "raw").write_bytes(X.tobytes())
     file.create_dataset("x", X.shape, X.dtype, external=[(str(folder / "raw"), 0, X.nbytes)])
@@ -64,7 +76,9 @@ def virtual(file: h5py.File, folder: Path) -> None:
     file.create_virtual_dataset("x", layout)
 
 
-@pytest.mark.parametrize("make", [external, soft, cycle, twice, giant, stored_elsewhere, virtual])
+@pytest.mark.parametrize(
+    "make", [external, soft, cycle, twice, giant, packed_twice, stored_elsewhere, virtual]
+)
 def test_netcdf_that_points_elsewhere_is_refused(
     tmp_path: Path, make: Callable[[h5py.File, Path], None]
 ) -> None:
@@ -75,6 +89,23 @@ def test_netcdf_that_points_elsewhere_is_refused(
         read_observation(path, SPEC)
     with pytest.raises(RunFolderError, match="cannot be read"):
         read_posterior(path)
+
+
+def test_a_chunk_counts_as_much_as_it_takes(tmp_path: Path) -> None:
+    """A chunk is unpacked whole, whatever part of it the array has."""
+    path = tmp_path / "obs.nc"
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("x", X.shape, "f8", maxshape=(None,), chunks=(2**26,), compression="gzip")
+        made.id.write_direct_chunk((0,), zlib.compress(X.tobytes(), 9))
+    with pytest.raises(ObservationError, match=r"announces 5\.37e\+08 bytes"):
+        read_observation(path, SPEC)
+
+
+def test_hdf5_without_named_dimensions_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "obs.nc"
+    with h5py.File(path, "w") as file:
+        file["x"] = X
+    assert read_observation(path, SPEC)["x"].tolist() == [[1.0, 2.0, 3.0]]
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from sbikit import ExactSampler, Monitor, Simulator
@@ -13,6 +15,9 @@ from sbikit_exact.hmc.sampler import HMCSampler
 
 class HMC(ExactSampler[HMCOptions]):
     """Hamiltonian Monte Carlo in the coordinates of the simulator's log density."""
+
+    # Chains are judged and go on once, as long ones do. No parameter is trusted after so few.
+    for_checks: ClassVar = {"chains": 2, "warmup": 50, "draws": 50, "max_draws": 100}
 
     def posterior(
         self, simulator: Simulator, *, monitor: Monitor, device: torch.device | str = "cpu"

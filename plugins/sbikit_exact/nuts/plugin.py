@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from sbikit import ExactSampler, Monitor, Simulator
@@ -14,6 +16,8 @@ from sbikit_exact.nuts.sampler import NUTSSampler
 
 class NUTS(ExactSampler[NUTSOptions]):
     """The No-U-Turn sampler in the coordinates of the simulator's log density; it computes on the CPU."""
+
+    for_checks: ClassVar = {"chains": 2, "warmup": 50, "draws": 50, "max_depth": 4}
 
     def posterior(
         self, simulator: Simulator, *, monitor: Monitor, device: torch.device | str = "cpu"

@@ -14,6 +14,7 @@ from sbikit.report.figures.lines import field_line
 from sbikit.report.figures.maps import field_maps
 from sbikit.report.figures.shown_field import FieldSummary, ShownField
 from sbikit.report.names import channel_title
+from sbikit.report.numbers import plural
 from sbikit.report.pictures import Picture, make_picture
 from sbikit.report.sections.moments import MomentRow, moment_rows
 from sbikit.storage.posterior import PosteriorFile
@@ -88,19 +89,24 @@ def _field_picture(shown: ShownField, suffix: str) -> Picture:
 
 def _line_caption(shown: ShownField) -> str:
     points = " Points: a summary of the data alone." if shown.summaries else ""
-    return f"Posterior mean with bands of 68 % and 95 %, and three draws.{points}"
+    return f"Posterior mean with bands of 68 % and 95 %, and {_draws(shown)}.{points}"
 
 
 def _map_caption(shown: ShownField) -> str:
     head = "Posterior" if shown.truth is None else "Truth, posterior"
     caption = (
-        f"{head} mean and three draws on one colour scale; the standard deviation of the draws on its own."
+        f"{head} mean and {_draws(shown)} on one colour scale; the draws' standard deviation on its own."
     )
     if shown.summaries:
         caption += " *A summary of the data alone, on its own colour scale."
     if len(shown.field.grid) == 3:
         caption += " Of three axes, the middle slice is shown."
     return caption
+
+
+def _draws(shown: ShownField) -> str:
+    """Those that are drawn one by one, three at most."""
+    return "three draws" if len(shown.draws) > 2 else plural(len(shown.draws), "draw")
 
 
 def _look(shown: ShownField) -> str:
