@@ -1,4 +1,4 @@
-"""Simulators whose cost, failures and size are known, and entry points by which runs and workers find them."""
+"""Simulators whose cost, failures and size are known, and entry points by which they are found."""
 
 from __future__ import annotations
 
