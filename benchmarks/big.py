@@ -1,11 +1,13 @@
 """Peak memory and time of every stage where draws are larger than memory: `python benchmarks/big.py FOLDER`.
 
     python benchmarks/big.py FOLDER [--pixels 128] [--bins 5] [--observations 256] [--draws 64]
-                                    [--shown 100] [--reference 4] [--stages sample validate report]
+                                    [--shown 100] [--reference 4] [--simulations 2048]
+                                    [--validators sbc coverage mira tarp] [--stages sample validate report]
 
 A run whose simulator and samplers cost next to nothing (`_big`) goes through its stages, each in a fresh
-process that tells its peak resident memory (getrusage). Finished stages of FOLDER are not repeated, and then
-not measured. The figures of all validators are in FOLDER/run/metrics.json.
+process that tells its peak resident memory (getrusage). `--reference 0` leaves the exact sampler out. Finished
+stages of FOLDER are not repeated, and then not measured. With `--here` all stages are done in one process, and
+the peak is that of all. The figures of the validators are in FOLDER/run/metrics.json.
 """
 
 from __future__ import annotations
@@ -16,58 +18,58 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-SIZES = {"pixels": 128, "bins": 5, "observations": 256, "draws": 64, "shown": 100, "reference": 4}
+SIZES = {
+    "pixels": 128,
+    "bins": 5,
+    "observations": 256,
+    "draws": 64,
+    "shown": 100,
+    "reference": 4,
+    "simulations": 2048,
+}
 LIMIT = 3.0  # GB, of sample, validate and report
 
 
-def measured(folder: Path, size: dict[str, int], stage: str) -> dict[str, float]:
-    """Peak memory in GB and seconds of one stage, done by a process of its own."""
-    command = [sys.executable, __file__, str(folder), "--only", stage]
-    command += [word for name, value in size.items() for word in (f"--{name}", str(value))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def one_stage(folder: Path, size: dict[str, int], stage: str) -> None:
-    """Do one stage here and print its memory and time."""
+def stages_here(folder: Path, size: dict[str, int], validators: list[str], stages: Sequence[str]) -> None:
+    """Do stages in this process and print its peak memory and the time as JSON."""
     from _big.run import install, words
 
-    from sbikit.cli import main
-
     install(folder / "parts")
-    began = time.monotonic()
-    run = folder / "run"
+    began, run = time.monotonic(), folder / "run"
     if not run.exists():
-        _command(main, ["init", str(run), *words(size), "--device", "cpu"])
-    done = _command(main, [stage, str(run)])
-    if done:
-        raise SystemExit(done)
+        sbikit("init", str(run), *words(size, validators))
+    for stage in stages:
+        sbikit(stage, str(run))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps({"GB": peak, "seconds": time.monotonic() - began}))
 
 
-def _command(main: object, words: list[str]) -> int:
+def sbikit(*words: str) -> None:
+    """One command, in this process."""
+    from sbikit.cli import main
+
     sys.argv = ["sbikit", *words]
     try:
-        main()  # type: ignore[operator]
+        main()
     except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+        if end.code:
+            raise
 
 
-def tell(folder: Path, size: dict[str, int], stages: list[str]) -> None:
+def tell(size: dict[str, int], stages: Sequence[str]) -> None:
     """All of it, a figure a line."""
     from _record import record
 
-    field = size["bins"] * size["pixels"] ** 2 * 4 / 1e9
-    draws = field * size["observations"] * size["draws"]
+    each = size["bins"] * size["pixels"] ** 2 * 4 / 1e9
     what = f"{size['pixels']} px, {size['bins']} bins, {size['observations']} x {size['draws']} draws"
-    record(f"draws of fields at {what} [GB]", draws, None)
+    record(f"draws of fields at {what} [GB]", each * size["observations"] * size["draws"], None)
     for stage in stages:
-        found = measured(folder, size, stage)
+        command = [sys.executable, *sys.argv, "--stages", stage, "--here"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
         limited = stage in ("sample", "validate", "report")
         record(
             f"peak memory of the stage {stage} [GB]",
@@ -85,16 +87,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name, value in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    stages = ["simulate", "fit", "sample", "validate", "report"]
-    parser.add_argument("--stages", nargs="+", default=stages)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--validators", nargs="+", default=["sbc", "coverage", "mira", "tarp"])
+    parser.add_argument("--stages", nargs="+", default=["simulate", "fit", "sample", "validate", "report"])
+    parser.add_argument("--here", action="store_true")
     asked = parser.parse_args()
     size = {name: int(getattr(asked, name)) for name in SIZES}
     asked.folder.mkdir(parents=True, exist_ok=True)
-    if asked.only:
-        one_stage(asked.folder, size, asked.only)
+    if asked.here:
+        stages_here(asked.folder, size, asked.validators, asked.stages)
     else:
-        tell(asked.folder, size, asked.stages)
+        tell(size, asked.stages)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,13 @@ class PixelsPosterior(Sampler):
         return Draws.unjudged(draws)
 
 
-class Untrained(Estimator[Options]):
+class UntrainedOptions(Options):
+    """Options of `Untrained`."""
+
+    simulations: int = Option(default=2048, ge=1, le=100_000, description="that are drawn")
+
+
+class Untrained(Estimator[UntrainedOptions]):
     """Draws the simulations that a fit draws, and needs none of them."""
 
     def match(self, spec: Spec) -> Spec:
@@ -92,8 +98,8 @@ class Untrained(Estimator[Options]):
         return spec
 
     def fit(self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor) -> Sampler:
-        """The exact posterior, after 2,048 simulations."""
-        for first in range(0, 2048, _AT_ONCE):
+        """The exact posterior, after drawing the simulations."""
+        for first in range(0, self.options.simulations, _AT_ONCE):
             simulations.training(first, _AT_ONCE)
         return PixelsPosterior(simulations.spec)
 

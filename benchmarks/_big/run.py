@@ -7,8 +7,6 @@ from pathlib import Path
 
 from sbikit.plugins.installed import catalogue
 
-STAGES = ("simulate", "fit", "reference", "sample", "validate", "report")
-
 _MODULE = """
 from sbikit import Offer, hookimpl
 
@@ -37,18 +35,21 @@ def install(folder: Path) -> None:
     catalogue.cache_clear()
 
 
-def words(size: dict[str, int]) -> list[str]:
-    """What `sbikit run` is asked for: pixels, bins, observations, draws, shown, reference."""
+def words(size: dict[str, int], validators: list[str]) -> list[str]:
+    """What `sbikit init` is asked for."""
     settings = {
         "simulator.pixels": size["pixels"],
         "simulator.bins": size["bins"],
+        "estimator.simulations": size["simulations"],
         "sampling.observations": size["observations"],
         "sampling.draws": size["draws"],
         "sampling.shown_draws": size["shown"],
-        "sampling.reference_observations": size["reference"],
-        "sampling.reference_draws": 2 * size["draws"],
     }
-    chosen = ["--sim", "big-pixels", "--estimator", "big-untrained", "--reference", "big-exact"]
-    for name in ("sbc", "coverage", "mira", "tarp"):
+    chosen = ["--sim", "big-pixels", "--estimator", "big-untrained", "--device", "cpu"]
+    if size["reference"]:
+        chosen += ["--reference", "big-exact"]
+        settings["sampling.reference_observations"] = size["reference"]
+        settings["sampling.reference_draws"] = 2 * size["draws"]
+    for name in validators:
         chosen += ["--validator", name]
     return chosen + [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

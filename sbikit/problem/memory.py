@@ -1,4 +1,4 @@
-"""Sizes that no machine holds, refused before any work is done and not when memory or disk end hours later."""
+"""Sizes that no machine holds, refused before any work and not when memory or disk end hours later."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sbikit.problem.variables import Values
 
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**24
 """Of the draws of a block: smaller ones are read more often, larger ones take more memory."""
 
 Shape = tuple[int, ...]

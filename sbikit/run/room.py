@@ -1,4 +1,4 @@
-"""How much disk a run's draws take, and the refusal of a disk that has not got it, before any work is done."""
+"""How much disk the draws of a run take, and the refusal of a disk that has not got it, before any work."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Appended:
         check_shapes(draw_shapes(self.draws), self.latents, self.batch, "calibration_draws")
         n, B = self.batch
         # Pieces that are not full yet are kept until they are: of small variables one holds several blocks.
-        with h5netcdf.File(path, "r+", rdcc_nbytes=2**26, rdcc_w0=1.0) as file:
+        with h5netcdf.File(path, "r+", rdcc_nbytes=2**24, rdcc_w0=1.0) as file:
             group = file[CALIBRATION]
             group.resize_dimension("observation", B)
             for rows, block in draw_blocks(self.draws, [v.name for v in self.latents]):

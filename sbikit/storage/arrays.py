@@ -1,4 +1,4 @@
-"""The arrays of posterior.nc, checked: a group as a whole, and draws of the calibration set block by block."""
+"""The arrays of posterior.nc, checked: whole groups, and draws of the calibration set block by block."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A safetensors file read and written piece by piece, for tensors that are too large for memory.
 
-The format (https://huggingface.co/docs/safetensors): eight bytes with the length of a JSON header, the header,
-which names type, shape and place of every tensor, and the values. The library maps a file into memory as a
-whole; here are plain reads and writes of what is wanted.
+The format: eight bytes with the length of a JSON header, the header, which names type, shape and place of
+every tensor, and the values. The library maps a file into memory as a whole; here are plain reads and writes
+of what is wanted.
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.variables import Values
 from sbikit.roles.evidence import Comparison, Evidence
@@ -9,6 +14,7 @@ from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import (
     Simulator,
 )
+from sbikit.roles.stored_draws import StoredDraws
 from sbikit.simulations.stream import Simulations
 
 
@@ -58,3 +64,25 @@ def _comparison(sampler: Sampler, reference: Sampler, some: Values, *, draws: in
         reference.sample(some, 2 * draws, seeds=draw_seeds(seed, "exact", 0, len(rows))).values,
         sampler.sample(some, draws, seeds=draw_seeds(seed, "compared", 0, len(rows))).values,
     )
+
+
+def on_disk(evidence: Evidence) -> Evidence:
+    """The same evidence as a run gives it: draws are read when they are asked for, anew each time."""
+    comparison = evidence.comparison
+    if comparison is not None:
+        comparison = replace(comparison, exact=_Disk(comparison.exact), draws=_Disk(comparison.draws))
+    return replace(evidence, draws=_Disk(evidence.draws), comparison=comparison)
+
+
+class _Disk(StoredDraws):
+    """Draws that nobody can change."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(value.shape) for name, value in self._values.items()}
+
+    def block(self, names: Sequence[str], first: int, last: int) -> dict[str, Tensor]:
+        return {name: self._values[name][:, first:last].clone() for name in names}

@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import NoReturn
 
 from sbikit.problem.errors import SbikitError
 from sbikit.problem.variables import Variable, Vector
 from sbikit.roles.evidence import Evidence
 from sbikit.roles.validator import Curve, Metric, Report, Validator
-from sbikit.testing.evidence import gather_evidence
+from sbikit.testing.evidence import gather_evidence, on_disk
 from sbikit.testing.field import GaussianField, GaussianFieldOptions
 from sbikit.testing.promises import (
     ContractError,
@@ -31,7 +32,8 @@ def check_validator(validator: Validator) -> None:
     A calibrated validator may refuse one exact posterior by chance, so only two refusals of two count.
     Wrong posteriors are moved by one standard deviation, twice too narrow and twice too wide; a
     validator must refuse at least one of the three. One that needs a reference gets draws of the exact
-    sampler, and must refuse evidence without them with an `SbikitError`.
+    sampler, and must refuse evidence without them with an `SbikitError`. Draws on the disk must give the same
+    report as draws in memory.
 
     Raises:
         ContractError: the first promise found broken.
@@ -67,11 +69,25 @@ def check_validator(validator: Validator) -> None:
     evidence = gather_evidence(vector, right, reference=right if validator.needs_reference else None)
     report = _validated(validator, evidence, where)
     with another_global_random_state():
+        again = _validated(validator, on_disk(evidence), where)
+    if again != report:
+        _refuse_another_report(validator, evidence, report, where)
+    if validator.needs_reference:
+        _check_refusal_without_reference(validator, replace(evidence, comparison=None), where)
+
+
+def _refuse_another_report(validator: Validator, evidence: Evidence, report: Report, where: str) -> NoReturn:
+    """Say why draws on the disk, at another global random state, gave another report."""
+    with another_global_random_state():
         again = _validated(validator, evidence, where)
     if again != report:
         raise ContractError("The same seed gives another report.", where=where, expected="equal reports")
-    if validator.needs_reference:
-        _check_refusal_without_reference(validator, replace(evidence, comparison=None), where)
+    raise ContractError(
+        "Draws that lie on the disk give another report than the same draws in memory.",
+        where=where,
+        expected="equal reports",
+        fix="read draws by evidence.blocks() or evidence.draws[name]: every reading is a copy of its own",
+    )
 
 
 def _check_refusal_without_reference(validator: Validator, evidence: Evidence, where: str) -> None:

@@ -38,7 +38,7 @@ def contraction(evidence: Evidence) -> list[Metric]:
 
 
 def _posterior(evidence: Evidence) -> dict[str, Tensor]:
-    """Posterior variance of every observation: of each scalar of a vector (B, D), of a field's mean (B, 1)."""
+    """Posterior variance: of each scalar of a vector (B, D), of a field its mean over the pixels (B, 1)."""
     found: dict[str, list[Tensor]] = {v.name: [] for v in evidence.spec.latents}
     for block in evidence.blocks():
         for variable in evidence.spec.latents:
