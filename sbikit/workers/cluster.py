@@ -20,7 +20,7 @@ from uuid import uuid4
 from sbikit.problem.errors import DeviceError, OptionError, PluginError
 from sbikit.workers.child import DONE
 from sbikit.workers.pool import Done, Lost, Pool, Recipe, Task
-from sbikit.workers.remote import end_children, run_task
+from sbikit.workers.remote import run_task
 from sbikit.workers.slurm import start_slurm
 from sbikit.workers.worker import packed
 
@@ -97,9 +97,11 @@ class Cluster(Pool):
     def __init__(
         self, client: Any, cluster: Any, told: tuple[bytes, bytes], monitor: Monitor, workers: int
     ) -> None:
+        from sbikit.workers.telling import Telling
+
         self._client, self._cluster, self._expected = client, cluster, workers
         self._name = f"sbikit-{uuid4().hex}"
-        self._told = client.submit(_same, told, key=f"{self._name}-told", pure=False)
+        client.register_plugin(Telling(self._name, told))
         self._numbers = count()
         self._under_way: dict[Any, _Given] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
@@ -142,7 +144,7 @@ class Cluster(Pool):
         self.forget()
         if self._client.status == "running":  # else it would wait for a scheduler that is gone
             with suppress(Exception):  # a worker that is gone needs no ending
-                self._client.run(end_children, self._name, on_error="ignore")
+                self._client.unregister_worker_plugin(self._name)
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
@@ -151,7 +153,6 @@ class Cluster(Pool):
         future = self._client.submit(
             run_task,
             self._name,
-            self._told,
             pickle.dumps(given.task.argument, protocol=5),
             given.task.seconds,
             key=f"{self._name}-{next(self._numbers)}",
@@ -188,7 +189,3 @@ class Cluster(Pool):
             return Lost(given.task, "died", said, took)
         self._submit(given, 1)
         return None
-
-
-def _same(told: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    return told

@@ -13,6 +13,7 @@ from typing import Any
 from sbikit.workers.child import READY
 from sbikit.workers.worker import Worker
 
+_TOLD = 60.0  # seconds in which a dask worker should learn of a pool
 _IDLE = 300.0  # seconds after which a child that nobody needs any more ends itself
 
 Told = tuple[bytes, bytes]
@@ -25,11 +26,21 @@ class _Children:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._told: dict[str, Told] = {}
+        self._heard = threading.Condition(self._lock)
         self._idle: dict[str, list[Worker]] = {}
         self._all: dict[str, list[Worker]] = {}
 
-    def borrow(self, pool: str, told: Told) -> Worker:
-        with self._lock:
+    def remember(self, pool: str, told: Told) -> None:
+        with self._heard:
+            self._told[pool] = told
+            self._heard.notify_all()
+
+    def borrow(self, pool: str) -> Worker:
+        with self._heard:
+            if not self._heard.wait_for(lambda: pool in self._told, _TOLD):
+                raise RuntimeError(f"this dask worker was never told of {pool}")
+            told = self._told[pool]
             idle = self._idle.setdefault(pool, [])
             while idle:
                 child = idle.pop()
@@ -51,6 +62,7 @@ class _Children:
 
     def end_all(self, pool: str) -> None:
         with self._lock:
+            self._told.pop(pool, None)
             idle = self._idle.pop(pool, [])
             for child in self._all.pop(pool, []):
                 if child in idle:
@@ -67,9 +79,9 @@ class _Children:
 _children = _Children()
 
 
-def run_task(pool: str, told: Told, argument: bytes, seconds: float | None) -> Answer:
+def run_task(pool: str, argument: bytes, seconds: float | None) -> Answer:
     """Run one task of a pool in a child process."""
-    child = _children.borrow(pool, told)
+    child = _children.borrow(pool)
     if not child.ready:
         first = child.hear()
         if first is None:
@@ -97,6 +109,11 @@ def _died(pool: str, child: Worker, took: float) -> Answer:
     return "died", words, took
 
 
-def end_children(pool: str) -> None:
+def remember(pool: str, told: Told) -> None:
+    """What children of a pool are told on this dask worker."""
+    _children.remember(pool, told)
+
+
+def forget(pool: str) -> None:
     """End all child processes of a pool on this dask worker, whatever they do."""
     _children.end_all(pool)
