@@ -93,7 +93,7 @@ def _rate(folder: Path, quick: bool) -> None:
 
 
 def _overhead(folder: Path, quick: bool) -> None:
-    costs.overhead(folder, 100 if quick else 400, 3 if quick else 10)
+    costs.overhead(folder, 100 if quick else 400, 11)
 
 
 def _memory(folder: Path, quick: bool) -> None:

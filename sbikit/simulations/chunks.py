@@ -27,10 +27,12 @@ class Chunks:
         folder: of the array.
         array: its description, a zarr.Array.
         rows: of a chunk.
+        in_place: whether rows are written into a chunk that is there. A kill in the midst of it leaves each
+            row as it was or as it is to be, so this is for rows that mean something each by itself.
     """
 
-    def __init__(self, folder: Path, array: Any, rows: int) -> None:
-        self._folder, self._array, self._rows = folder, array, rows
+    def __init__(self, folder: Path, array: Any, rows: int, *, in_place: bool = False) -> None:
+        self._folder, self._array, self._rows, self._in_place = folder, array, rows, in_place
         self.dtype = np.dtype(array.dtype).newbyteorder("<")
         self.shape = tuple(int(n) for n in array.shape[1:])
         self._size = self.dtype.itemsize * math.prod(self.shape)  # bytes of a row
@@ -61,10 +63,12 @@ class Chunks:
         return found
 
     def write(self, first: int, values: Array) -> None:
-        """Write rows `first`, `first + 1`, ..., for which there is room; each chunk whole or not at all."""
+        """Write rows `first`, `first + 1`, ..., for which there is room; a new chunk whole or not at all."""
         for start, end in self._parts(first, first + len(values)):
             given = np.ascontiguousarray(values[start - first : end - first], dtype=self.dtype)
             base = start - start % self._rows
+            if self._in_place and self._written_over(start, given):
+                continue
             if end - start < self._rows:
                 whole = self._load(base, base + self._rows)
                 whole = np.zeros((self._rows, *self.shape), dtype=self.dtype) if whole is None else whole
@@ -75,6 +79,18 @@ class Chunks:
             with partial.open("wb") as file:
                 file.write(given.data)
             os.replace(partial, path)
+
+    def _written_over(self, first: int, given: Array) -> bool:
+        """Write rows into their chunk; whether that was there, and whole."""
+        try:
+            with self.file(first).open("r+b") as file:
+                if os.fstat(file.fileno()).st_size != self._rows * self._size:
+                    return False
+                file.seek(first % self._rows * self._size)
+                file.write(given.data)
+        except FileNotFoundError:
+            return False
+        return True
 
     def remove_unreadable(self, row: int) -> None:
         """Remove the file of a row if it cannot be read: its rows are 0 then."""

@@ -6,13 +6,12 @@
     digest              (N, 16) uint8: of its values, see `draw_digest`
     status              (N,) uint8: whether it is there, and whether it is good
 
-Values are not compressed: noise does not shrink. A chunk of values holds a few megabytes and some seconds of
+Values are not compressed: noise does not shrink. A chunk of values holds some megabytes and some seconds of
 work, so that an interruption costs no more; the arrays beside them are small, and so are in larger chunks.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from sbikit.problem.variables import Variable
@@ -107,7 +107,7 @@ def open_arrays(path: Path, variables: Sequence[Variable], rows: int, mode: str)
             wanted = (dtype, shape, (chunk, *shape), (), ())
             if seen != wanted or array.shards is not None or array.metadata.encode_chunk_key((0,)) != "c.0":
                 raise ValueError(f"the array {name} is another: {', '.join(map(str, seen))}")
-            found[name] = Chunks(path / name, array, chunk)
+            found[name] = Chunks(path / name, array, chunk, in_place=name in _SMALL)
     return found
 
 
@@ -120,7 +120,9 @@ def _arrays(variables: Sequence[Variable], rows: int) -> dict[str, tuple[str, tu
 def draw_digests(
     values: Mapping[str, NDArray[np.float32]], status: NDArray[np.uint8], variables: Sequence[Variable]
 ) -> NDArray[np.uint8]:
-    """Digest of each of n draws, (n, 16): blake2b of the bytes of its outputs, its parameters and its status.
+    """Digest of each of n draws, (n, 16): XXH3 of 128 bits, of its outputs, its parameters and its status.
+
+    It finds what was changed by accident, 30 times as fast as a cryptographic hash.
 
     Args:
         values: name -> (n, *shape), float32.
@@ -130,7 +132,7 @@ def draw_digests(
     parameters, *outputs = [np.ascontiguousarray(values[v.name], dtype="<f4") for v in variables]
     found = np.empty((len(status), DIGEST_BYTES), dtype=np.uint8)
     for row, code in enumerate(status.tolist()):
-        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        digest = xxhash.xxh3_128()
         for array in (*outputs, parameters):
             digest.update(array[row].data)
         digest.update(bytes([code]))
