@@ -1,8 +1,8 @@
 """Adding draws to a store: by one process at a time, so that what is there stays as it is at any moment.
 
-A chunk of values is written as a file beside its own, which takes its place at once; one that is filled further
-keeps the rows that it has. Values come first, then what is said of them, the status last; these are written
-into the files that are there, a row after the other.
+A chunk of values is written as a file beside its own, which takes its place at once; one that is filled
+further keeps the rows that it has. Values come first, then what is said of them, the status last; these are
+written into the files that are there, a row after the other.
 """
 
 from __future__ import annotations
