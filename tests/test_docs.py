@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import sbikit
-from sbikit.testing import check_simulator
+from sbikit.testing import check_simulator, check_validator
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,6 +26,13 @@ def test_the_simulator_that_is_shown_keeps_the_contract(page: str) -> None:
     namespace: dict[str, Any] = {}
     exec(blocks(page, "python")[0], namespace)
     check_simulator(namespace["Mine"]())
+
+
+def test_the_validator_that_is_shown_keeps_the_contract() -> None:
+    (code,) = (code for code in blocks("docs/write-a-plugin.md", "python") if "(Validator)" in code)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    check_validator(namespace["Offset"]())
 
 
 def test_the_quickstart_runs(capsys: pytest.CaptureFixture[str]) -> None:
