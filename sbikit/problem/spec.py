@@ -92,7 +92,7 @@ def check_values(values: Values, variables: Iterable[Variable], batch: tuple[int
 
 
 def _not_finite(tensor: Tensor) -> int:
-    """How many numbers are NaN or infinite, counted piece by piece: all at once take twice the memory more."""
+    """How many numbers are NaN or infinite, piece by piece: all at once would take memory twice more."""
     pieces = tensor.reshape(-1).split(_PIECE) if tensor.is_contiguous() else tensor
     return sum(piece.numel() - int(torch.isfinite(piece).sum()) for piece in pieces)
 
