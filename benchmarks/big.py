@@ -5,8 +5,8 @@
                                     [--validators sbc coverage mira tarp] [--stages sample validate report]
 
 A run whose simulator and samplers cost next to nothing (`_big`) goes through its stages, each in a fresh
-process that tells its peak resident memory (getrusage). `--reference 0` leaves the exact sampler out. What is
-finished of FOLDER is not repeated, and then not measured. With `--here` all stages are done in one process,
+process that tells its peak resident memory (getrusage). `--reference 0` leaves the exact sampler out. Stages
+of FOLDER that are done are not repeated, and then not measured. With `--here` all are done in one process,
 and the peak is that of all. The figures of the validators are in FOLDER/run/metrics.json.
 """
 

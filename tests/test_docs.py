@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import sbikit
-from sbikit.testing import check_simulator
+from sbikit.testing import check_simulator, check_validator
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -55,6 +55,13 @@ def test_the_program_that_is_shown_is_called(tmp_path: Path, monkeypatch: pytest
 DOUBLES = """
 BEGIN { getline < ARGV[1]; if (NF != 3) exit 1; print 2 * $1, 2 * $2, 2 * $3 > ARGV[2]; exit 0 }
 """
+
+
+def test_the_validator_that_is_shown_keeps_the_contract() -> None:
+    (code,) = (code for code in blocks("docs/write-a-plugin.md", "python") if "(Validator)" in code)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    check_validator(namespace["Offset"]())
 
 
 def test_the_quickstart_runs(capsys: pytest.CaptureFixture[str]) -> None:

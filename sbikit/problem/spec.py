@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sbikit.problem.errors import ObservationError, SpecError
 from sbikit.problem.variables import Field, Values, Variable, Vector
+
+_PIECE = 2**22  # numbers looked at in one go
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,20 @@ def check_values(values: Values, variables: Iterable[Variable], batch: tuple[int
     for variable in variables:
         check_shapes(shapes, [variable], batch, where)
         tensor = values[variable.name]
-        if not bool(torch.isfinite(tensor).all()):
+        bad = _not_finite(tensor)
+        if bad:
             raise SpecError(
                 f"The variable {variable.name!r} has values that are not finite.",
                 where=where,
                 expected="finite numbers",
-                got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
+                got=f"{bad} NaN or infinite values",
             )
+
+
+def _not_finite(tensor: Tensor) -> int:
+    """How many numbers are NaN or infinite, piece by piece: all at once would take memory twice more."""
+    pieces = tensor.reshape(-1).split(_PIECE) if tensor.is_contiguous() else tensor
+    return sum(piece.numel() - int(torch.isfinite(piece).sum()) for piece in pieces)
 
 
 def check_shapes(

@@ -210,21 +210,23 @@ def _write_posterior(
 ) -> None:
     seen = first(held_out, 0)
     everything = _rows(held_out, run.spec, run.config.sampling.observations)
-    write_posterior(
-        run.folder.posterior,
-        spec=run.spec,
-        posterior=first(shown.values, 1),
-        observed=seen,
-        summaries=summarised(run.simulator, _rows(held_out, run.simulator.spec, 1)),
-        summarised=run.simulator.summarised,
-        truth=seen,
-        reference=shown_reference(run),
-        calibration_draws=calibration,
-        calibration_doubts=doubted,
-        calibration_truth=everything,
-        calibration_observed=everything,
-        bounds=bounds_of(run),
-    )
+    with run.monitor.progress("writing posterior.nc", len(next(iter(everything.values())))) as advance:
+        write_posterior(
+            run.folder.posterior,
+            spec=run.spec,
+            posterior=first(shown.values, 1),
+            observed=seen,
+            summaries=summarised(run.simulator, _rows(held_out, run.simulator.spec, 1)),
+            summarised=run.simulator.summarised,
+            truth=seen,
+            reference=shown_reference(run),
+            calibration_draws=calibration,
+            calibration_doubts=doubted,
+            calibration_truth=everything,
+            calibration_observed=everything,
+            bounds=bounds_of(run),
+            advance=advance,
+        )
 
 
 def _trust(chunks: Sequence[Chunk]) -> tuple[Trust, ...]:

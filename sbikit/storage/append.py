@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +50,13 @@ class Appended:
         latents: the variables.
         draws: each (n, B, *shape), in memory or on the disk.
         batch: n and B.
+        advance: is told of how many observations the draws were written.
     """
 
     latents: tuple[Variable, ...]
     draws: Values
     batch: tuple[int, ...]
+    advance: Callable[[int], object] | None = None
 
     def write(self, path: Path) -> None:
         """Write all draws to a file that describes them.
@@ -73,3 +75,5 @@ class Appended:
                 for variable in self.latents:
                     part = block[variable.name].detach().cpu().float().numpy()
                     group[variable.name][0, :, rows.start : rows.stop] = part
+                if self.advance is not None:
+                    self.advance(len(rows))

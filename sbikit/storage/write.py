@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ def write_posterior(
     sampler: str = "",
     trust: Trust | None = None,
     bounds: Mapping[str, Bounds] | None = None,
+    advance: Callable[[int], object] | None = None,
 ) -> None:
     """Write posterior.nc: all of it or nothing.
 
@@ -60,6 +61,7 @@ def write_posterior(
         sampler: name of the sampler that drew `posterior`.
         trust: what it says of these draws.
         bounds: latent vector -> lowest and highest value of each of its scalars, infinite where none.
+        advance: is told of how many held-out observations the draws were written.
 
     Raises:
         SpecError: a variable is missing, of the wrong shape or not finite.
@@ -100,7 +102,7 @@ def write_posterior(
     groups["calibration_observed"] = _dataset(
         calibration_observed, observables, ("observation",), "calibration_observed", batch[1:]
     )
-    return _write(path, groups, Appended(latents, calibration_draws, batch))
+    return _write(path, groups, Appended(latents, calibration_draws, batch, advance))
 
 
 def _refuse_undeclared(summaries: Values, summarised: Sequence[Field]) -> None:

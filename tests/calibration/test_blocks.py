@@ -1,4 +1,4 @@
-"""What a validator finds does not depend on where draws lie, nor on how many are read at once."""
+"""What a validator finds depends neither on where draws lie nor on how many are read at once."""
 
 from __future__ import annotations
 
