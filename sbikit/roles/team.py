@@ -6,6 +6,7 @@ All of them run the same code: each calls every method of its team that the othe
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -46,10 +47,12 @@ class Team(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Alone:
     """A `Team` of one process."""
 
-    rank, size = 0, 1
+    rank: ClassVar[int] = 0
+    size: ClassVar[int] = 1
 
     def add(self, value: Tensor) -> Tensor:
         """The value."""
