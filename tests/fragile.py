@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,25 @@ class Fragile(Simulator):
         raises: it raises where the first parameter is below this.
         not_finite: and returns NaN where it is above this.
         trace: a file that gets the seed of every draw, one a line.
+        hangs: it never ends where the first parameter is below this.
     """
 
     prior = Prior({"a": Uniform(0.0, 1.0), "b": Uniform(0.0, 1.0)})
     outputs = (Vector("x", ("x1", "x2", "x3")), Field("map", (4, 4)))
     observed = ("x", "map")
 
-    def __init__(self, raises: float = 0.0, not_finite: float = 1.0, trace: Path | None = None) -> None:
-        self.raises, self.not_finite, self.trace = raises, not_finite, trace
+    def __init__(
+        self, raises: float = 0.0, not_finite: float = 1.0, trace: Path | None = None, hangs: float = 0.0
+    ) -> None:
+        self.raises, self.not_finite, self.trace, self.hangs = raises, not_finite, trace, hangs
 
     def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> Mapping[str, torch.Tensor]:
         theta = parameters["theta"]
         if self.trace is not None:
             with self.trace.open("a") as file:
                 file.write("".join(f"{seed} {os.getpid()}\n" for seed in seeds.tolist()))
+        while bool((theta[:, 0] < self.hangs).any()):
+            signal.pause()
         if bool((theta[:, 0] < self.raises).any()):
             raise ValueError("no solution below the threshold")
         x = theta.sum(1, keepdim=True) + normals(seeds, (3,))

@@ -16,6 +16,7 @@ ROOMS = (
     "problem",
     "roles",
     "storage",
+    "workers",
     "fields",
     "simulations",
     "learning",

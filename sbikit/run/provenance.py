@@ -29,6 +29,8 @@ _PACKAGES = (
     "safetensors",
     "xarray",
     "h5netcdf",
+    "zarr",
+    "distributed",
     "matplotlib",
     "corner",
     "sbi",

@@ -33,6 +33,7 @@ from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.drawing import Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.job import Run
+from sbikit.run.own_store import kept_size
 from sbikit.run.pace import note_pace
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.storage.draws import write_draws
@@ -262,9 +263,8 @@ def _training(run: Run) -> dict[str, Tensor]:
     kept = read_kept(run.folder.first_draws, _made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
-    needed = max(left, LEAST_TRAINING)
-    if run.simulations.size is not None:
-        needed = min(needed, run.simulations.size)
+    kept_good = kept_size(run.folder)
+    needed = max(left, LEAST_TRAINING if kept_good is None else min(LEAST_TRAINING, kept_good))
     if have >= needed:
         return kept
     why = f"those of the fit, {left}, are lost" if have < left else f"the fit left {left}"

@@ -131,13 +131,14 @@ class Simulations:
         seeds = self._held_out_seeds.get(len(theta))
         if seeds is None:
             seeds = draw_seeds(self.seed, "held-out/simulator", 0, len(theta))
-        with Here(simulating(self.simulator)) as pool:
+        drawing, pool = self._drawing()
+        drawing.forget()  # what was begun ahead: the workers are to answer this alone
+        self._ahead.clear()
 
-            def draw(rows: Sequence[int], seeds: NDArray[np.int64]) -> Values:
-                return self._again(Given(theta[list(rows)], seeds), pool)
+        def draw(rows: Sequence[int], seeds: NDArray[np.int64]) -> Values:
+            return self._again(Given(theta[list(rows)], seeds), pool)
 
-            varies = check_seeding(outputs, batch, draw, seeds, name)
-        if not varies:
+        if not check_seeding(outputs, batch, draw, seeds, name):
             monitor.say(
                 f"{name}: another seed gives the same outputs, so it has no noise or ignores its seeds"
             )

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -133,5 +134,5 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what a killed writer left: chunks that it was writing, a store that it was making."""
     for file in path.rglob(f"*{PARTIAL}*"):
         file.unlink(missing_ok=True)
-    for folder in path.parent.glob(f"{path.stem}.*{PARTIAL}{path.suffix}"):
+    for folder in path.parent.glob(f"{escape(path.stem)}.*{PARTIAL}{escape(path.suffix)}"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sbikit.problem.errors import OptionError, PluginError
+from sbikit.problem.errors import DeviceError, OptionError, PluginError
 from sbikit.workers.child import DONE
 from sbikit.workers.pool import Done, Lost, Pool, Recipe, Task
 from sbikit.workers.remote import end_children, run_task
@@ -139,8 +140,9 @@ class Cluster(Pool):
     def close(self) -> None:
         """End all that runs, and the cluster where it is ours."""
         self.forget()
-        with suppress(Exception):  # a worker that is gone needs no ending
-            self._client.run(end_children, self._name, on_error="ignore")
+        if self._client.status == "running":  # else it would wait for a scheduler that is gone
+            with suppress(Exception):  # a worker that is gone needs no ending
+                self._client.run(end_children, self._name, on_error="ignore")
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
@@ -167,6 +169,13 @@ class Cluster(Pool):
             kind, said, took = future.result()
         except KilledWorker as error:
             return Lost(given.task, "died", f"its workers end: {error}", 0.0)
+        except (CancelledError, OSError) as error:
+            raise DeviceError(
+                "The dask cluster is gone.",
+                where="--cluster",
+                got=f"{type(error).__name__}: {error}",
+                fix="start it again and repeat the command: what is kept is not done again",
+            ) from error
         if kind == "said":
             word, value = pickle.loads(said)
             if word != DONE:

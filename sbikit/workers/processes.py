@@ -64,12 +64,15 @@ class Processes(Pool):
         self._generation, self._owed, self._stillborn = 0, 0, 0
         self._crew: list[_Crew] = []
         self._closing = False
+        self._fatal: BaseException | None = None
         self._hears, self._wake = Pipe(duplex=False)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def give(self, task: Task, *, urgent: bool = False) -> None:
         """Add a task to those that wait, or put it before them."""
+        if self._fatal is not None:
+            raise self._fatal
         given = _Given(task, self._generation)
         with self._lock:
             (self._waiting.appendleft if urgent else self._waiting.append)(given)
@@ -86,7 +89,10 @@ class Processes(Pool):
                 generation, result = self._results.get(block=wait)
             except Empty:
                 return None
-            if generation not in (self._generation, _ALL):
+            if generation == _ALL and isinstance(result, BaseException):
+                self._fatal, self._owed = result, 0
+                raise result
+            if generation != self._generation:
                 continue
             self._owed -= 1
             if isinstance(result, BaseException):
@@ -98,7 +104,7 @@ class Processes(Pool):
         """Drop what waits, and the results of what runs."""
         with self._lock:
             self._waiting.clear()
-        self._generation += 1
+            self._generation += 1
         self._owed = 0
 
     def close(self) -> None:

@@ -337,6 +337,21 @@ def test_one_failure_ends_it_where_none_may_fail(tmp_path: Path) -> None:
         fill(tmp_path / "s.zarr", 300, Fragile(raises=0.05), most=0.0)
 
 
+@pytest.mark.slow
+def test_a_draw_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
+    theta = Fragile.prior.sample(draw_seeds(5, "training/parameters", 0, 40))["theta"][:, 0]
+    first, second = theta.sort().values[:2].tolist()
+    simulator = Fragile(hangs=0.5 * (first + second))
+    kept = fill(tmp_path / "s.zarr", 40, simulator, timeout=0.5)
+    assert (kept.good, kept.failures) == (39, {"timeout": 1})
+    store = Store.open(tmp_path / "s.zarr", simulator, IDENTITY)
+    assert store.reasons.of(int(theta.argmin())) == "longer than 0.5 s"
+    good = theta > 0.5 * (first + second)
+    endless = Simulations(Fragile(), 5).training(0, 40)
+    found = stored(tmp_path / "s.zarr", 40).training(0, 39)
+    assert_same(found, {name: value[good] for name, value in endless.items()})
+
+
 # --- size -------------------------------------------------------------------------------------------------
 
 _BIG = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sbikit.report.numbers import duration
+from sbikit.report.numbers import duration, number
 from sbikit.report.run_files import RunFiles
 from sbikit.report.trust import WorstReadings, worst_readings
 
@@ -23,9 +23,11 @@ class ProvenanceSection:
 def provenance(files: RunFiles) -> ProvenanceSection:
     """Command, machine, time, versions, and what the reference sampler says of itself."""
     made = files.provenance
+    seconds = made.get("seconds_a_draw")
     memory, count = made.get("peak_memory_mb"), made.get("simulations")
     facts = {
         "Training simulations": f"{int(count):,}" if count is not None else None,
+        "Time of a simulation": f"{number(seconds, 2)} s" if seconds else None,
         "Seed": made.get("seed"),
         "Device": made.get("device"),
         "Platform": made.get("platform"),
