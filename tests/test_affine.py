@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from sbikit import Estimator, Prior, QuietMonitor, Simulations, Uniform, Values, Vector, Workspace, draw_seeds
-from sbikit.learning import Coordinates, Standardise
+from sbikit.learning import Coordinates, Parts, Standardise
 from sbikit_npe.estimator import NPE
 from sbikit_npe.options import NPEOptions
 from sbikit_transformer.conditions import DataMap
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.transforms import FieldMap
+from sbikit_transformer.transforms import WHITE, FieldMap
 
 SCALES = [1e-30, 1e-9, 1e-3, 1e9, 1e30]
 # In spreads. At 1e5 float32 has some 100 numbers in a spread; at 1e6 so few that a run refuses them.
@@ -126,7 +126,7 @@ def test_fields_in_working_coordinates(scale: float, offset: float, stationary: 
         draws = Simulations(problem, 0).training(0, 400)
         u = draws["theta"].float()
         mapped = FieldMap(problem, problem.spec.fields, 1)
-        mapped.fit(draws, u)
+        mapped.fit(Parts.held({**draws, WHITE: u}))
         coded.append(mapped.encode(draws, u))
         back = mapped.decode(coded[-1], draws, u)["field"]
         returned.append(problem.plain("field", back))
@@ -144,7 +144,7 @@ def test_what_the_transformer_is_told(role: str, scale: float, offset: float, st
     for problem in changed(role, scale, offset, stationary):
         draws = Simulations(problem, 0).training(0, 400)
         told = DataMap(problem, problem.spec, (2, 4))
-        told.fit(draws)
+        told.fit(Parts.held(told.seen(draws)))
         found.append(told(draws))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-3)

@@ -22,13 +22,14 @@ from sbikit import (
     generator,
     normals,
 )
+from sbikit.learning import Parts
 from sbikit_transformer.conditions import DataMap
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.linear_guide import LinearGuide
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.transforms import FieldMap
+from sbikit_transformer.transforms import WHITE, FieldMap
 
 N = 12
 
@@ -126,7 +127,7 @@ def test_a_pixel_that_never_changes_is_drawn_as_it_is() -> None:
     values = Simulations(simulator, 0).training(0, 256)
     mapped = FieldMap(simulator, simulator.spec.fields, 2)
     u = values["theta"]
-    mapped.fit(values, u)
+    mapped.fit(Parts.held({**values, WHITE: u}))
     drawn = mapped.decode(torch.randn(256, 1, N, generator=generator(1)), values, u)["walk"]
     torch.testing.assert_close(drawn[..., 3], torch.full((256, 1), 5.0), rtol=1e-5, atol=0)
 
@@ -145,7 +146,7 @@ def test_what_is_told_of_a_stationary_periodic_map() -> None:
     problem = Bump((8, 8), stationary=True, channels=2)
     values = Simulations(problem, 0).training(0, 64)
     told = DataMap(problem, problem.spec, (8, 8))
-    told.fit(values)
+    told.fit(Parts.held(told.seen(values)))
     maps, vectors, statistics, _ = told(values)
     data = values["data"].double().numpy()
     scaled = (data - data.mean((0, 2, 3), keepdims=True)) / np.sqrt(
@@ -172,7 +173,7 @@ def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
     problem = Bump((24,))
     values = Simulations(problem, 0).training(0, 512)
     told = DataMap(problem, problem.spec, (24,))
-    told.fit(values)
+    told.fit(Parts.held(told.seen(values)))
     maps, vectors, statistics, _ = told(values)
     torch.testing.assert_close(maps.std(0), torch.ones(1, 24), rtol=0, atol=1e-3)
     assert (vectors.shape[1], statistics.shape[1]) == (24, 3)
