@@ -22,7 +22,7 @@ def memory_bytes() -> int:
 def give_back() -> None:
     """Return freed memory to the system.
 
-    The allocator of the GNU C library keeps freed pieces below 32 MB for later. Where large pieces come and go
+    The allocator of the GNU C library keeps freed pieces below 32 MB for later. Where large ones come and go
     between small ones that stay, what it keeps grows with every block of draws. Elsewhere nothing is done.
     """
     trim = _trim()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Large pieces that come and go between small ones that stay, as blocks of draws do between the figures of each.
+# Large pieces that come and go between small ones that stay, as blocks of draws do between their figures.
 CODE = """
 import ctypes, sys
 from sbikit.problem.memory import give_back
