@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sbikit.problem.errors import OptionError
 
@@ -14,6 +17,25 @@ _BYTES = 4  # of a float32
 def memory_bytes() -> int:
     """Physical memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def give_back() -> None:
+    """Return freed memory to the system.
+
+    The allocator of the GNU C library keeps freed pieces below 32 MB for later. Where large ones come and go
+    between small ones that stay, what it keeps grows with every block of draws. Elsewhere nothing is done.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def check_memory(numbers: float, what: str, *, where: str, fix: str) -> None:

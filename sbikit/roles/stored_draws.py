@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from sbikit.problem.memory import give_back
 from sbikit.problem.variables import Values
 
 BLOCK_BYTES = 2**24
@@ -128,6 +129,8 @@ def draw_blocks(
     wanted = list(draws if names is None else names)
     for first, last in _ends(draws, wanted):
         yield range(first, last), draw_block(draws, wanted, first, last)
+        if isinstance(draws, StoredDraws):
+            give_back()
 
 
 def draw_block(draws: Values, names: Sequence[str], first: int, last: int) -> dict[str, Tensor]:
