@@ -49,9 +49,10 @@ class FieldOptions(Options):
     channels: int | None = pydantic.Field(
         default=None,
         ge=1,
+        le=65_536,
         description="channels, the first axis of a draw; where left out there is no such axis",
     )
-    grid: tuple[Annotated[int, pydantic.Field(ge=1)], ...] | None = pydantic.Field(
+    grid: tuple[Annotated[int, pydantic.Field(ge=1, le=10**9)], ...] | None = pydantic.Field(
         default=None, description="pixels along each axis; read from the file where left out"
     )
     extent: tuple[Number, ...] = pydantic.Field(

@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from sbikit.problem.errors import PluginError, SimulationError
-from sbikit.run import work
+from sbikit.run import fitting, work
 from sbikit.run.config import load_config
 from sbikit.run.console_monitor import ConsoleMonitor
 from sbikit.run.draft import Overrides
@@ -234,7 +234,7 @@ def test_validate_simulates_nothing_where_the_fit_has(start: Callable[..., Run])
 
 def test_the_longest_kept_are_as_many_as_validators_ask_for(start: Callable[..., Run]) -> None:
     run = done(start(more=("estimator.steps=10",)))  # 5000 draws
-    assert len(load_file(run.folder.first_draws)["theta"]) == work.TRAINING_DRAWS == 2048
+    assert len(load_file(run.folder.first_draws)["theta"]) == fitting.TRAINING_DRAWS == 2048
 
 
 def test_what_is_too_few_is_announced_and_made_up(start: Callable[..., Run]) -> None:
@@ -267,7 +267,7 @@ def test_damaged_draws_are_not_used(start: Callable[..., Run], damage: str) -> N
     else:
         other = done(start(folder="other", more=("seed=5",)))
         path.write_bytes(other.folder.first_draws.read_bytes())
-    assert read_kept(path, work._made_by(run)) is None
+    assert read_kept(path, fitting.made_by(run)) is None
     run_stages(run, ["validate"])
     assert "2000 training simulations are drawn for the validators" in run.folder.log.read_text()
     assert read_metrics(run.folder.metrics) == read_metrics(done(start(folder="whole")).folder.metrics)
