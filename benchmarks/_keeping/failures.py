@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from _record import record
 
@@ -37,7 +36,7 @@ def failing(folder: Path, draws: int) -> None:
     theta = Stored(store, Simulations(simulator, 0), draws).training(0, kept.good)["theta"].double()
     share, error = 1.0 - kept.good / draws, math.sqrt(0.1 * 0.9 / draws)
     record("share of draws that fail", share, error, ideal=0.1, goal="0.1", ok=abs(share - 0.1) < 4 * error)
-    truly = (np.asarray(store.arrays["values/theta"][:]) < -0.8).sum()
+    truly = (store.values(0, draws)["theta"] < -0.8).sum()
     wrong = abs(int(truly) - (draws - kept.good))
     record("draws taken for failed or good that are not", wrong, None, goal="0", ok=wrong == 0, ideal=0.0)
     mean, sd = float(theta.mean()), 1.8 / math.sqrt(12.0 * kept.good)
@@ -124,5 +123,5 @@ def _same(simulator: Traced, tasks: list[tuple[int, int]], found: list[Attempts]
 
 def _children() -> list[int]:
     """Processes that this one has started."""
-    task = Path(f"/proc/self/task/{os.getpid()}/children")
-    return [int(pid) for pid in task.read_text().split()]
+    found = [file.read_text().split() for file in Path("/proc/self/task").glob("*/children")]
+    return [int(pid) for some in found for pid in some]
