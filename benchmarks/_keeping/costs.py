@@ -16,6 +16,7 @@ from _record import record
 from _keeping.simulators import BINS, PIXELS, Maps, Sleeper
 from sbikit import QuietMonitor
 from sbikit.simulations import Simulations, Store, Stored, attempt, simulate_all, simulating
+from sbikit.simulations.layout import array_of
 from sbikit.simulations.writer import writing
 from sbikit.workers import open_pool, read_place
 
@@ -105,29 +106,21 @@ def memory(folder: Path, draws: int) -> None:
 
 def make_sparse(path: Path, draws: int) -> None:
     """A store of `draws` draws that are all the same; a chunk of values is one file under many names."""
-    import zarr
-
     simulator = Maps()
     Store.create(path, simulator, _IDENTITY, seed=0, seconds=0.0)
     rows = Store.open(path, simulator, _IDENTITY).rows
     with writing(path, simulator, _IDENTITY) as writer:
-        writer.grow(rows)
+        writer.grow(draws)
         one = attempt(simulator, 0, "training", 0, 1)
         for row in range(rows):
             writer.put(type(one)(row, one.parameters, one.seeds, one.outputs, {}, one.seconds))
-        writer.grow(draws)
-    group = zarr.open_group(path, mode="r+")
-    digest, status = np.asarray(group["digest"][:1]), np.asarray(group["status"][:1])  # type: ignore[index]
-    for first in range(0, draws, 4096):
-        last = min(first + 4096, draws)
-        group["digest"][first:last] = np.repeat(digest, last - first, 0)  # type: ignore[index]
-        group["status"][first:last] = np.repeat(status, last - first)  # type: ignore[index]
-    for variable in (simulator.prior.variable, *simulator.outputs):
-        chunks = path / "values" / variable.name / "c"
-        tail = "/".join("0" for _ in variable.shape)
-        for chunk in range(1, -(-draws // rows)):
-            (chunks / str(chunk) / tail).parent.mkdir(parents=True, exist_ok=True)
-            _link(chunks / "0" / tail, chunks / str(chunk) / tail, chunk)
+        arrays = writer.store.arrays
+        for variable in writer.store.variables:
+            chunks = arrays[array_of(variable)]
+            for number in range(1, -(-draws // rows)):
+                _link(chunks.file(0), chunks.file(number * rows), number)
+        for name in ("digest", "status"):
+            arrays[name].write(0, np.repeat(arrays[name].read(0, 1), draws, 0))
 
 
 def _link(first: Path, path: Path, number: int) -> None:
