@@ -104,3 +104,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "simulations.json").write_text('{"count": 700}')
     with pytest.raises(RunFolderError, match=r"simulations\.json cannot be read"):
         read_run(tmp_path)
+
+
+def test_no_more_than_all_draws_fail() -> None:
+    share, error = shares(np.array([6.1, 6.1, 6.1]), np.array([9.0, 3.05, 0.0]))
+    assert share.tolist() == [1.0, 0.5, 0.0]
+    assert np.isfinite(error).all()

@@ -58,8 +58,11 @@ def failing_plot(parameters: Sequence[Along], layout: FigureLayout) -> Figure:
 
 
 def shares(tried: Array, failed: Array) -> tuple[Array, Array]:
-    """Share that failed and its standard error, which is that of one failure where none or all did."""
+    """Share that failed and its standard error, which is that of one failure where none or all did.
+
+    Of few draws more may fail than were to be expected in a bin; no more than all of them do.
+    """
     n = np.maximum(tried, 1)
-    share = failed / n
+    share = np.minimum(failed / n, 1.0)
     inside = np.clip(share, 1.0 / n, np.maximum(1.0 - 1.0 / n, 1.0 / n))
     return np.asarray(share), np.asarray(np.sqrt(inside * np.abs(1.0 - inside) / n))
