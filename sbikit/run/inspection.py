@@ -7,6 +7,7 @@ the place of a file makes every command fail in its own way: all are refused her
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -99,7 +100,11 @@ def remove_leftovers(path: Path) -> None:
     """Remove what a crash left of files that sbikit was writing; none is at work, the folder is locked."""
     stems = {Path(name).stem for name in FILES}
     for file in path.glob(f"*{PARTIAL}*"):
-        if file.name.partition(".")[0] in stems:
+        if file.name.partition(".")[0] not in stems:
+            continue
+        if file.is_dir() and not file.is_symlink():  # a store that was being made
+            shutil.rmtree(file, ignore_errors=True)
+        else:
             file.unlink(missing_ok=True)
     for folder in FOLDERS:
         for file in (path / folder).rglob(f"*{PARTIAL}*"):

@@ -152,3 +152,11 @@ def test_draws_of_new_data_overwrite_nothing_of_others(folder: RunFolder, tmp_pa
             checked_target(tmp_path / name, observation)
     checked_target(tmp_path / "new.nc", observation)
     checked_target(folder.path / "obs-posterior.nc", observation)
+
+
+def test_a_store_that_was_being_made_when_a_run_was_killed_is_removed(folder: RunFolder) -> None:
+    left = folder.path / "simulations.4711.partial.zarr"
+    (left / "values").mkdir(parents=True)
+    (left / "zarr.json").write_text("{}")
+    with folder.locked():
+        assert not left.exists()

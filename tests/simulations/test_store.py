@@ -393,4 +393,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 def test_a_million_large_draws_are_read_in_little_memory(tmp_path: Path) -> None:
     code = _BIG.format(path=sys.path, store=str(tmp_path / "big.zarr"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.0  # GB, of which libraries take half
+    assert float(done.stdout) < 2.0  # GB; the values are a terabyte
