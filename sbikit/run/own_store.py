@@ -16,7 +16,6 @@ from sbikit.run.config import RunConfig
 from sbikit.run.depends import simulator_by_content
 from sbikit.run.folder import RunFolder
 from sbikit.run.ledger import read_sealed_record
-from sbikit.simulations.importing import Given
 from sbikit.simulations.keeping import Asked, Kept, refuse_another_import
 from sbikit.simulations.store import Store, exists
 from sbikit.simulations.stored import Stored
@@ -76,9 +75,9 @@ def importing(folder: RunFolder, file: Path, count: int | None) -> tuple[RunFold
     return folder, most if count is None else count
 
 
-def _given(folder: RunFolder, simulator: Simulator) -> Given | None:
+def _given(folder: RunFolder, simulator: Simulator) -> DrawsFile | None:
     if not supports(simulator, SupportsGivenDraws):
-        return None if folder.imports is None else Given.of(folder.imports, simulator)
+        return None if folder.imports is None else DrawsFile.of(folder.imports, simulator)
     file = simulator.given_draws()
     if file is None:
         raise OptionError(
@@ -87,7 +86,7 @@ def _given(folder: RunFolder, simulator: Simulator) -> Given | None:
             expected="a file of named arrays",
             fix=f"sbikit simulate {folder.path} --import FILE",
         )
-    return Given.of(file, simulator)
+    return DrawsFile.of(file, simulator)
 
 
 def identity(config: RunConfig, simulator: Simulator) -> dict[str, Any]:

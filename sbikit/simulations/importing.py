@@ -27,7 +27,7 @@ from sbikit.storage.seals import file_digest
 
 
 @dataclass(frozen=True)
-class Given:
+class DrawsFile:
     """Joint draws in a file.
 
     Args:
@@ -42,7 +42,7 @@ class Given:
     content: str
 
     @classmethod
-    def of(cls, file: Path, simulator: Simulator) -> Given:
+    def of(cls, file: Path, simulator: Simulator) -> DrawsFile:
         """The draws of a simulator in a file.
 
         Raises:
@@ -53,7 +53,7 @@ class Given:
 
 
 def import_draws(
-    given: Given, simulator: Simulator, seed: int, draws: range, at_once: int
+    given: DrawsFile, simulator: Simulator, seed: int, draws: range, at_once: int
 ) -> Iterator[Attempts]:
     """Some of the draws, their row in the file in place of a seed, `at_once` at a time.
 

@@ -15,7 +15,7 @@ from sbikit.problem.errors import SimulationError, StoreError
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.simulator import Simulator
 from sbikit.simulations.attempts import Attempts, too_many
-from sbikit.simulations.importing import Given, import_draws
+from sbikit.simulations.importing import DrawsFile, import_draws
 from sbikit.simulations.layout import GOOD, KINDS, MISSING, STREAM, array_of
 from sbikit.simulations.store import Store, check_room, exists
 from sbikit.simulations.trying import simulate_all
@@ -51,7 +51,7 @@ class Asked:
     count: int
     most: float = 0.1
     timeout: float | None = None
-    given: Given | None = None
+    given: DrawsFile | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tables import WRITERS, gaussian
 
 from sbikit import Field, ObservationError, OptionError, Simulator, Uniform, UnsupportedError, Vector, load
 from sbikit.simulations.attempts import Attempts
-from sbikit.simulations.importing import Given, import_draws
+from sbikit.simulations.importing import DrawsFile, import_draws
 
 NORMAL = {"law": "normal", "mean": 0.0, "sd": 1.0}
 PRIOR = {"a": NORMAL, "b": NORMAL}
@@ -89,7 +89,7 @@ def test_a_table_does_not_simulate(tmp_path: Path) -> None:
 
 
 def import_all(file: Path, simulator: Simulator) -> Iterator[Attempts]:
-    given = Given.of(file, simulator)
+    given = DrawsFile.of(file, simulator)
     yield from import_draws(given, simulator, 0, range(given.draws), 16)
 
 
@@ -98,7 +98,7 @@ def test_every_row_is_imported_once_in_a_random_order(name: str, tmp_path: Path)
     arrays = gaussian(300)
     WRITERS[name](tmp_path / name, arrays)
     simulator = load("simulator", "table", file=str(tmp_path / name), prior=PRIOR)
-    given = Given.of(tmp_path / name, simulator)
+    given = DrawsFile.of(tmp_path / name, simulator)
     assert given.draws == 300
     parts = list(import_draws(given, simulator, 5, range(0, 300), 64))
     rows = np.concatenate([part.seeds for part in parts])
@@ -114,8 +114,8 @@ def test_every_row_is_imported_once_in_a_random_order(name: str, tmp_path: Path)
 
 def test_a_piece_is_the_same_as_in_the_whole(tmp_path: Path) -> None:
     simulator = table(tmp_path, prior=PRIOR)
-    whole = next(import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 5, range(0, 40), 40))
-    piece = next(import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 5, range(10, 20), 64))
+    whole = next(import_draws(DrawsFile.of(tmp_path / "a.npz", simulator), simulator, 5, range(0, 40), 40))
+    piece = next(import_draws(DrawsFile.of(tmp_path / "a.npz", simulator), simulator, 5, range(10, 20), 64))
     assert np.array_equal(piece.seeds, whole.seeds[10:20])
     assert np.array_equal(piece.outputs["x"], whole.outputs["x"][10:20])
 
@@ -124,7 +124,7 @@ def test_rows_that_are_not_finite_have_failed(tmp_path: Path) -> None:
     arrays = gaussian(40)
     arrays["x"][7, 1] = np.nan
     simulator = table(tmp_path, arrays, prior=PRIOR)
-    (part,) = import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 0, range(0, 40), 40)
+    (part,) = import_draws(DrawsFile.of(tmp_path / "a.npz", simulator), simulator, 0, range(0, 40), 40)
     ((row, failure),) = part.failures.items()
     assert part.seeds[row] == 7
     assert failure.kind == "not finite"
@@ -136,7 +136,7 @@ def test_parameters_outside_of_the_prior_are_refused_by_row(tmp_path: Path) -> N
     bounds = {"low": -4.0, "high": 4.0}
     simulator = table(tmp_path, arrays, prior={"a": bounds, "b": bounds})
     with pytest.raises(ObservationError) as refusal:
-        list(import_draws(Given.of(tmp_path / "a.npz", simulator), simulator, 0, range(0, 40), 16))
+        list(import_draws(DrawsFile.of(tmp_path / "a.npz", simulator), simulator, 0, range(0, 40), 16))
     assert refusal.value.where.endswith("row 11")
     assert refusal.value.got == "4.5"
 
