@@ -16,6 +16,7 @@ from sbikit.run.config import RunConfig
 from sbikit.run.depends import simulator_by_content
 from sbikit.run.folder import RunFolder
 from sbikit.run.ledger import read_sealed_record
+from sbikit.simulations.importing import DrawsFile
 from sbikit.simulations.keeping import Asked, Kept, refuse_another_import
 from sbikit.simulations.store import Store, exists
 from sbikit.simulations.stored import Stored

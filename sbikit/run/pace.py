@@ -20,7 +20,7 @@ def note_pace(run: Run, seconds: float, draws: int) -> None:
 def advise(run: Run) -> None:
     """Say where training would wait for simulations, and how to keep some instead."""
     seconds, wanted = run.provenance.noted("seconds_a_draw"), run.estimator.draws_wanted()
-    if run.config.simulations.count is not None or seconds is None or wanted is None:
+    if run.simulations.size is not None or seconds is None or wanted is None:
         return
     whole = seconds * wanted / run.place.workers
     if whole < _PATIENCE:

@@ -67,7 +67,8 @@ def simulate(run: Run) -> Sequence[Path]:
             if first == 0 and run.held_out is run.stream:
                 run.stream.check(chunks[0], run.monitor)
             advance(count)
-    note_pace(run, monotonic() - began, total)
+    if run.held_out is run.stream:
+        note_pace(run, monotonic() - began, total)
     write_tensors(run.folder.held_out, _joined(chunks), {})
     return [run.folder.held_out]
 
