@@ -5,7 +5,7 @@
                                     [--validators sbc coverage mira tarp] [--stages sample validate report]
 
 A run whose simulator and samplers cost next to nothing (`_big`) goes through its stages, each in a fresh
-process that tells its peak resident memory (getrusage). `--reference 0` leaves the exact sampler out. Stages
+process that tells its peak resident memory (VmHWM). `--reference 0` leaves the exact sampler out. Stages
 of FOLDER that are done are not repeated, and then not measured. With `--here` all are done in one process,
 and the peak is that of all. The figures of the validators are in FOLDER/run/metrics.json.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -37,13 +36,15 @@ def stages_here(folder: Path, size: dict[str, int], validators: list[str], stage
     """Do stages in this process and print its peak memory and the time as JSON."""
     from _big.run import install, words
 
+    from sbikit.problem.memory import peak_bytes
+
     install(folder / "parts")
     began, run = time.monotonic(), folder / "run"
     if not run.exists():
         sbikit("init", str(run), *words(size, validators))
     for stage in stages:
         sbikit(stage, str(run))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    peak = peak_bytes() / 1e9
     print(json.dumps({"GB": peak, "seconds": time.monotonic() - began}))
 
 

@@ -14,6 +14,7 @@ from _record import record
 
 from _keeping.simulators import BINS, PIXELS, Maps, Sleeper
 from sbikit import QuietMonitor
+from sbikit.problem.memory import peak_bytes
 from sbikit.simulations import Simulations, Store, Stored, attempt, simulate_all, simulating
 from sbikit.simulations.layout import array_of
 from sbikit.simulations.writer import writing
@@ -137,6 +138,4 @@ def read_all(folder: Path, draws: int) -> None:
     total = 0.0
     for first in range(0, draws - 31, 32):
         total += float(store.training(first, 32)["shear"][0, 0, 0, 0])
-    # Of this program alone: getrusage counts what the one that started it held then.
-    status = Path("/proc/self/status").read_text()
-    print(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
+    print(peak_bytes() / 1e6)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,20 @@ _BYTES = 4  # of a float32
 def memory_bytes() -> int:
     """Physical memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this program so far.
+
+    Of Linux's own record where there is one: getrusage counts what the program that started this one held.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        _, found, rest = status.read_text().partition("VmHWM:")
+        if found:
+            return int(rest.split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def give_back() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from sbikit.plugins.installed import catalogue
+from sbikit.problem.memory import peak_bytes
 from sbikit.run.folder import RunFolder
 from sbikit.run.ledger import read_sealed_record
 from sbikit.storage.files import read_json_lines, write_json
@@ -80,7 +79,9 @@ class Provenance:
             self._content["finished"] = _now()
             used = training_simulations(self._folder.training)
             self._content["simulations"] = self._content["simulations"] if used is None else used
-            self._content["peak_memory_mb"] = max(self._content["peak_memory_mb"], peak_memory_mb())
+            self._content["peak_memory_mb"] = max(
+                self._content["peak_memory_mb"], round(peak_bytes() / 1e6, 1)
+            )
             self.write()
 
     def noted(self, key: str) -> Any:
@@ -135,9 +136,3 @@ def training_simulations(path: Path) -> int | None:
     found = [record.get("simulations") for record in read_json_lines(path)[0]]
     counts = [count for count in found if isinstance(count, int | float)]
     return int(max(counts)) if counts else None
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from sbikit.problem import memory
+
 # Large pieces that come and go between small ones that stay, as blocks of draws do between their figures.
 CODE = """
 import ctypes, sys
@@ -34,3 +36,16 @@ print(before - resident())
 def test_what_the_allocator_keeps_goes_back() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 50_000_000  # of 100 MB
+
+
+def test_the_peak_is_of_this_program_alone() -> None:
+    """A program that holds 300 MB starts another, which holds next to nothing."""
+    code = (
+        "import subprocess, sys\n"
+        "held = b'x' * 300_000_000\n"
+        "inner = 'import runpy, sys; m = runpy.run_path(sys.argv[1]); print(m[\"peak_bytes\"]())'\n"
+        "subprocess.run([sys.executable, '-c', inner, sys.argv[1]], check=True)\n"
+    )
+    words = [sys.executable, "-c", code, memory.__file__]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert 1e6 < int(found) < 300e6

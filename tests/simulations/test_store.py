@@ -361,6 +361,7 @@ from pathlib import Path
 import numpy as np
 from fragile import IDENTITY, Fragile
 from sbikit import Field, Simulations
+from sbikit.problem.memory import peak_bytes
 from sbikit.simulations.layout import draw_digests, GOOD
 from sbikit.simulations.store import Store, variables_of
 from sbikit.simulations.stored import Stored
@@ -370,12 +371,8 @@ class Big(Fragile):
     outputs = (Field("map", (128, 128), channels=5),)
     observed = ("map",)
 
-def peak():  # of this program alone: getrusage counts what the one that started it held then
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
-
 path, big, n = Path({store!r}), Big(), 1_000_000
-libraries = peak()
+libraries = peak_bytes() / 1e9
 Store.create(path, big, IDENTITY, seed=0, seconds=0.0)
 zeros = {{v.name: np.zeros((1, *v.shape), np.float32) for v in variables_of(big)}}
 digest = draw_digests(zeros, np.array([GOOD], np.uint8), variables_of(big))
@@ -390,7 +387,7 @@ assert kept.size == n
 for first in (0, 500_001, n - 200):
     values = kept.training(first, 200)
     assert values["map"].shape == (200, 5, 128, 128) and not values["map"].any()
-print(libraries, peak())
+print(libraries, peak_bytes() / 1e9)
 """
 
 
