@@ -388,7 +388,8 @@ def _job(
         workers, cluster: where simulations are run.
     """
     from sbikit.run.console_monitor import ConsoleMonitor
-    from sbikit.run.job import Devices, Run, choose_device
+    from sbikit.run.devices import Devices, choose_device
+    from sbikit.run.job import Run
     from sbikit.workers.places import read_place
 
     config = asked or folder.config

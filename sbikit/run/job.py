@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -11,7 +10,7 @@ import torch
 
 from sbikit.plugins import registry
 from sbikit.plugins.installed import Kind
-from sbikit.problem.errors import DeviceError, UnsupportedError
+from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
 from sbikit.roles.estimator import Estimator
@@ -23,6 +22,7 @@ from sbikit.roles.simulator import Simulator, SupportsFacts
 from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.devices import Devices, check_devices
 from sbikit.run.folder import RunFolder
 from sbikit.run.lent import Lent
 from sbikit.run.own_store import gives_draws, stored
@@ -37,71 +37,6 @@ from sbikit.workers.pool import Pool, Recipe
 _UNKNOWN_CLUSTER = 8
 
 PluginT = TypeVar("PluginT", bound=Plugin)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device behind "cpu", "cuda" or "auto".
-
-    Raises:
-        DeviceError: it is another word, or "cuda" was asked for and there is no GPU.
-    """
-    if name not in ("cpu", "cuda", "auto"):
-        raise DeviceError("There is no such device.", where="device", expected="cpu, cuda or auto", got=name)
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise DeviceError(
-            "There is no GPU that torch can use.",
-            where="device",
-            expected="a CUDA device",
-            got=f"torch {torch.__version__}, none visible",
-            fix="use --device cpu, or install a CUDA build of torch and check `nvidia-smi`",
-        )
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
-
-
-@dataclass(frozen=True)
-class Devices:
-    """What an estimator is fitted on.
-
-    Args:
-        count: GPUs, or CPU processes.
-        batch: most simulations at once on each; None: all of its share of a step.
-        precision: "float32" or "auto", see `choose_precision`.
-    """
-
-    count: int = 1
-    batch: int | None = None
-    precision: str = "float32"
-
-
-def check_devices(device: torch.device, count: int) -> None:
-    """Refuse more devices than there are.
-
-    Raises:
-        DeviceError: there are fewer GPUs.
-        PluginError: several are asked for and lightning-fabric is not installed.
-    """
-    if count == 1:
-        return
-    there = torch.cuda.device_count()
-    if device.type == "cuda" and count > there:
-        raise DeviceError(
-            "There are fewer GPUs than asked for.",
-            where="devices",
-            expected=f"1 to {there}",
-            got=str(count),
-            fix=f"use --devices {there}",
-        )
-    from sbikit.learning.devices import check_fabric
-
-    check_fabric()
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Precision of products in training: bfloat16 for "auto" on a GPU that has it, else float32."""
-    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float32
 
 
 class Run:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sbikit.run.job import Devices
+    from sbikit.run.devices import Devices
 
 _PARENT_IS_GONE = 70
 
@@ -105,9 +105,10 @@ def _fit(task: Task, monitor: PipeMonitor) -> int:
     from sbikit.roles.monitor import QuietMonitor, Workspace
     from sbikit.run.config import read_whole_config
     from sbikit.run.console_monitor import ConsoleMonitor
+    from sbikit.run.devices import choose_precision
     from sbikit.run.fitting import first_draws, fit_here
     from sbikit.run.folder import RunFolder
-    from sbikit.run.job import Run, choose_precision
+    from sbikit.run.job import Run
 
     torch.set_num_threads(max(1, torch.get_num_threads() // task.devices.count))
     team = meet(task.rank, task.devices.count, task.device, task.place)

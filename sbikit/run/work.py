@@ -32,11 +32,12 @@ from sbikit.roles.validator import Report, Validator, report_constants
 from sbikit.roles.variation import Constant, Judged, constants
 from sbikit.run.comparing import comparison, no_comparison, shown_reference
 from sbikit.run.config import Choice
+from sbikit.run.devices import choose_precision
 from sbikit.run.drawers import draw_chunks
 from sbikit.run.drawing import Chunk, Work, observed, remaining
 from sbikit.run.familiar import note, noted_draws
 from sbikit.run.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
-from sbikit.run.job import Run, choose_precision
+from sbikit.run.job import Run
 from sbikit.run.own_store import kept_size
 from sbikit.run.pace import note_pace
 from sbikit.storage.draws import write_stored_draws

@@ -18,9 +18,10 @@ from sbikit.learning import devices
 from sbikit.problem.errors import DeviceError, PluginError, SimulationError, UnsupportedError
 from sbikit.run.config import load_config
 from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.devices import check_devices, choose_precision
 from sbikit.run.draft import Overrides
 from sbikit.run.folder import RunFolder
-from sbikit.run.job import Run, check_devices, choose_precision
+from sbikit.run.job import Run
 from sbikit.run.stages import run_stages
 from sbikit.storage.files import read_json_lines
 

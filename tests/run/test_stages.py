@@ -29,9 +29,10 @@ from sbikit.roles.trust import Trust
 from sbikit.run import work
 from sbikit.run.config import load_config
 from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.devices import choose_device
 from sbikit.run.draft import Overrides
 from sbikit.run.folder import RunFolder
-from sbikit.run.job import Run, choose_device
+from sbikit.run.job import Run
 from sbikit.run.new_data import exact, fitted, sample_observation
 from sbikit.run.stages import run_stages
 from sbikit.simulations.stream import Simulations
