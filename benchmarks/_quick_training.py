@@ -10,8 +10,8 @@ import torch
 import sbikit
 from sbikit.learning import Average, Plan, Trainer
 from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.loss import DenoisingLoss, Endless
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.training import DenoisingLoss
 
 GUIDE = 1024  # simulations that fit the guide, on whose number a step's cost does not depend
 OPTIONS = TransformerOptions()
@@ -53,11 +53,10 @@ def train_steps(
     tick: Callable[[], object],
 ) -> None:
     """So many steps at the full rate, on all threads; `tick` is called after each."""
-    loss = DenoisingLoss(
-        denoiser, simulations, first=GUIDE, batch=OPTIONS.batch, copies=1, seed=0, device=torch.device("cpu")
-    )
+    draws = Endless(simulations, first=GUIDE, batch=OPTIONS.batch)
+    loss = DenoisingLoss(denoiser, draws, copies=1, seed=0, device=torch.device("cpu"))
     plan = Plan(
-        steps=steps, round=steps, clip=1.0, rate=lambda step: 1.0, simulations=loss.used, keep_seconds=0.0
+        steps=steps, round=steps, clip=1.0, rate=lambda step: 1.0, simulations=draws.used, keep_seconds=0.0
     )
     network = denoiser.network
     trainer = Trainer(network, optimisers, loss, Average(network, OPTIONS.ema), plan, whole=denoiser)

@@ -11,9 +11,10 @@ from kept_draws import KeptDraws
 from sbikit import JointDraws, QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
 from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.loss import DenoisingLoss, Endless
 from sbikit_transformer.network import Transformer
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.training import DenoisingLoss, Endless, fixed_set
+from sbikit_transformer.training import fixed_set
 
 SMALL = TransformerOptions(steps=2, batch=5, width=16, depth=1, heads=2, guide_simulations=64, sigma_min=0.05)
 
