@@ -34,11 +34,11 @@ LIMIT = 3.0  # GB, of sample, validate and report
 
 def stages_here(folder: Path, size: dict[str, int], validators: list[str], stages: Sequence[str]) -> None:
     """Do stages in this process and print its peak memory and the time as JSON."""
-    from _big.run import install, words
+    from _big.run import install_parts, words
 
     from sbikit.problem.memory import peak_bytes
 
-    install(folder / "parts")
+    install_parts(folder / "parts")
     began, run = time.monotonic(), folder / "run"
     if not run.exists():
         sbikit("init", str(run), *words(size, validators))

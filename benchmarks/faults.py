@@ -29,7 +29,7 @@ import torch
 from _faults.damage import damaged
 from _faults.fuzz import configured, observed
 from _faults.kills import killed, pristine, unfinished
-from _faults.runs import KINDS, heat_up, install
+from _faults.runs import KINDS, heat_up, install_simulators
 from _faults.simulators import CASES, simulated
 from _record import record
 
@@ -53,7 +53,7 @@ def main() -> int:
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    install(folder / "site")
+    install_simulators(folder / "site")
     heat_up()
     parts = {name: PARTS[name] for name in given.only or PARTS}
     for kind in KINDS:

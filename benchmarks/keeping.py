@@ -39,7 +39,7 @@ def main() -> int:
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    simulators.install(folder / "site")
+    simulators.install_simulators(folder / "site")
     if given.read:
         costs.read_all(folder, given.read)
         return 0

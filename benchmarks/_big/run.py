@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from sbikit.plugins.installed import catalogue
+from _entry_points import install
 
 _MODULE = """
 from sbikit import Offer, hookimpl
@@ -24,15 +23,9 @@ def sbikit_samplers():
 """
 
 
-def install(folder: Path) -> None:
+def install_parts(folder: Path) -> None:
     """Let sbikit find these parts, by a distribution in `folder`."""
-    info = folder / "sbikit_big-1.0.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sbikit-big\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[sbikit]\nbig = sbikit_big\n")
-    (folder / "sbikit_big.py").write_text(_MODULE)
-    sys.path.insert(0, str(folder))
-    catalogue.cache_clear()
+    install(folder, "big", _MODULE)
 
 
 def words(size: dict[str, int], validators: list[str]) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+from _entry_points import install
 
-from sbikit.plugins.installed import catalogue
 from sbikit.storage import read_posterior, read_tensors
 
 _MODULE = """
@@ -85,15 +84,9 @@ KINDS = (
 )
 
 
-def install(folder: Path) -> None:
+def install_simulators(folder: Path) -> None:
     """Let sbikit find the simulators of this benchmark, and training keep a checkpoint every few steps."""
-    info = folder / "sbikit_faults-1.0.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sbikit-faults\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[sbikit]\nfaults = sbikit_faults\n")
-    (folder / "sbikit_faults.py").write_text(_MODULE)
-    sys.path.insert(0, str(folder))
-    catalogue.cache_clear()
+    install(folder, "faults", _MODULE)
     import sbikit_transformer.training as transformer
 
     transformer._KEEP_SECONDS, transformer._LOG_EVERY = 0.0, 10

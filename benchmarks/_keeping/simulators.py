@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _entry_points import install
 from pydantic import Field as Option
 from torch import Tensor
 
 from sbikit import Field, Options, Prior, Simulator, Uniform, Values, Vector, normals
-from sbikit.plugins.installed import catalogue
 from sbikit.testing import GaussianVector
 
 PIXELS, BINS = 128, 5
@@ -104,15 +104,10 @@ class Maps(Simulator):
         return {name: torch.randn(shape, generator=source) for name, shape in shapes.items()}
 
 
-def install(folder: Path) -> None:
+def install_simulators(folder: Path) -> None:
     """Let sbikit, in this process and in workers, find them."""
-    info = folder / "sbikit_keeping-1.0.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sbikit-keeping\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[sbikit]\nkeeping = sbikit_keeping\n")
-    (folder / "sbikit_keeping.py").write_text(_ENTRY)
+    install(folder, "keeping", _ENTRY)
     here = str(Path(__file__).resolve().parent.parent)
     paths = [str(folder), here, os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    sys.path[:0] = [str(folder), here]
-    catalogue.cache_clear()
+    sys.path.insert(1, here)
