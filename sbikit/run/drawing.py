@@ -150,6 +150,11 @@ def bytes_a_draw(spec: Spec) -> int:
     return 4 * sum(math.prod(v.shape) for v in spec.latents)
 
 
+def bytes_a_simulation(spec: Spec) -> int:
+    """What one draw of all variables takes."""
+    return 4 * sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
+
+
 @contextmanager
 def remaining(
     monitor: Monitor, title: str, chunks: Sequence[Chunk]

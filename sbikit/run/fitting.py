@@ -7,13 +7,16 @@ from pathlib import Path
 
 from sbikit.learning.identity import describe_problem, fingerprint
 from sbikit.problem.seeds import derive_seed
+from sbikit.problem.spec import Spec
 from sbikit.roles.monitor import Monitor, Workspace
+from sbikit.run.drawing import bytes_a_simulation
 from sbikit.run.job import Run
 from sbikit.simulations.training import FirstDraws, TrainingStream
 
 # Simulations that fix the scales and centres of validators: a standard deviation to 1.6 %. Those that the fit
-# has drawn are kept for it; if they are fewer they do, down to 4.4 %.
-TRAINING_DRAWS, LEAST_TRAINING = 2048, 256
+# has drawn are kept for it; if they are fewer, or take more memory than a validator should, they do, down to
+# 4.4 %.
+TRAINING_DRAWS, LEAST_TRAINING, TRAINING_BYTES = 2048, 256, 2**29
 
 
 def made_by(run: Run) -> str:
@@ -27,6 +30,11 @@ def fresh_estimator(run: Run) -> Path:
     return run.folder.estimator.with_name("estimator.partial")
 
 
+def most_draws(spec: Spec) -> int:
+    """How many of the first training simulations are kept: fewer where each is large."""
+    return min(TRAINING_DRAWS, max(LEAST_TRAINING, TRAINING_BYTES // bytes_a_simulation(spec)))
+
+
 def first_draws(run: Run, reached: int = 0) -> FirstDraws:
     """The first training simulations, as the fit leaves them.
 
@@ -34,7 +42,7 @@ def first_draws(run: Run, reached: int = 0) -> FirstDraws:
         run: the run.
         reached: how far into the stream other processes have drawn.
     """
-    return FirstDraws(run.folder.parts / "training", made_by(run), TRAINING_DRAWS, reached)
+    return FirstDraws(run.folder.parts / "training", made_by(run), most_draws(run.simulator.spec), reached)
 
 
 def fit_here(run: Run, kept: FirstDraws, workspace: Workspace, monitor: Monitor) -> None:
