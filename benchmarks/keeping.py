@@ -93,7 +93,7 @@ def _rate(folder: Path, quick: bool) -> None:
 
 
 def _overhead(folder: Path, quick: bool) -> None:
-    costs.overhead(folder, 100 if quick else 400, 11)
+    costs.overhead(folder, 100 if quick else 400, 11 if quick else 41)
 
 
 def _memory(folder: Path, quick: bool) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.seeds import draw_seeds
+from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.simulator import Simulator
@@ -81,6 +82,8 @@ class Simulations:
             SimulationError: draws fail, more than may; or something is wrong that another draw would not
                 mend.
         """
+        if not count:
+            return _nothing(self.spec)
         drawing, pool = self._drawing()
         wanted = self._ahead.pop((first, count), None)
         if wanted is None:
@@ -97,6 +100,8 @@ class Simulations:
 
     def held_out(self, first: int, count: int) -> dict[str, Tensor]:
         """The same of the held-out stream, which no estimator may see."""
+        if not count:
+            return _nothing(self.spec)
         drawing, _ = self._drawing()
         found = drawing.finish(drawing.begin("held-out", first, count, urgent=True))
         if first == 0:
@@ -167,3 +172,8 @@ class Simulations:
     def __getstate__(self) -> dict[str, Any]:
         """Without workers, who stay with the process that started them."""
         return {**vars(self), "_workers": None, "_under_way": None, "_ahead": {}, "_last": None}
+
+
+def _nothing(spec: Spec) -> dict[str, Tensor]:
+    """No draws of every variable, each (0, *shape)."""
+    return {v.name: torch.empty(0, *v.shape) for v in (*spec.latents, *spec.observables)}

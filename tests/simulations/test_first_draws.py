@@ -32,3 +32,9 @@ def test_what_is_lost_before_a_fit_goes_on_is_drawn_again(tmp_path: Path, damage
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value)
+
+
+def test_no_draws_are_none_of_every_variable() -> None:
+    stream = Simulations(GaussianVector(), 0)
+    for none in (stream.training(0, 0), stream.training(7, 0), stream.held_out(3, 0)):
+        assert {name: value.shape for name, value in none.items()} == {"theta": (0, 2), "x": (0, 3)}
