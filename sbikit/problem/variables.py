@@ -6,7 +6,8 @@ have shape `(n, B, *variable.shape)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -125,3 +126,8 @@ class Field:
 
 
 Variable: TypeAlias = Vector | Field
+
+
+def count_numbers(variables: Iterable[Variable]) -> int:
+    """How many numbers a draw of these variables is."""
+    return sum(math.prod(variable.shape) for variable in variables)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from sbikit.problem.copies import copied
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_values
-from sbikit.problem.variables import Values
+from sbikit.problem.variables import Values, count_numbers
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Draws, Sampler, SupportsBatches
@@ -147,12 +146,7 @@ def _path(folder: Path, first: int, last: int) -> Path:
 
 def bytes_a_draw(spec: Spec) -> int:
     """What one draw of all latents takes."""
-    return 4 * sum(math.prod(v.shape) for v in spec.latents)
-
-
-def bytes_a_simulation(spec: Spec) -> int:
-    """What one draw of all variables takes."""
-    return 4 * sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
+    return 4 * count_numbers(spec.latents)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 from sbikit.learning.identity import describe_problem, fingerprint
 from sbikit.problem.seeds import derive_seed
 from sbikit.problem.spec import Spec
+from sbikit.problem.variables import count_numbers
 from sbikit.roles.monitor import Monitor, Workspace
-from sbikit.run.drawing import bytes_a_simulation
 from sbikit.run.job import Run
 from sbikit.simulations.training import FirstDraws, TrainingStream
 
@@ -32,7 +32,8 @@ def fresh_estimator(run: Run) -> Path:
 
 def most_draws(spec: Spec) -> int:
     """How many of the first training simulations are kept: fewer where each is large."""
-    return min(TRAINING_DRAWS, max(LEAST_TRAINING, TRAINING_BYTES // bytes_a_simulation(spec)))
+    size = 4 * count_numbers((*spec.latents, *spec.observables))
+    return min(TRAINING_DRAWS, max(LEAST_TRAINING, TRAINING_BYTES // size))
 
 
 def first_draws(run: Run, reached: int = 0) -> FirstDraws:

@@ -13,6 +13,7 @@ from sbikit.plugins.installed import Kind
 from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.memory import check_memory
 from sbikit.problem.spec import Spec
+from sbikit.problem.variables import count_numbers
 from sbikit.roles.estimator import Estimator
 from sbikit.roles.joint_draws import JointDraws
 from sbikit.roles.monitor import Monitor
@@ -212,15 +213,15 @@ class Run:
     def _refuse_giant(self) -> None:
         """Refuse what has to be in memory at once and does not fit: draws for one observation, the data."""
         sampling = self.config.sampling
-        numbers = sum(math.prod(v.shape) for v in self.spec.latents)
-        everything = numbers + sum(math.prod(v.shape) for v in self.simulator.spec.observables)
+        numbers = count_numbers(self.spec.latents)
+        everything = numbers + count_numbers(self.simulator.spec.observables)
         wanted = {
             "observations": everything * sampling.observations,
             "draws": numbers * sampling.draws,
             "shown_draws": numbers * sampling.shown_draws,
         }
         if self.reference is not None:
-            exact = sum(math.prod(v.shape) for v in self.reference.spec.latents)
+            exact = count_numbers(self.reference.spec.latents)
             wanted["reference_draws"] = exact * sampling.reference_draws
         for name, count in wanted.items():
             check_memory(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sbikit.problem.memory import check_disk
+from sbikit.problem.variables import count_numbers
 from sbikit.run.drawing import bytes_a_draw
 from sbikit.run.job import Run
 
@@ -33,7 +33,7 @@ def needed(run: Run, stage: str) -> Room:
     draws = each * (sampling.draws * sampling.observations + sampling.shown_draws)
     if run.reference is not None:
         draws += each * (sampling.reference_draws // 2) * sampling.reference_observations
-    seen = 4 * sum(math.prod(v.shape) for v in run.simulator.spec.observables)
+    seen = 4 * count_numbers(run.simulator.spec.observables)
     return Room(draws + (each + seen) * sampling.observations, draws)
 
 

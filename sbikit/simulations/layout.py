@@ -12,7 +12,6 @@ work, so that an interruption costs no more; the arrays beside them are small, a
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sbikit.problem.variables import Variable
+from sbikit.problem.variables import Variable, count_numbers
 from sbikit.simulations.chunks import Chunks
 
 FORMAT = 1
@@ -52,7 +51,7 @@ def rows_of_a_chunk(variables: Sequence[Variable], seconds: float) -> int:
         variables: of a draw.
         seconds: that a draw takes.
     """
-    size = 4 * sum(math.prod(variable.shape) for variable in variables)
+    size = 4 * count_numbers(variables)
     return max(1, int(min(_MOST_ROWS, _MOST_BYTES / size, _MOST_SECONDS / max(seconds, 1e-9))))
 
 

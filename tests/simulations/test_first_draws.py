@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from sbikit import Simulations
+from sbikit.simulations import Store, Stored, attempt
 from sbikit.simulations.training import FirstDraws, TrainingStream
+from sbikit.simulations.writer import writing
 from sbikit.testing import GaussianVector
 
 
@@ -34,7 +36,15 @@ def test_what_is_lost_before_a_fit_goes_on_is_drawn_again(tmp_path: Path, damage
         assert torch.equal(found[name], value)
 
 
-def test_no_draws_are_none_of_every_variable() -> None:
-    stream = Simulations(GaussianVector(), 0)
-    for none in (stream.training(0, 0), stream.training(7, 0), stream.held_out(3, 0)):
+def test_no_draws_are_none_of_every_variable(tmp_path: Path) -> None:
+    """Of the stream as of kept draws."""
+    toy, path = GaussianVector(), tmp_path / "simulations.zarr"
+    stream = Simulations(toy, 0)
+    Store.create(path, toy, {"made by": "a test"}, seed=0, seconds=0.0)
+    with writing(path, toy, {"made by": "a test"}) as writer:
+        writer.grow(2)
+        writer.put(attempt(toy, 0, "training", 0, 2))
+    kept = Stored(Store.open(path, toy, {"made by": "a test"}), stream, 2)
+    parts = (stream.training(0, 0), stream.training(7, 0), stream.held_out(3, 0), kept.training(1, 0))
+    for none in parts:
         assert {name: value.shape for name, value in none.items()} == {"theta": (0, 2), "x": (0, 3)}
