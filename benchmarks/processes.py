@@ -1,9 +1,10 @@
 """What hmc gains of processes beside threads: the same observations by two threads of one process, by two
 processes of one thread each, and by one thread alone.
 
-    python benchmarks/processes.py [--size 128] [--observations 8] [--transitions 50] [--rounds 1]
+    python benchmarks/processes.py [--size 128] [--observations 8] [--transitions 50] [--rounds 3]
 
-Prints a JSON object a line: seconds of wall and of processor, and the ratio to one thread's wall. Start-up is
+Prints a JSON object a line: seconds of wall and of processor, medians over the rounds, half the range of the
+former as its error (none of one round), and the ratio to one thread's wall. Start-up is
 left out: processes have made their sampler before the clock starts. Wall seconds mean something on a machine
 that does nothing else; processor seconds over wall seconds say how much of its cores the work got.
 """
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--observations", type=int, default=8)
     parser.add_argument("--transitions", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     told = asked.size, asked.transitions, asked.observations
     ways: dict[str, Callable[[], list[tuple[float, float]]]] = {
@@ -129,7 +130,7 @@ def main() -> None:
                 {
                     "what": f"hmc, {asked.observations} observations of {asked.size} x {asked.size}: {name}",
                     "wall_seconds": round(wall, 2),
-                    "error": round((max(walls) - min(walls)) / 2, 2),
+                    "error": round((max(walls) - min(walls)) / 2, 2) if len(walls) > 1 else None,
                     "processor_seconds": round(statistics.median(used), 2),
                     "gain": round(alone / wall, 2),
                     "to": "1 thread",
