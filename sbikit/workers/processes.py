@@ -19,7 +19,7 @@ from sbikit.workers.child import RAISED, READY, UNMADE
 from sbikit.workers.pool import Done, Lost, Pool, Recipe, Task
 from sbikit.workers.worker import Worker, packed
 
-_STILLBORN = 3  # workers in a row that die before they are ready
+_STILLBORN = 3  # workers that die before they are ready, with nothing done in between
 _SHORT = 1.0  # seconds: a worker whose tasks are shorter has its next one waiting, and is never idle
 
 
@@ -169,7 +169,7 @@ class Processes(Pool):
         if kind == READY:
             crew.worker.ready, self._stillborn = True, 0
             return
-        given = crew.given.popleft()
+        given, self._stillborn = crew.given.popleft(), 0
         now = time.monotonic()
         crew.began, crew.took = now, now - crew.began
         self._report(given, value if kind == RAISED else Done(given.task, value))

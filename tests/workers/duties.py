@@ -54,6 +54,11 @@ class Duties:
         until(Path(go).exists)
         return os.getpid()
 
+    def wait_for_deaths(self, folder: str, count: int) -> int:
+        """Until so many workers have died in `make_one`."""
+        until(lambda: len(list(Path(folder).iterdir())) > count)
+        return count
+
     def hang(self, here: str) -> None:
         """For ever, with a process of its own."""
         child = subprocess.Popen(["sleep", "1000"])
@@ -74,6 +79,17 @@ def refuse(words: str) -> Duties:
 
 def end_at_once() -> Duties:
     os._exit(7)
+
+
+def make_one(folder: str) -> Duties:
+    """In the first process that makes it; any other dies of it, and leaves a mark in the folder."""
+    marks = Path(folder)
+    try:
+        (marks / "first").touch(exist_ok=False)
+    except FileExistsError:
+        (marks / str(os.getpid())).touch()
+        os._exit(7)
+    return Duties(1)
 
 
 def write(path: str, *numbers: int) -> None:

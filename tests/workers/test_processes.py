@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from duties import Duties, end_at_once, gone, make, nobody_left, read, refuse, until
+from duties import Duties, end_at_once, gone, make, make_one, nobody_left, read, refuse, until
 
 from sbikit.problem.errors import PluginError
 from sbikit.workers.here import Here
@@ -133,6 +133,13 @@ def test_a_function_that_cannot_be_made_says_why() -> None:
     ):
         values(pool, ("multiply", 1))
     assert caught.value.got == "exit status 7"
+
+
+def test_a_pool_goes_on_that_works_while_its_new_workers_die(tmp_path: Path) -> None:
+    with Processes(Recipe(make_one, (str(tmp_path),)), 2) as pool:
+        deaths = [("wait_for_deaths", str(tmp_path), count) for count in range(6)]
+        found = values(pool, *deaths, *[("multiply", x) for x in range(8)])  # no worker starts for the last
+    assert found == [*range(6), *range(8)]
 
 
 def test_what_cannot_be_sent_is_refused() -> None:
