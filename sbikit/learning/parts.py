@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sbikit.problem.variables import Values
 
+_GROWTH = 2  # of a block that is full
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -52,7 +54,35 @@ class Parts:
 
     def joined(self) -> dict[str, Tensor]:
         """All rows, in memory."""
-        parts = list(self)
-        if len(parts) == 1:
-            return dict(parts[0])
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found: dict[str, _Rows] = {}
+        for part in self:
+            for name, value in part.items():
+                found.setdefault(name, _Rows()).add(value)
+        return {name: rows.all() for name, rows in found.items()}
+
+
+class _Rows:
+    """Rows in one block that grows.
+
+    Small results of every part, kept as they are, would lie between the large ones that come and go, and
+    glibc's heap then grows by nearly a part for each of them.
+    """
+
+    def __init__(self) -> None:
+        self._block = torch.empty(0)
+        self._count = 0
+
+    def add(self, rows: Tensor) -> None:
+        if not self._count:
+            self._block = rows
+        else:
+            count = self._count + len(rows)
+            if count > len(self._block):
+                grown = rows.new_empty(max(count, _GROWTH * len(self._block)), *rows.shape[1:])
+                grown[: self._count] = self._block[: self._count]
+                self._block = grown
+            self._block[self._count : count] = rows
+        self._count += len(rows)
+
+    def all(self) -> Tensor:
+        return self._block if self._count == len(self._block) else self._block[: self._count]

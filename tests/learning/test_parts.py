@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,43 @@ def test_files_are_gone_after_an_error_and_damage_is_seen(tmp_path: Path) -> Non
 def test_a_part_in_memory_is_itself() -> None:
     x = rows(5, 2)
     assert Parts.held({"x": x}).joined()["x"] is x
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (0, 3), (100, 1, 1, 250)])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 2)])
+def test_joined_rows_are_all_rows_in_order(sizes: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    x = rows(500, *shape)
+    parts = in_parts(x, *sizes)
+    before = [part.clone() for part in parts]
+    found = Parts(lambda: iter({"x": part, "n": part.long()} for part in parts)).joined()
+    torch.testing.assert_close(found["x"], x, rtol=0, atol=0)
+    torch.testing.assert_close(found["n"], x.long(), rtol=0, atol=0)
+    assert all(torch.equal(a, b) for a, b in zip(parts, before, strict=True))
+
+
+LARGE_PARTS = """
+import resource
+import torch
+from sbikit.learning import Parts
+
+def go():
+    for _ in range(60):
+        yield {"x": torch.zeros(25, 15, 64, 128)}
+
+def small(part):
+    x = part["x"]
+    modes, wide = torch.fft.fft2(x), (x - x.mean()).double()
+    found = [modes.abs().mean((-1, -2)), wide.square().mean((-1, -2)).float(), x.flatten(2).mean(-1)]
+    return {"s": torch.cat(found, 1)}
+
+torch.fft.fft2(torch.zeros(2, 2))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = Parts(go).through(small).joined()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_small_results_of_large_parts_take_little_memory() -> None:
+    """Megabytes beside the few that a part takes; kept as they come they make the heap grow by 570."""
+    found = subprocess.run([sys.executable, "-c", LARGE_PARTS], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 300
