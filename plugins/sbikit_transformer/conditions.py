@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Simulator, Spec, Values
-from sbikit.fields import Rings
+from sbikit.fields import Rings, Scales
 from sbikit.learning import Parts, PrincipalComponents, Standardise, seen_by_networks
 from sbikit_transformer.map_kinds import MapKinds
 
 # Standard deviations. Observations unlike all training simulations are told as no further than that: a
 # larger value lets them drive the network where it was never trained, a smaller one hides what real maps
 # tell.
-_FARTHEST = 6.0
+FARTHEST = 6.0
 # Of a map's mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep
 # spectra.
 _LEAST_POWER = 1e-6
@@ -77,6 +77,7 @@ class DataMap(nn.Module):
         by_modes = bool(spec.fields) and all(f.stationary for f in spec.fields)
         self.kinds = MapKinds.of(simulator, spec, grid)
         self.rings = Rings.shells(grid) if any(self.kinds.stationary) else None
+        self.scales = Scales(grid, periodic=all(self.kinds.periodic)) if maps.shape[1] else None
         placed = not all(self.kinds.stationary)
         self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes else ()))
         self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)
@@ -119,8 +120,8 @@ class DataMap(nn.Module):
         """Vectors and statistics, standardised, and how many numbers are alien."""
         vectors = self.vectors(unscaled[VECTORS])
         statistics = self.statistics(unscaled["statistics"])
-        alien = (torch.cat([vectors, statistics], 1).abs() > _FARTHEST).sum(1)
-        return vectors, statistics.clamp(-_FARTHEST, _FARTHEST), alien
+        alien = (torch.cat([vectors, statistics], 1).abs() > FARTHEST).sum(1)
+        return vectors, statistics.clamp(-FARTHEST, FARTHEST), alien
 
     def _with_components(self, vectors: Tensor, maps: Tensor) -> Tensor:
         """Vectors (B, V) and, beside them, the components of standardised maps (B, K, *grid)."""
@@ -140,15 +141,20 @@ class DataMap(nn.Module):
         return bool(self.grid) and tuple(value.shape[2:]) == self.grid
 
     def _statistics(self, maps: Tensor) -> Tensor:
-        """Of standardised maps (B, K, *grid) mean, log variance and skewness, and log power a ring where they
-        are stationary: (B, S).
+        """Of standardised maps (B, K, *grid) mean, log variance and skewness, what they look like at several
+        scales, and log power a ring where they are stationary: (B, S).
         """
-        if not self.grid:
+        if self.scales is None:
             return maps.new_zeros(len(maps), 0)
         centred = (maps - maps.flatten(2).mean(-1)[(..., *[None] * len(self.grid))]).flatten(2)
         variance = centred.square().mean(-1).clamp_min(_TINY)
         skewness = centred.pow(3).mean(-1) / variance.pow(1.5)
-        moments = [variance.log(), skewness, maps.flatten(2).mean(-1)]
+        moments = [
+            variance.log(),
+            skewness,
+            maps.flatten(2).mean(-1),
+            self.scales(maps[:, list(self.kinds.looked_at)]),
+        ]
         if self.rings is None:
             return torch.cat(moments, 1)
         modes = self.rings.transform(self.kinds.for_spectra(maps))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
-from sbikit.learning import Coordinates, Parts, Spill
-from sbikit_transformer.conditions import MAPS, VECTORS, Condition, DataMap
+from sbikit.fields import Scales
+from sbikit.learning import Coordinates, Parts, Spill, Standardise
+from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.diffusion import State
 from sbikit_transformer.guide import Guess, pieces
 from sbikit_transformer.levels import TrainingLevels
@@ -31,6 +32,8 @@ _LEAST_VARIANCE = 1e-12
 # The guide's mean field is told to be no more skewed than that: nearly flat fields have any skewness.
 _MOST_SKEWED = 6.0
 
+# Noise levels a simulation that scale the statistics of the guide's mean field.
+_LEVELS = 4
 
 # Simulations whose guesses tell how narrow posteriors are, the share of them that may be narrower, and a
 # level of noise, in prior standard deviations, that leaves the data alone to tell.
@@ -97,6 +100,10 @@ class Denoiser(nn.Module):
         self.register_buffer("low", torch.ones(()))
         self.register_buffer("end", torch.ones(()))
         self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
+        periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)
+        self.scales = Scales(self.grid, periodic=periodic) if channels else None
+        shapes = channels * self.scales.count if self.scales is not None else 0
+        self.shapes = Standardise(shapes)
         pairs = scalars * (scalars - 1) // 2
         self.network = Transformer(
             grid=self.grid,
@@ -105,10 +112,11 @@ class Denoiser(nn.Module):
             channels_out=channels,
             scalars=scalars,
             scalar_features=3,
-            summary=2 * scalars + pairs + statistics + vectors + 4 * channels,
+            summary=2 * scalars + pairs + statistics + vectors + 4 * channels + shapes,
             width=width,
             depth=depth,
             heads=heads,
+            periodic=periodic,
         )
 
     def fit_maps(self, simulations: Iterable[Values], folder: Path | None = None) -> None:
@@ -132,7 +140,9 @@ class Denoiser(nn.Module):
             some = spill.parts().up_to(_CORRELATED).through(self._clean)
             self.data_channel.copy_(_most_correlated(some))
         self.guide.fit(spill.parts().through(self._guided))
-        self._fit_low(spill.parts().up_to(_JUDGES).joined())
+        judges = spill.parts().up_to(_JUDGES).joined()
+        self._fit_low(judges)
+        self._fit_shapes(judges)
 
     def _with_white(self, latents: Values) -> dict[str, Tensor]:
         return {**latents, WHITE: self.coordinates.encode(latents)}
@@ -177,6 +187,27 @@ class Denoiser(nn.Module):
         narrowest = float(torch.cat(spreads).quantile(_NARROW, 0).min())
         levels = TrainingLevels.resolving(narrowest, with_field=bool(self.field_map.channels))
         self.low.fill_(levels.low)
+
+    def _fit_shapes(self, part: Values) -> None:
+        """Scales of the statistics of the guide's mean field, at the noise levels of training."""
+        if self.scales is None:
+            return
+        field, scalars = self.encode(part)
+        source = generator(derive_seed(0, "denoiser", "shapes"))
+        told = self._condition(part)
+        found = []
+        for _ in range(_LEVELS):
+            log_sigma = self.training_levels().draw(len(scalars), source)
+            sigma = log_sigma.exp()
+            y, u = (
+                x + sigma.view(-1, *[1] * (x.ndim - 1)) * torch.randn(x.shape, generator=source)
+                for x in (field, scalars)
+            )
+            for rows in pieces(len(u), field[0].numel()):
+                some = told.rows(rows)
+                guess = self.guide(u[rows], y[rows], some.modes, some.vectors, sigma[rows])
+                found.append(self.scales(guess.field))
+        self.shapes.fit(torch.cat(found))
 
     @torch.no_grad()
     def noise_left(self, values: Values, sigma: float, noise: State) -> Tensor:
@@ -275,6 +306,8 @@ class Denoiser(nn.Module):
         skewness = (centred.pow(3).mean(-1) / variance.pow(1.5)).clamp(-_MOST_SKEWED, _MOST_SKEWED)
         moments = [variance.log(), skewness, flat.mean(-1)]
         parts = [guess.mean, guess.sd.log(), guess.correlation, condition.statistics, condition.vectors]
+        if self.scales is not None:
+            parts.append(self.shapes(self.scales(guess.field)).clamp(-FARTHEST, FARTHEST))
         return torch.cat([*parts, *moments, guess.error.clamp_min(_FIELD_ERROR).log()], 1)
 
 

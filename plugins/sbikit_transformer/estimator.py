@@ -35,7 +35,7 @@ from sbikit_transformer.levels import evaluations_between
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import train
 
-_FORMAT = "diffusion-transformer 3"
+_FORMAT = "diffusion-transformer 4"
 # Of all draws that are solved together: more need more memory, fewer more calls. No draw depends on it but
 # by rounding.
 _TOKENS_AT_ONCE = 16384

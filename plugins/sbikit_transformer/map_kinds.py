@@ -19,11 +19,14 @@ class MapKinds:
     Args:
         stationary: of each.
         periodic: of each.
+        looked_at: of each, whether its statistics at several scales are told: of summaries that estimate a
+            latent field, where there are such, else of all.
         axes: of the grid.
     """
 
     stationary: tuple[bool, ...]
     periodic: tuple[bool, ...]
+    looked_at: tuple[bool, ...]
     axes: int
 
     @staticmethod
@@ -33,12 +36,15 @@ class MapKinds:
         fields = declared_fields(simulator, spec)
         stationary: list[bool] = []
         periodic: list[bool] = []
+        estimates: list[bool] = []
         for name, value in seen_by_networks(simulator, spec, zeros).items():
             if grid and tuple(value.shape[2:]) == grid:
                 known = fields.get(name)
                 stationary += [known is not None and known.stationary] * value.shape[1]
                 periodic += [known is not None and known.periodic] * value.shape[1]
-        return MapKinds(tuple(stationary), tuple(periodic), len(grid))
+                estimates += [known is not None and bool(known.estimates)] * value.shape[1]
+        looked_at = estimates if any(estimates) else [True] * len(estimates)
+        return MapKinds(tuple(stationary), tuple(periodic), tuple(looked_at), len(grid))
 
     def for_spectra(self, maps: Tensor) -> Tensor:
         """The stationary ones of maps (B, K, *grid); what does not close on itself is tapered."""

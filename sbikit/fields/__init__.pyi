@@ -4,6 +4,7 @@ from .moments import moments as moments
 from .rings import Rings as Rings
 from .rings import wave_numbers as wave_numbers
 from .rings import wave_range as wave_range
+from .scales import Scales as Scales
 from .spectra import Spectrum as Spectrum
 from .spectra import correlation as correlation
 from .spectra import cross_spectrum as cross_spectrum

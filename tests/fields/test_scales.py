@@ -1,0 +1,85 @@
+"""Statistics at several scales: the right values from scipy, and what must not change them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, stats
+
+from sbikit.fields import Scales
+
+GRIDS = [(32, 32), (48,), (16, 20, 18)]
+WIDTHS = (0.0, 0.7, 1.4, 2.8, 5.6)  # pixels
+
+
+def skewed(*shape: int) -> torch.Tensor:
+    source = torch.Generator().manual_seed(3)
+    return torch.randn(shape, generator=source).exp()
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_statistics_of_a_periodic_field_are_those_of_scipy(grid: tuple[int, ...]) -> None:
+    field = skewed(2, 1, *grid)
+    found = Scales(grid, periodic=True)(field).double().numpy()
+    widths = [w for w in WIDTHS if w <= 0.2 * min(grid)]
+    for row, values in zip(found, field[:, 0].double().numpy(), strict=True):
+        modes = np.fft.fftn(values)
+        smooth = [np.fft.ifftn(ndimage.fourier_gaussian(modes, w)).real for w in widths]
+        maps = [a - b for a, b in itertools.pairwise(smooth)] + smooth
+        m = len(maps)
+        flat = np.array([one.ravel() for one in maps])
+        z = stats.zscore(flat, axis=1)
+        expected = [
+            np.log(flat.var(1)),
+            stats.skew(flat, axis=1),
+            np.log(stats.kurtosis(flat, axis=1, fisher=False)),
+            np.abs(z).mean(1),
+            np.log((np.where(z > 0, z, 0) ** 3).mean(1)),
+            np.log((np.where(z < 0, -z, 0) ** 3).mean(1)),
+        ]
+        assert row[: 6 * m] == pytest.approx(np.concatenate(expected), rel=2e-4, abs=2e-4)
+        above = [np.where(z > c, z - c, 0).mean(1) for c in (1, 2, 3)]
+        below = [np.where(z < -c, -z - c, 0).mean(1) for c in (1, 2)]
+        assert row[6 * m : 11 * m] == pytest.approx(np.concatenate(above + below), rel=2e-4, abs=2e-4)
+        pairs = []
+        for a in range(len(widths) - 1):
+            for b in range(a + 1, len(widths) - 1):
+                x, y = z[a], z[b]
+                pairs += [
+                    (x * x * y).mean(),
+                    (x * y * y).mean(),
+                    np.abs(x * y).mean(),
+                    (np.abs(x) * y).mean(),
+                ]
+        assert row[11 * m :] == pytest.approx(pairs, rel=5e-4, abs=5e-4)
+
+
+def test_what_lies_outside_a_field_that_is_not_periodic_counts_for_nothing() -> None:
+    """Of a field smoothed by a normalised kernel a constant stays a constant, at the border too."""
+    scales = Scales((24, 24), periodic=False)
+    ramp = torch.arange(24.0).expand(1, 1, 24, 24).contiguous()
+    found = scales._smooth(ramp) / scales.inside
+    weight = ndimage.gaussian_filter(np.ones((24, 24)), 2.8, mode="constant", truncate=8)
+    expected = ndimage.gaussian_filter(ramp[0, 0].numpy(), 2.8, mode="constant", truncate=8) / weight
+    assert found[0, 0, 3].numpy() == pytest.approx(expected, rel=2e-3)
+    constant = torch.full((1, 1, 24, 24), 5.0)
+    assert torch.allclose((scales._smooth(constant) / scales.inside), constant[:, :, None], atol=1e-4)
+
+
+def test_statistics_of_a_periodic_field_do_not_depend_on_the_place() -> None:
+    field = skewed(3, 2, 32, 32)
+    scales = Scales((32, 32), periodic=True)
+    assert torch.allclose(scales(field), scales(field.roll((5, 9), (2, 3))), atol=1e-3)
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (4, 4), (1,), (7,)])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_small_and_flat_fields_have_finite_statistics(grid: tuple[int, ...], periodic: bool) -> None:
+    scales = Scales(grid, periodic=periodic)
+    for field in (torch.zeros(2, 3, *grid), torch.full((2, 3, *grid), 7.0), skewed(2, 3, *grid)):
+        found = scales(field)
+        assert found.shape == (2, 3 * scales.count)
+        assert bool(found.isfinite().all())
