@@ -8,15 +8,13 @@ SwiGLU (arXiv:2002.05202), learned positions, and adaLN-zero modulation by noise
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-_Layer = TypeVar("_Layer", bound=nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 # Width of SwiGLU's hidden layer in widths of a token: 2/3 of 4 has as many weights as a plain layer of 4
 # (arXiv:2002.05202). Rounded down to a multiple of 8, which processors' vectors hold.
@@ -35,7 +33,6 @@ _POSITION = 0.02
 _LOCAL = 32
 # Width of the layers that read the summary, in widths of a token.
 _ABOUT = 4
-_MOST_AXES = 3  # torch has convolutions of no more
 
 
 def patchify(field: Tensor, patch: Sequence[int]) -> Tensor:
@@ -99,7 +96,8 @@ class Block(nn.Module):
 class LocalHead(nn.Module):
     """Two convolutions over three pixels an axis, modulated, with the tokens in between.
 
-    Patches of many pixels through few numbers cannot draw what is local and not Gaussian.
+    Patches of many pixels through few numbers cannot draw what is local and not Gaussian. The convolutions are
+    matrix products of shifted fields, channels last: with so few channels torch's own take twice the time.
 
     Args:
         channels_in, channels_out: of the fields.
@@ -112,23 +110,42 @@ class LocalHead(nn.Module):
         self, channels_in: int, channels_out: int, patch: Sequence[int], width: int, *, periodic: bool
     ) -> None:
         super().__init__()
-        axes = len(patch)
-        make: type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]
-        make = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
-        kind: Literal["circular", "zeros"] = "circular" if periodic else "zeros"
-        self.patch = tuple(patch)
-        self.first = make(channels_in, _LOCAL, 3, padding=1, padding_mode=kind)
-        self.last = _zero(make(_LOCAL, channels_out, 3, padding=1, padding_mode=kind))
+        self.patch, self.periodic = tuple(patch), periodic
+        self.shifts = tuple(itertools.product((-1, 0, 1), repeat=len(patch)))
+        self.first = nn.Linear(len(self.shifts) * channels_in, _LOCAL)
+        self.last = _zero(nn.Linear(_LOCAL, len(self.shifts) * channels_out, bias=False))
         self.modulation = _zero(nn.Linear(width, 2 * _LOCAL))
         self.tokens = nn.Linear(width, _LOCAL * math.prod(patch), bias=False)
 
     def forward(self, field: Tensor, tokens: Tensor, condition: Tensor) -> Tensor:
         """Of field inputs (B, C_in, *grid) and tokens of their patches (B, T, width): (B, C_out, *grid)."""
-        shift, scale = self.modulation(condition)[(..., *[None] * len(self.patch))].chunk(2, 1)
-        local = torch.addcmul(shift, self.first(field), 1 + scale)
-        wide = unpatchify(self.tokens(tokens), field.shape[2:], self.patch)
-        out: Tensor = self.last(F.silu(local + wide))
-        return out
+        grid = field.shape[2:]
+        shift, scale = self.modulation(condition)[(slice(None), *[None] * len(grid))].chunk(2, -1)
+        pixels = field.movedim(1, -1)
+        local = self.first(torch.cat([self._shifted(pixels, by) for by in self.shifts], -1))
+        hidden = F.silu(torch.addcmul(shift, local, 1 + scale) + self._wide(tokens, grid))
+        parts = self.last(hidden).unflatten(-1, (len(self.shifts), -1)).unbind(-2)
+        total = torch.stack([self._shifted(*one) for one in zip(parts, self.shifts, strict=True)]).sum(0)
+        return total.movedim(-1, 1)
+
+    def _shifted(self, pixels: Tensor, by: tuple[int, ...]) -> Tensor:
+        """(B, *grid, C): at each pixel what is `by` pixels away."""
+        axes = tuple(range(1, 1 + len(by)))
+        if self.periodic:
+            return pixels.roll([-step for step in by], axes) if any(by) else pixels
+        around = [0, 0, *(side for step in reversed(by) for side in (max(-step, 0), max(step, 0)))]
+        padded = F.pad(pixels, around)
+        for axis, step in zip(axes, by, strict=True):
+            padded = padded.narrow(axis, max(step, 0), pixels.shape[axis])
+        return padded
+
+    def _wide(self, tokens: Tensor, grid: Sequence[int]) -> Tensor:
+        """Of tokens (B, T, width) the hidden layer of each pixel, (B, *grid, _LOCAL)."""
+        axes = len(grid)
+        blocks = [n // p for n, p in zip(grid, self.patch, strict=True)]
+        by_patch = self.tokens(tokens).unflatten(1, blocks).unflatten(-1, (*self.patch, _LOCAL))
+        order = [1 + part * axes + axis for axis in range(axes) for part in range(2)]
+        return by_patch.permute(0, *order, -1).reshape(len(tokens), *grid, _LOCAL)
 
 
 class Transformer(nn.Module):
@@ -170,7 +187,7 @@ class Transformer(nn.Module):
             self.embed_field = nn.Linear(channels_in * pixels, width)
             self.out_field = _zero(nn.Linear(width, max(channels_out, 1) * pixels))
         self.local = None
-        if self.patches and channels_out and len(grid) <= _MOST_AXES:
+        if self.patches and channels_out:
             self.local = LocalHead(channels_in, channels_out, patch, width, periodic=periodic)
         self.embed_scalar = nn.Linear(scalar_features, width)
         about = _ABOUT * width
@@ -192,10 +209,8 @@ class Transformer(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights that are not zero from `generator`, so that a seed fixes the network."""
         for module in self.modules():
-            layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-            if isinstance(module, layers) and bool(module.weight.any()):
-                fan_in = module.weight[0].numel()
-                module.weight.data.normal_(0.0, fan_in**-0.5, generator=generator)
+            if isinstance(module, nn.Linear) and bool(module.weight.any()):
+                module.weight.data.normal_(0.0, module.in_features**-0.5, generator=generator)
                 if module.bias is not None:
                     module.bias.data.zero_()
         self.position.data.normal_(0.0, _POSITION, generator=generator)
@@ -233,7 +248,7 @@ class Transformer(nn.Module):
         return residual, scalar
 
 
-def _zero(layer: _Layer) -> _Layer:
+def _zero(layer: nn.Linear) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
