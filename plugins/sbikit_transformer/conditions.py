@@ -36,8 +36,8 @@ class Condition:
         modes: (B, C, modes) Fourier modes of the data field of each latent channel.
         vectors: (B, V) observed vectors, and components of maps that are not stationary, standardised.
         statistics: (B, S) spectra of stationary maps and moments of the maps, standardised.
-        alien: (B,) how many of vectors and statistics lie further from the training simulations than the
-            network is told.
+        alien: (B, 2) how many of the vectors' numbers and how many statistics lie further from the training
+            simulations than the network is told.
     """
 
     maps: Tensor
@@ -83,7 +83,7 @@ class DataMap(nn.Module):
         self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)
         self.vectors = Standardise(vectors.shape[1] + self.components.count)
         self.statistics = Standardise(self._statistics(maps).shape[1])
-        self.register_buffer("most_alien", torch.zeros(()))
+        self.register_buffer("most_alien", torch.zeros(2))
 
     most_alien: Tensor
 
@@ -95,7 +95,7 @@ class DataMap(nn.Module):
         told = seen.through(self._unscaled).joined()
         self.vectors.fit(told[VECTORS])
         self.statistics.fit(told["statistics"])
-        self.most_alien.copy_(self._scaled(told)[2].max())
+        self.most_alien.copy_(self._scaled(told)[2].amax(0))
 
     def seen(self, observation: Values) -> dict[str, Tensor]:
         """What is read of observations (B, *shape): `MAPS` (B, K, *grid) and `VECTORS` (B, V)."""
@@ -103,7 +103,7 @@ class DataMap(nn.Module):
         return {MAPS: maps, VECTORS: vectors}
 
     def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Maps, vectors and statistics of observations (B, *shape), and how many numbers are alien, (B,)."""
+        """Maps, vectors and statistics of observations (B, *shape), and how many are alien, (B, 2)."""
         return self.told(self.seen(observation))
 
     def told(self, seen: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -117,10 +117,10 @@ class DataMap(nn.Module):
         return {VECTORS: vectors, "statistics": self._statistics(maps)}
 
     def _scaled(self, unscaled: Values) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors and statistics, standardised, and how many numbers are alien."""
+        """Vectors and statistics, standardised, and how many of each are alien, (B, 2)."""
         vectors = self.vectors(unscaled[VECTORS])
         statistics = self.statistics(unscaled["statistics"])
-        alien = (torch.cat([vectors, statistics], 1).abs() > FARTHEST).sum(1)
+        alien = torch.stack([(part.abs() > FARTHEST).sum(1) for part in (vectors, statistics)], 1)
         return vectors, statistics.clamp(-FARTHEST, FARTHEST), alien
 
     def _with_components(self, vectors: Tensor, maps: Tensor) -> Tensor:

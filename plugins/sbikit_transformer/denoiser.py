@@ -32,6 +32,9 @@ _LEAST_VARIANCE = 1e-12
 # The guide's mean field is told to be no more skewed than that: nearly flat fields have any skewness.
 _MOST_SKEWED = 6.0
 
+# Least variance of what the guide did not expect of a noisy scalar, in units of its noise: where the noise is
+# so far below the posterior's width, nothing is left to correct.
+_LEAST_INNOVATION = 1e-3
 # Noise levels a simulation that scale the statistics of the guide's mean field.
 _LEVELS = 4
 
@@ -294,8 +297,9 @@ class Denoiser(nn.Module):
         inputs = torch.cat([field * shrink[spread], guess.field, condition.maps], 1)
         scalars = torch.stack([u * shrink[:, None], guess.mean, guess.sd.log()], -1)
         summary = self._summary(guess, condition)
+        innovation = _innovation(u, guess, sigma[:, None])
         with torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32):
-            out_y, out_u = self.network(inputs, scalars, summary, log_sigma)
+            out_y, out_u = self.network(inputs, scalars, innovation, summary, log_sigma)
         out_y, out_u = out_y.to(u.dtype), out_u.to(u.dtype)
         return (guess.field + scale_y * out_y, guess.mean + scale_u * out_u), (scale_y, scale_u)
 
@@ -309,6 +313,14 @@ class Denoiser(nn.Module):
         if self.scales is not None:
             parts.append(self.shapes(self.scales(guess.field)).clamp(-FARTHEST, FARTHEST))
         return torch.cat([*parts, *moments, guess.error.clamp_min(_FIELD_ERROR).log()], 1)
+
+
+def _innovation(u: Tensor, guess: Guess, sigma: Tensor) -> Tensor:
+    """Noisy scalars (B, P) less what the guide makes of them, in units of its expected spread: of a normal
+    posterior of variance v given them this is sqrt(sigma^2 - v).
+    """
+    variance = (sigma.square() - guess.sd.square()).clamp_min(_LEAST_INNOVATION * sigma.square())
+    return ((u - guess.mean) * variance.rsqrt()).clamp(-FARTHEST, FARTHEST)
 
 
 def _most_correlated(parts: Parts) -> Tensor:

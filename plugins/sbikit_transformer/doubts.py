@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sbikit import Reading, Trust
 
+_READ = ("numbers", "statistics")  # of vectors and of fields
 # Of the last noise level: draws of a normal posterior 2 of it wide are 4 % too narrow, narrower ones more.
 _RESOLVED = 2.0
 # Draws from which their spread is told: of fewer it is too uncertain to warn of.
 LEAST_DRAWS = 32
 
 
-def judge(alien: int, usual: int, width: float | None) -> Trust:
+def judge(alien: Sequence[int], usual: Sequence[int], width: float | None) -> Trust:
     """What to think of the draws for one observation.
 
     Args:
-        alien: how many of the numbers that the network reads of the data lie further from the training
-            simulations than it is told.
-        usual: how many do for the strangest training simulation.
+        alien: of the observed vectors and of the statistics of observed fields, how many numbers lie further
+            from the training simulations than the network is told.
+        usual: how many do for the strangest training simulation, of each.
         width: the narrowest standard deviation of the draws in units of the last noise level; None where
             there are too few draws to tell.
     """
-    readings = [Reading("statistics of the data far from all training simulations", float(alien), usual)]
-    complaints = []
-    if alien > usual:
-        complaints.append(
-            f"{alien} statistics of the observation lie more than 6 standard deviations from the training "
-            f"simulations, of which none has more than {usual}: the network was never trained on such data"
-        )
+    readings, complaints = [], []
+    for what, count, most in zip(_READ, alien, usual, strict=True):
+        readings.append(Reading(f"{what} far from all training simulations", float(count), most))
+        if count > most:
+            complaints.append(
+                f"{count} {what} of the observation lie more than 6 standard deviations from the training "
+                f"simulations, of which none has more than {most}: the network was never trained on such data"
+            )
     if width is not None:
         name = "narrowest spread of the draws over the last noise level"
         readings.append(Reading(name, width, _RESOLVED, worse="lower"))

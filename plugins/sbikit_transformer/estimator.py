@@ -89,7 +89,7 @@ class TransformerSampler(Sampler):
         width = None
         if len(clean[1]) >= LEAST_DRAWS:
             width = self.denoiser.narrowest(clean) / self.levels[-1]
-        return judge(int(told.alien), int(self.denoiser.data_map.most_alien), width)
+        return judge(told.alien[0].tolist(), self.denoiser.data_map.most_alien.int().tolist(), width)
 
     def _denoise_given(self, condition: Condition) -> Callable[[State, float], State]:
         def denoise(state: State, sigma: float) -> State:

@@ -96,8 +96,8 @@ class Block(nn.Module):
 class LocalHead(nn.Module):
     """Two convolutions over three pixels an axis, modulated, with the tokens in between.
 
-    Patches of many pixels through few numbers cannot draw what is local and not Gaussian. The convolutions are
-    matrix products of shifted fields, channels last: with so few channels torch's own take twice the time.
+    Patches of many pixels through few numbers cannot draw what is local and not Gaussian. The convolutions
+    are matrix products of shifted fields, channels last: of so few channels torch's own take twice the time.
 
     Args:
         channels_in, channels_out: of the fields.
@@ -199,7 +199,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.RMSNorm(width, elementwise_affine=False)
         self.modulation = _zero(nn.Linear(width, 2 * width))
-        self.out_scalar = _zero(nn.Linear(width, 1))
+        self.out_scalar = _zero(nn.Linear(width, 1 + scalars))
         self.register_buffer(
             "frequencies", torch.exp(torch.linspace(*_FREQUENCIES, width // 2)), persistent=False
         )
@@ -216,13 +216,17 @@ class Transformer(nn.Module):
         self.position.data.normal_(0.0, _POSITION, generator=generator)
 
     def forward(
-        self, field: Tensor, scalars: Tensor, summary: Tensor, log_sigma: Tensor
+        self, field: Tensor, scalars: Tensor, innovation: Tensor, summary: Tensor, log_sigma: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Residuals of the field (B, C, *grid) and of the scalars (B, P).
+
+        A scalar's is a number and, of every scalar's innovation, a multiple: the width of what is drawn is
+        the slope of the denoised in the noisy scalar, which so is learned in the open.
 
         Args:
             field: (B, channels_in, *grid).
             scalars: (B, P, scalar_features).
+            innovation: (B, P), what of a noisy scalar the guide did not expect.
             summary: (B, summary).
             log_sigma: (B,), log of the noise level.
         """
@@ -238,7 +242,10 @@ class Transformer(nn.Module):
             tokens = block(tokens, condition)
         shift, scale = self.modulation(condition)[:, None].chunk(2, -1)
         tokens = self.norm(tokens) * (1 + scale) + shift
-        scalar = self.out_scalar(tokens[:, self.patches : self.patches + self.scalars])[..., 0]
+        residual_u, slopes = self.out_scalar(tokens[:, self.patches : self.patches + self.scalars]).split(
+            [1, self.scalars], -1
+        )
+        scalar = (residual_u + slopes @ innovation[..., None])[..., 0]
         if not self.channels_out:
             return field[:, :0], scalar
         of_patches = tokens[:, : self.patches]

@@ -22,6 +22,7 @@ from sbikit import (
     generator,
     normals,
 )
+from sbikit.fields import Scales
 from sbikit.learning import Parts
 from sbikit_transformer.conditions import DataMap
 from sbikit_transformer.denoiser import Denoiser
@@ -142,7 +143,9 @@ def test_fields_that_are_stationary_have_the_guide_by_rings_and_no_other() -> No
 
 
 def test_what_is_told_of_a_stationary_periodic_map() -> None:
-    """One scale a channel, log power by rings, log variance, skewness and mean, against numpy."""
+    """One scale a channel, log power by rings, log variance, skewness and mean, against numpy; then what maps
+    look like at several scales, which has tests of its own.
+    """
     problem = Bump((8, 8), stationary=True, channels=2)
     values = Simulations(problem, 0).training(0, 64)
     told = DataMap(problem, problem.spec, (8, 8))
@@ -165,7 +168,13 @@ def test_what_is_told_of_a_stationary_periodic_map() -> None:
     skewness = (centred**3).mean((2, 3)) / variance**1.5
     plain = np.concatenate([power, np.log(variance), skewness, scaled.mean((2, 3))], 1)
     expected = (plain - plain.mean(0)) / plain.std(0, ddof=1)
-    np.testing.assert_allclose(statistics.numpy(), expected.clip(-6, 6), atol=2e-4)
+    count = expected.shape[1]
+    np.testing.assert_allclose(statistics[:, :count].numpy(), expected.clip(-6, 6), atol=2e-4)
+    shapes = Scales((8, 8), periodic=True)(maps)
+    varies = shapes.std(0) > 0
+    assert varies.float().mean() > 0.9
+    scaled_shapes = ((shapes - shapes.mean(0)) / shapes.std(0)).clamp(-6, 6)[:, varies]
+    torch.testing.assert_close(statistics[:, count:][:, varies], scaled_shapes, atol=2e-4, rtol=0.0)
 
 
 def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
@@ -176,7 +185,7 @@ def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
     told.fit(Parts.held(told.seen(values)))
     maps, vectors, statistics, _ = told(values)
     torch.testing.assert_close(maps.std(0), torch.ones(1, 24), rtol=0, atol=1e-3)
-    assert (vectors.shape[1], statistics.shape[1]) == (24, 3)
+    assert (vectors.shape[1], statistics.shape[1]) == (24, 3 + Scales((24,), periodic=False).count)
     theta = values["theta"].double()
 
     def left(features: Tensor) -> float:
