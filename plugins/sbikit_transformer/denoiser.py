@@ -213,26 +213,27 @@ class Denoiser(nn.Module):
         self.shapes.fit(torch.cat(found))
 
     @torch.no_grad()
-    def noise_left(self, values: Values, sigma: float, noise: State) -> Tensor:
+    def noise_left(self, simulations: Iterable[Values], sigma: float, source: torch.Generator) -> Tensor:
         """Share of the noise of a level that is left after denoising, of each scalar and of each channel.
 
         Args:
-            values: M simulations.
+            simulations: in parts, on the denoiser's device.
             sigma: the level.
-            noise: standard normal, in the shape of `encode(values)`.
+            source: of the noise.
 
         Returns:
             (P + C,): of a channel the share below which it is in 5 % of its pixels.
         """
-        clean, told = self.encode(values), self.condition(values)
-        log_sigma = torch.full((len(noise[1]),), math.log(sigma), device=noise[1].device)
-        noisy = clean[0] + sigma * noise[0], clean[1] + sigma * noise[1]
-        found, _ = self(noisy, log_sigma, told)
-        field, scalars = (
-            (a - b).square().mean(0) / (sigma * e).square().mean(0)
-            for a, b, e in zip(found, clean, noise, strict=True)
-        )
-        return self._of_each(field, scalars)
+        left: list[Tensor] = []
+        for values in simulations:
+            clean, told = self.encode(values), self.condition(values)
+            noise = [sigma * torch.randn(part.shape, generator=source).to(part.device) for part in clean]
+            log_sigma = torch.full((len(noise[1]),), math.log(sigma), device=noise[1].device)
+            found, _ = self((clean[0] + noise[0], clean[1] + noise[1]), log_sigma, told)
+            sums = [(a - b).square().sum(0) for a, b in zip(found, clean, strict=True)]
+            sums += [part.square().sum(0) for part in noise]
+            left = [a + b for a, b in zip(left, sums, strict=True)] if left else sums
+        return self._of_each(left[0] / left[2], left[1] / left[3])
 
     def narrowest(self, draws: State) -> float:
         """The least spread of a scalar, or of all but 5 % of a channel's pixels, over n draws."""

@@ -198,12 +198,8 @@ def _find_end(denoiser: Denoiser, draws: Iterable[Values], seed: int) -> None:
     for drawn in draws if len(ends) > 1 else ():
         chunks.append({name: value.to(device) for name, value in drawn.items()})
     for end in ends[:-1]:
-        source = generator(derive_seed(seed, "noise left"))
-        left = []
-        for values in chunks:
-            noise = [torch.randn(part.shape, generator=source).to(device) for part in denoiser.encode(values)]
-            left.append(denoiser.noise_left(values, end, (noise[0], noise[1])))
-        if nothing_is_narrower(torch.stack(left).mean(0)):
+        left = denoiser.noise_left(chunks, end, generator(derive_seed(seed, "noise left")))
+        if nothing_is_narrower(left):
             denoiser.end.fill_(end)
             return
 
