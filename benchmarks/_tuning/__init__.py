@@ -1,0 +1,1 @@
+"""What `tuning.py` is made of."""
