@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sbikit import QuietMonitor, Simulations, Workspace, draw_seeds, generator, load
-from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
 from sbikit_transformer.options import TransformerOptions
 
@@ -54,7 +53,8 @@ def by_level(sampler: TransformerSampler, simulations: Simulations, sigma: float
     log_sigma = torch.full((len(u),), sigma).log()
 
     def scalars(at: Tensor) -> Tensor:
-        return denoise(denoiser, (noisy, at), log_sigma, told)
+        found: Tensor = denoiser((noisy, at), log_sigma, told)[0][1]
+        return found
 
     squares = (scalars(noisy_u) - u).square()
     moved = STEP * sigma * torch.eye(u.shape[1])
@@ -62,12 +62,6 @@ def by_level(sampler: TransformerSampler, simulations: Simulations, sigma: float
         [(scalars(noisy_u + by) - scalars(noisy_u - by))[:, i] for i, by in enumerate(moved)], 1
     )
     return _means(squares), _means(sigma**2 * slopes / (2.0 * STEP * sigma))
-
-
-def denoise(denoiser: Denoiser, state: tuple[Tensor, Tensor], log_sigma: Tensor, told: object) -> Tensor:
-    """The clean scalars (B, P)."""
-    found: Tensor = denoiser(state, log_sigma, told)[0][1]
-    return found
 
 
 def reference(folder: Path, simulations: Simulations, count: int) -> dict[str, Tensor]:

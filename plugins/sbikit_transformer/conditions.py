@@ -77,7 +77,7 @@ class DataMap(nn.Module):
         by_modes = bool(spec.fields) and all(f.stationary for f in spec.fields)
         self.kinds = MapKinds.of(simulator, spec, grid)
         self.rings = Rings.shells(grid) if any(self.kinds.stationary) else None
-        self.scales = Scales(grid, periodic=all(self.kinds.periodic)) if maps.shape[1] else None
+        self.scales = Scales(grid, periodic=self.kinds.looked_at_periodic()) if maps.shape[1] else None
         placed = not all(self.kinds.stationary)
         self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes else ()))
         self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)

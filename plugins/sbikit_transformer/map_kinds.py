@@ -46,6 +46,10 @@ class MapKinds:
         looked_at = estimates if any(estimates) else [True] * len(estimates)
         return MapKinds(tuple(stationary), tuple(periodic), tuple(looked_at), len(grid))
 
+    def looked_at_periodic(self) -> bool:
+        """Whether all maps that are looked at close on themselves."""
+        return all(p for p, looked in zip(self.periodic, self.looked_at, strict=True) if looked)
+
     def for_spectra(self, maps: Tensor) -> Tensor:
         """The stationary ones of maps (B, K, *grid); what does not close on itself is tapered."""
         kept = [

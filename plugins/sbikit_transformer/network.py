@@ -26,10 +26,8 @@ _FREQUENCIES = (-1.5, 2.5)
 # Standard deviation of the positions at the start, as in vision transformers (arXiv:2010.11929): small
 # beside what patches say.
 _POSITION = 0.02
-
-
 # Channels of the local head: with 32, skewness, minima and maxima of drawn convergence maps are those of the
-# posterior; without it they are not (docs/results). More cost more than they give.
+# posterior; without it they are not (docs/results). Other numbers were not tried.
 _LOCAL = 32
 # Width of the layers that read the summary, in widths of a token.
 _ABOUT = 4
@@ -97,7 +95,7 @@ class LocalHead(nn.Module):
     """Two convolutions over three pixels an axis, modulated, with the tokens in between.
 
     Patches of many pixels through few numbers cannot draw what is local and not Gaussian. The convolutions
-    are matrix products of shifted fields, channels last: of so few channels torch's own take twice the time.
+    are matrix products of shifted fields, channels last: of few channels torch's own take 1.5 times as long.
 
     Args:
         channels_in, channels_out: of the fields.

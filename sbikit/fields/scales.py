@@ -57,7 +57,12 @@ class Scales(nn.Module):
         return self.maps * (6 + len(_ABOVE) + len(_BELOW)) + 4 * math.comb(self.differences, 2)
 
     def forward(self, field: Tensor) -> Tensor:
-        """Of fields (B, C, *grid) the statistics (B, C count)."""
+        """Of fields (B, C, *grid), in any unit, the statistics (B, C count), a channel after the other.
+
+        Of each map, differences first: log variance; then, with z the map standardised, E z^3, log E z^4,
+        E |z|, log E max(z, 0)^3, log E max(-z, 0)^3, E max(z - l, 0) for l = 1, 2, 3 and E max(-z - l, 0) for
+        l = 1, 2. Of each pair of differences: E a^2 b, E a b^2, E |a b|, E |a| b.
+        """
         smooth = self._smooth(field) / self.inside
         details = smooth[:, :, :-1] - smooth[:, :, 1:]
         maps = torch.cat([details, smooth], 2).flatten(3)

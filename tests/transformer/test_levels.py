@@ -205,6 +205,26 @@ def test_training_goes_as_low_as_draws_are_told_to_end() -> None:
     assert 0.02 < float((drawn < 0.002).float().mean()) < 0.1
 
 
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 3.0])
+def test_innovations_of_an_exact_guide_are_standard_normal(sigma: float) -> None:
+    """Of u ~ N(m, v) a noisy value less the denoised one has the variance sigma^4 / (v + sigma^2), that of
+    the noise less what is left. The guide is fitted to 2,048 simulations.
+    """
+    denoiser = fitted(Measured(0.5)).denoiser  # type: ignore[attr-defined]
+    values = Simulations(Measured(0.5), 0).held_out(0, 4000)
+    _, u = denoiser.encode(values)
+    noisy = u + sigma * torch.randn(u.shape, generator=generator(3))
+    told: list[Tensor] = []
+    denoiser.network.register_forward_pre_hook(lambda _, inputs: told.append(inputs[2]))
+    with torch.no_grad():
+        level = torch.full((4000,), sigma)
+        denoiser((u.new_zeros(4000, 0), noisy), level.log(), denoiser.condition(values))
+    exact = (noisy - (0.25 * noisy + sigma**2 * values["x"]) / (0.25 + 1.25 * sigma**2)) / sigma
+    exact = exact / math.sqrt(1.0 - 0.2 / (0.2 + sigma**2))
+    assert float(told[0].std()) == pytest.approx(1.0, abs=0.04)
+    assert float((told[0] - exact.clamp(-6, 6)).square().mean().sqrt()) < 0.06
+
+
 def test_data_unlike_all_training_simulations_are_doubted() -> None:
     sampler = fitted(Measured(0.5, 1.0))
     held_out = Simulations(Measured(0.5, 1.0), 0).held_out(0, 2)

@@ -112,3 +112,19 @@ def test_a_seed_fixes_all_weights() -> None:
     drawn = [(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True) if a.std() > 0]
     assert drawn
     assert all(not torch.equal(a, b) for a, b in drawn)
+
+
+def test_innovations_enter_by_slopes_of_every_scalar_in_each() -> None:
+    made = network(True)
+    made.reset(generator(3))
+    source = generator(4)
+    slopes = torch.tensor([0.5, -2.0])
+    with torch.no_grad():
+        made.out_scalar.bias.copy_(torch.tensor([0.7, *slopes]))
+        shapes = ((5, 3, 8, 8), (5, 2, 3), (5, 2), (5, 6), (5,))
+        field, scalars, innovation, summary, level = (
+            torch.randn(shape, generator=source) for shape in shapes
+        )
+        found = made(field, scalars, innovation, summary, level)[1]
+    each = 0.7 + innovation @ slopes
+    torch.testing.assert_close(found, each[:, None].expand(5, 2))
