@@ -110,6 +110,11 @@ class DataMap(nn.Module):
         """The same of what was read of the observations."""
         return self.maps(seen[MAPS]), *self._scaled(self._unscaled(seen))
 
+    def maps_and_vectors(self, seen: Values) -> tuple[Tensor, Tensor]:
+        """Of what was read of the observations, without the statistics, which cost most."""
+        maps = self.maps(seen[MAPS])
+        return maps, self.vectors(self._with_components(seen[VECTORS], maps))
+
     def _unscaled(self, seen: Values) -> dict[str, Tensor]:
         """Vectors with components beside them, and statistics, before they are standardised."""
         maps = self.maps(seen[MAPS])

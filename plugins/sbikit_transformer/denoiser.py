@@ -153,7 +153,7 @@ class Denoiser(nn.Module):
     def _clean(self, part: Values) -> dict[str, Tensor]:
         """Simulations as the guide knows them, but for the data field."""
         field, u = self.encode(part)
-        maps, vectors, *_ = self.data_map.told(part)
+        maps, vectors = self.data_map.maps_and_vectors(part)
         return {"u": u, "field": field, "maps": maps, "vectors": vectors}
 
     def _guided(self, part: Values) -> dict[str, Tensor]:
