@@ -10,10 +10,11 @@ import torch
 import sbikit
 from sbikit.learning import Average, Plan, Trainer
 from sbikit_transformer.denoiser import Denoiser
-from sbikit_transformer.loss import DenoisingLoss, Endless
+from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.options import TransformerOptions
 
-GUIDE = 1024  # simulations that fit the guide, on whose number a step's cost does not depend
+GUIDE = 1024  # simulations that fit the guide, and as many the law; a step's cost does not depend on them
+COPIES = Copies(8)
 OPTIONS = TransformerOptions()
 
 
@@ -30,7 +31,7 @@ class Clock(sbikit.QuietMonitor):
 
 
 def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
-    """The quick preset's denoiser with its constants and guide fitted."""
+    """The quick preset's denoiser with its constants, guide and law fitted."""
     o, simulator = OPTIONS, simulations.simulator
     denoiser = Denoiser(
         simulator,
@@ -42,6 +43,7 @@ def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
         nodes=o.guide_nodes,
     )
     denoiser.fit_maps([simulations.training(0, GUIDE)])
+    denoiser.fit_posterior([simulations.training(GUIDE, GUIDE)])
     return denoiser
 
 
@@ -53,8 +55,8 @@ def train_steps(
     tick: Callable[[], object],
 ) -> None:
     """So many steps at the full rate, on all threads; `tick` is called after each."""
-    draws = Endless(simulations, first=GUIDE, batch=OPTIONS.batch)
-    loss = DenoisingLoss(denoiser, draws, copies=1, seed=0, device=torch.device("cpu"))
+    draws = Endless(simulations, first=2 * GUIDE, batch=OPTIONS.batch)
+    loss = DenoisingLoss(denoiser, draws, copies=COPIES, seed=0, device=torch.device("cpu"))
     plan = Plan(
         steps=steps, round=steps, clip=1.0, rate=lambda step: 1.0, simulations=draws.used, keep_seconds=0.0
     )

@@ -37,7 +37,7 @@ class _WindowOver(Exception):
 
 def serve(all_threads: bool) -> None:
     """Train for as many seconds as each line of the input says; answer with steps a second."""
-    from _quick_training import OPTIONS, quick_denoiser, train_steps
+    from _quick_training import COPIES, OPTIONS, quick_denoiser, train_steps
 
     import sbikit
     from sbikit_transformer.training import enough_threads, make_optimisers
@@ -54,7 +54,7 @@ def serve(all_threads: bool) -> None:
                 raise _WindowOver
 
         optimisers = make_optimisers(denoiser.network, OPTIONS.rate)
-        threads = nullcontext() if all_threads else enough_threads(denoiser.network, OPTIONS.batch)
+        threads = nullcontext() if all_threads else enough_threads(denoiser.network, OPTIONS.batch, COPIES)
         try:
             with threads:
                 train_steps(denoiser, simulations, optimisers, 10**6, tick)

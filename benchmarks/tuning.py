@@ -6,7 +6,8 @@ The tuning set is the first held-out observations of the stream of seed 1, on wh
 their exact posterior by hmc is kept in FOLDER. Options are the estimator's (`steps=2000`); the trained
 network is kept in FOLDER/NAME, and one that is there is judged without training. One thread. Prints what
 training costs, the squared error of the denoised parameters at each noise level beside the variance that the
-denoiser's own slope implies (equal where it is exact), and the draws beside hmc.
+denoiser's own slope implies (equal where it is exact), that of the field given true parameters beside the
+guide's, and the draws beside hmc.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from _product import product_seconds
 from _record import record
 from _tuning.measures import Figures, coherence, parameters, pixels, shapes
-from _tuning.trained import by_level, reference, trained
+from _tuning.trained import by_level, field_by_level, reference, trained
 
 from sbikit import Simulations, draw_seeds, load
 
@@ -53,6 +54,9 @@ def main() -> None:
         ):
             record(f"squared error of {label} at ln sigma {level}, units of its prior", *error)
             record(f"variance of {label} implied by the slope at ln sigma {level}", *implied, ideal=error[0])
+        (error,), (change,) = field_by_level(sampler, simulations, math.exp(level))
+        record(f"squared error of a pixel at ln sigma {level}, parameters given", *error)
+        record(f"that over the guide's, less one, at ln sigma {level}", *change)
     held_out = simulations.held_out(0, given.observations)
     seeds = draw_seeds(SEED, "tuning", 0, given.observations)
     draws = sampler.sample({"shear": held_out["shear"]}, given.draws, seeds=seeds).values

@@ -46,15 +46,12 @@ def by_level(sampler: TransformerSampler, simulations: Simulations, sigma: float
     """Squared error of each scalar at a noise level, and the variance sigma^2 dD/du, with standard errors."""
     denoiser = sampler.denoiser
     values = simulations.training(FIRST, JUDGES)
-    told, (field, u) = denoiser.condition(values), denoiser.encode(values)
-    source = generator(5)
-    noisy = field + sigma * torch.randn(field.shape, generator=source)
-    noisy_u = u + sigma * torch.randn(u.shape, generator=source)
+    told, (_, u) = denoiser.condition(values), denoiser.encode(values)
+    noisy_u = u + sigma * torch.randn(u.shape, generator=generator(5))
     log_sigma = torch.full((len(u),), sigma).log()
 
     def scalars(at: Tensor) -> Tensor:
-        found: Tensor = denoiser((noisy, at), log_sigma, told)[0][1]
-        return found
+        return denoiser.denoise_scalars(at, log_sigma, told)[0]
 
     squares = (scalars(noisy_u) - u).square()
     moved = STEP * sigma * torch.eye(u.shape[1])
@@ -62,6 +59,25 @@ def by_level(sampler: TransformerSampler, simulations: Simulations, sigma: float
         [(scalars(noisy_u + by) - scalars(noisy_u - by))[:, i] for i, by in enumerate(moved)], 1
     )
     return _means(squares), _means(sigma**2 * slopes / (2.0 * STEP * sigma))
+
+
+@torch.no_grad()
+def field_by_level(
+    sampler: TransformerSampler, simulations: Simulations, sigma: float
+) -> tuple[Found, Found]:
+    """Squared error of a pixel at a noise level, given true scalars, and by how much the network changes that
+    of the guide, with standard errors.
+    """
+    denoiser = sampler.denoiser
+    assert denoiser.guide is not None
+    values = simulations.training(FIRST, JUDGES)
+    told, (field, u) = denoiser.condition(values), denoiser.encode(values)
+    noisy = field + sigma * torch.randn(field.shape, generator=generator(6))
+    log_sigma = torch.full((len(u),), sigma).log()
+    found = denoiser.denoise_field(noisy, u, log_sigma, told)[0]
+    guess = denoiser.guide(noisy, u, told.modes, told.vectors, log_sigma.exp()).field
+    squares, guessed = ((part - field).square().flatten(1).mean(1, keepdim=True) for part in (found, guess))
+    return _means(squares), _means(squares / guessed.mean() - guessed / guessed.mean())
 
 
 def reference(folder: Path, simulations: Simulations, count: int) -> dict[str, Tensor]:

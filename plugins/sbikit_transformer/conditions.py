@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from sbikit import Simulator, Spec, Values
 from sbikit.fields import Rings, Scales
 from sbikit.learning import Parts, PrincipalComponents, Standardise, seen_by_networks
 from sbikit_transformer.map_kinds import MapKinds
+from sbikit_transformer.normal import Mixture
 
 # Standard deviations. Observations unlike all training simulations are told as no further than that: a
 # larger value lets them drive the network where it was never trained, a smaller one hides what real maps
@@ -29,15 +31,17 @@ MAPS, VECTORS = "seen/maps", "seen/vectors"
 
 @dataclass(frozen=True)
 class Condition:
-    """What the network is told of B observations.
+    """What the networks are told of B observations.
 
     Args:
         maps: (B, K, *grid) observed fields and summaries, standardised.
-        modes: (B, C, modes) Fourier modes of the data field of each latent channel.
+        modes: what the guide is told of the data field of each latent channel, (B, ...).
         vectors: (B, V) observed vectors, and components of maps that are not stationary, standardised.
         statistics: (B, S) spectra of stationary maps and moments of the maps, standardised.
         alien: (B, 2) how many of the vectors' numbers and how many statistics lie further from the training
             simulations than the network is told.
+        law: of the scalars, given all of these.
+        moments: its means, log standard deviations and correlations, (B, 2 P + P (P - 1) / 2).
     """
 
     maps: Tensor
@@ -45,17 +49,27 @@ class Condition:
     vectors: Tensor
     statistics: Tensor
     alien: Tensor
+    law: Mixture
+    moments: Tensor
+
+    @property
+    def told(self) -> Tensor:
+        """Vectors and statistics, (B, V + S)."""
+        return torch.cat([self.vectors, self.statistics], 1)
 
     def repeat(self, n: int) -> Condition:
         """Each observation n times in a row: (B n, ...)."""
-        return Condition(*(part.repeat_interleave(n, 0) for part in self._parts()))
+        return self._each(lambda part: part.repeat_interleave(n, 0))
 
     def rows(self, part: slice) -> Condition:
         """Some of the observations."""
-        return Condition(*(value[part] for value in self._parts()))
+        return self._each(lambda value: value[part])
 
-    def _parts(self) -> tuple[Tensor, ...]:
-        return self.maps, self.modes, self.vectors, self.statistics, self.alien
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        own = (self.maps, self.modes, self.vectors, self.statistics, self.alien)
+        maps, modes, vectors, statistics, alien = map(change, own)
+        law = Mixture(*map(change, self.law.parts()))
+        return Condition(maps, modes, vectors, statistics, alien, law, change(self.moments))
 
 
 class DataMap(nn.Module):

@@ -1,24 +1,32 @@
-"""The denoiser of a problem: maps to working coordinates, Gaussian guide, transformer."""
+r"""The denoisers of a problem: maps to working coordinates, first laws and guide, transformers.
+
+A joint posterior is p(u | d) p(y | u, d), of scalars u and a field y given data d, and is drawn so: scalars
+first, from noise and data alone, then the field, from noise, data and clean scalars. Each factor has a
+transformer that corrects what is known without it: a normal law of the scalars, learned from more
+simulations than a transformer can see, and the Gaussian guide's field.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
-from sbikit.fields import Scales
-from sbikit.learning import Coordinates, Parts, Spill, Standardise
+from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
-from sbikit_transformer.diffusion import State
-from sbikit_transformer.guide import Guess, pieces
+from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
-from sbikit_transformer.network import Transformer
+from sbikit_transformer.network import Networks, Transformer
+from sbikit_transformer.normal import Normal, pairs
+from sbikit_transformer.shapes import COUNT, Shapes
 from sbikit_transformer.transforms import WHITE, FieldMap
 
 # Least unit of a scalar's correction, in standard deviations of its noise: the guide may be surer than it
@@ -27,24 +35,22 @@ from sbikit_transformer.transforms import WHITE, FieldMap
 _SCALAR_ERROR = 0.3
 # Least unit of a field's correction, in the field's own spread, where the guide expects no error at all.
 _FIELD_ERROR = 1e-4
-# Least variance of the guide's mean field whose logarithm the network is told.
-_LEAST_VARIANCE = 1e-12
-# The guide's mean field is told to be no more skewed than that: nearly flat fields have any skewness.
-_MOST_SKEWED = 6.0
-
-# Least variance of what the guide did not expect of a noisy scalar, in units of its noise: where the noise is
+# Least variance of what the law did not expect of a noisy scalar, in units of its noise: where the noise is
 # so far below the posterior's width, nothing is left to correct.
 _LEAST_INNOVATION = 1e-3
-# Noise levels a simulation that scale the statistics of the guide's mean field.
-_LEVELS = 4
 
 # Simulations whose guesses tell how narrow posteriors are, the share of them that may be narrower, and a
 # level of noise, in prior standard deviations, that leaves the data alone to tell.
 _JUDGES = 256
 _NARROW = 0.05
 _PURE_NOISE = 150.0
+# Of the simulations that teach what data tell of the scalars, the share that judges, and the most that do.
+_LAW_JUDGES, _MOST_LAW_JUDGES = 0.1, 8192
 # Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
 _CORRELATED = 1024
+
+State: TypeAlias = tuple[Tensor, Tensor]
+"""Field (B, C, *grid) and scalars (B, P)."""
 
 
 def common_grid(spec: Spec) -> tuple[int, ...]:
@@ -70,12 +76,12 @@ def patch_size(grid: tuple[int, ...], patch: int) -> tuple[int, ...]:
 
 
 class Denoiser(nn.Module):
-    """E[clean state | noisy state, observation] of one problem.
+    """E[clean scalars | noisy ones, data] and E[clean field | noisy one, scalars, data] of one problem.
 
     Args:
         simulator: declares the problem.
         spec: the problem.
-        patch, width, depth, heads: of the transformer.
+        patch, width, depth, heads: of the transformers.
         nodes: of the guide.
     """
 
@@ -83,7 +89,7 @@ class Denoiser(nn.Module):
     low: Tensor
     end: Tensor
     precision: torch.dtype = torch.float32
-    """Of the products inside the network; what is around it stays in float32."""
+    """Of the products inside the networks; what is around them stays in float32."""
 
     def __init__(
         self, simulator: Simulator, spec: Spec, *, patch: int, width: int, depth: int, heads: int, nodes: int
@@ -100,26 +106,36 @@ class Denoiser(nn.Module):
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
-        self.register_buffer("low", torch.ones(()))
-        self.register_buffer("end", torch.ones(()))
+        self.register_buffer("low", torch.ones(2))
+        self.register_buffer("end", torch.ones(2))
+        self.first_law = LinearLaw(scalars, vectors)
         self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
+        self.posterior = DataPosterior(scalars, vectors + statistics)
         periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)
-        self.scales = Scales(self.grid, periodic=periodic) if channels else None
-        shapes = channels * self.scales.count if self.scales is not None else 0
-        self.shapes = Standardise(shapes)
-        pairs = scalars * (scalars - 1) // 2
-        self.network = Transformer(
-            grid=self.grid,
-            patch=patch_size(self.grid, patch),
-            channels_in=2 * channels + maps,
-            channels_out=channels,
-            scalars=scalars,
-            scalar_features=3,
-            summary=2 * scalars + pairs + statistics + vectors + 4 * channels + shapes,
-            width=width,
-            depth=depth,
-            heads=heads,
-            periodic=periodic,
+        moments = 2 * scalars + pairs(scalars)
+        told = statistics + vectors
+        transformer = partial(Transformer, scalars=scalars, width=width, depth=depth, heads=heads)
+        sides = patch_size(self.grid, patch)
+        self.network = Networks(
+            transformer(
+                grid=() if channels else self.grid,
+                patch=() if channels else sides,
+                channels_in=maps,
+                channels_out=0,
+                scalar_features=3,
+                summary=moments + told,
+            ),
+            transformer(
+                grid=self.grid,
+                patch=sides,
+                channels_in=2 * channels + maps,
+                channels_out=channels,
+                scalar_features=3,
+                summary=2 * scalars + moments + (4 + COUNT) * channels + told,
+                periodic=periodic,
+            )
+            if channels
+            else None,
         )
 
     def fit_maps(self, simulations: Iterable[Values], folder: Path | None = None) -> None:
@@ -138,17 +154,58 @@ class Denoiser(nn.Module):
         """Of latents and of what is seen."""
         self.coordinates.fit_parts(spill.parts(*(v.name for v in self.spec.vectors)))
         self.data_map.fit(spill.parts(MAPS, VECTORS))
-        if self.field_map.channels:
-            self.field_map.fit(spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white))
-            some = spill.parts().up_to(_CORRELATED).through(self._clean)
-            self.data_channel.copy_(_most_correlated(some))
-        self.guide.fit(spill.parts().through(self._guided))
-        judges = spill.parts().up_to(_JUDGES).joined()
-        self._fit_low(judges)
-        self._fit_shapes(judges)
+        known = spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS).through(self._known).joined()
+        self.first_law.fit(known["u"], known["vectors"])
+        if self.guide is None:
+            return
+        self.field_map.fit(spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white))
+        some = spill.parts().up_to(_CORRELATED).through(self._clean)
+        self.data_channel.copy_(_most_correlated(some))
+        self.guide.fit(spill.parts().through(self._guided), self.first_law)
+        self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
+
+    def fit_posterior(self, simulations: Iterable[Values]) -> None:
+        """Learn what data tell of the scalars, once the constants are fitted.
+
+        Args:
+            simulations: in parts; only what is told of each is kept.
+        """
+        told = Parts(lambda: iter(simulations)).through(self._told_of_scalars).joined()
+        law = Normal(told["mean"], told["variance"], told["basis"])
+        count = len(told["u"])
+        judges = max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
+        self.posterior.fit(told["u"], law, told["told"], judges)
+        some = Normal(*(part[:_JUDGES] for part in law.parts()))
+        learned = self.posterior(some, told["told"][:_JUDGES]).whole()
+        narrowest = float(learned.sd.quantile(_NARROW, 0).min())
+        self.low[0] = TrainingLevels.resolving(narrowest, with_field=False).low
+
+    @property
+    def numbers_of_law(self) -> int:
+        """How many numbers `fit_posterior` keeps of a simulation."""
+        scalars = self.coordinates.size
+        return len(self.data_map.vectors.mean) + len(self.data_map.statistics.mean) + scalars * (4 + scalars)
+
+    def _told_of_scalars(self, part: Values) -> dict[str, Tensor]:
+        """Scalars, what is told of the data, and the first law of each simulation."""
+        maps, vectors, statistics, _ = self.data_map(part)
+        law = self._first_law(maps, vectors)
+        named = dict(zip(("mean", "variance", "basis"), law.parts(), strict=True))
+        return {"u": self.coordinates.encode(part), "told": torch.cat([vectors, statistics], 1)} | named
+
+    def _first_law(self, maps: Tensor, vectors: Tensor, modes: Tensor | None = None) -> Normal:
+        """Of the scalars given data, before anything is learned."""
+        law: Normal = self.first_law(vectors)
+        if self.guide is None:
+            return law
+        return self.guide.posterior(law, self.guide.told(self._data(maps)) if modes is None else modes)
 
     def _with_white(self, latents: Values) -> dict[str, Tensor]:
         return {**latents, WHITE: self.coordinates.encode(latents)}
+
+    def _known(self, part: Values) -> dict[str, Tensor]:
+        """Scalars and observed vectors."""
+        return {"u": self.coordinates.encode(part), "vectors": self.data_map.maps_and_vectors(part)[1]}
 
     def _clean(self, part: Values) -> dict[str, Tensor]:
         """Simulations as the guide knows them, but for the data field."""
@@ -171,50 +228,29 @@ class Denoiser(nn.Module):
         finally:
             self.network = own
 
-    def training_levels(self) -> TrainingLevels:
-        """The noise levels of training, once the maps are fitted."""
-        return TrainingLevels(float(self.low), bool(self.field_map.channels))
+    def scalar_levels(self) -> TrainingLevels:
+        """The noise levels of the scalars in training, once the law is learned."""
+        return TrainingLevels(float(self.low[0]), with_field=False)
 
-    def _fit_low(self, part: Values) -> None:
-        """How far down levels must go for the narrowest posterior that the guide sees."""
-        field, scalars = self.encode(part)
-        noise = generator(derive_seed(0, "denoiser", "low"))
-        y, u = (torch.randn(x.shape, generator=noise) * _PURE_NOISE for x in (field, scalars))
+    def field_levels(self) -> TrainingLevels:
+        """The noise levels of the field in training, once the guide is fitted."""
+        return TrainingLevels(float(self.low[1]), with_field=True)
+
+    def _fit_low_field(self, part: Values) -> None:
+        """How far down levels must go for the narrowest field that the guide sees."""
+        assert self.guide is not None
         vary = torch.tensor([bool(pixels.any()) for pixels in self.field_map.vary()], dtype=torch.bool)
-        spreads = []
-        for rows in pieces(len(u), field[0].numel()):
-            told = self._condition({name: value[rows] for name, value in part.items()})
-            sigma = torch.full((len(u[rows]),), _PURE_NOISE)
-            guess = self.guide(u[rows], y[rows], told.modes, told.vectors, sigma)
-            spreads.append(torch.cat([guess.sd, guess.error[:, vary]], 1))
-        narrowest = float(torch.cat(spreads).quantile(_NARROW, 0).min())
-        levels = TrainingLevels.resolving(narrowest, with_field=bool(self.field_map.channels))
-        self.low.fill_(levels.low)
-
-    def _fit_shapes(self, part: Values) -> None:
-        """Scales of the statistics of the guide's mean field, at the noise levels of training."""
-        if self.scales is None:
-            return
-        field, scalars = self.encode(part)
-        source = generator(derive_seed(0, "denoiser", "shapes"))
-        told = self._condition(part)
-        found = []
-        for _ in range(_LEVELS):
-            log_sigma = self.training_levels().draw(len(scalars), source)
-            sigma = log_sigma.exp()
-            y, u = (
-                x + sigma.view(-1, *[1] * (x.ndim - 1)) * torch.randn(x.shape, generator=source)
-                for x in (field, scalars)
-            )
-            for rows in pieces(len(u), field[0].numel()):
-                some = told.rows(rows)
-                guess = self.guide(u[rows], y[rows], some.modes, some.vectors, sigma[rows])
-                found.append(self.scales(guess.field))
-        self.shapes.fit(torch.cat(found))
+        noise = generator(derive_seed(0, "denoiser", "low"))
+        y = _PURE_NOISE * torch.randn(part["field"].shape, generator=noise)
+        sigma = torch.full((len(y),), _PURE_NOISE)
+        modes = self.guide.told(part["data"])
+        error = self.guide(y, part["u"], modes, part["vectors"], sigma).error[:, vary]
+        narrowest = float(error.quantile(_NARROW, 0).min()) if error.numel() else 1.0
+        self.low[1] = TrainingLevels.resolving(narrowest, with_field=True).low
 
     @torch.no_grad()
     def noise_left(self, simulations: Iterable[Values], sigma: float, source: torch.Generator) -> Tensor:
-        """Share of the noise of a level that is left after denoising, of each scalar and of each channel.
+        """Share of the noise of a level that is left after denoising, of each channel.
 
         Args:
             simulations: in parts, on the denoiser's device.
@@ -222,30 +258,32 @@ class Denoiser(nn.Module):
             source: of the noise.
 
         Returns:
-            (P + C,): of a channel the share below which it is in 5 % of its pixels.
+            (C,): of a channel the share below which it is in 5 % of its pixels.
         """
         left: list[Tensor] = []
         for values in simulations:
-            clean, told = self.encode(values), self.condition(values)
-            noise = [sigma * torch.randn(part.shape, generator=source).to(part.device) for part in clean]
-            log_sigma = torch.full((len(noise[1]),), math.log(sigma), device=noise[1].device)
-            found, _ = self((clean[0] + noise[0], clean[1] + noise[1]), log_sigma, told)
-            sums = [(a - b).square().sum(0) for a, b in zip(found, clean, strict=True)]
-            sums += [part.square().sum(0) for part in noise]
+            (clean, u), told = self.encode(values), self.condition(values)
+            noise = sigma * torch.randn(clean.shape, generator=source).to(clean.device)
+            log_sigma = torch.full((len(u),), math.log(sigma), device=u.device)
+            found, _ = self.denoise_field(clean + noise, u, log_sigma, told)
+            sums = [(found - clean).square().sum(0), noise.square().sum(0)]
             left = [a + b for a, b in zip(left, sums, strict=True)] if left else sums
-        return self._of_each(left[0] / left[2], left[1] / left[3])
+        return self._low_of_channels(left[0] / left[1])
 
-    def narrowest(self, draws: State) -> float:
-        """The least spread of a scalar, or of all but 5 % of a channel's pixels, over n draws."""
-        spreads = [part.std(0) for part in draws if part.numel()]
-        return float(self._of_each(spreads[0], spreads[-1]).min())
-
-    def _of_each(self, field: Tensor, scalars: Tensor) -> Tensor:
-        """Figures of scalars (P,) and of pixels (C, *grid) -> (P + C,), of each channel a low one."""
+    def narrowest(self, draws: State) -> tuple[float, ...]:
+        """The least spread of a scalar, and that of all but 5 % of a channel's pixels, over n draws."""
+        field, u = draws
+        of_scalars = float(u.std(0).min())
         if not self.field_map.channels:
-            return scalars
-        channels = [c[v] for c, v in zip(field, self.field_map.vary(), strict=True) if bool(v.any())]
-        return torch.stack([*scalars, *(pixels.quantile(_NARROW) for pixels in channels)])
+            return (of_scalars,)
+        of_channels = self._low_of_channels(field.std(0))
+        return (of_scalars, float(of_channels.min())) if len(of_channels) else (of_scalars,)
+
+    def _low_of_channels(self, field: Tensor) -> Tensor:
+        """Figures of pixels (C, *grid) to a low one of each channel that varies."""
+        vary = zip(field, self.field_map.vary(), strict=True)
+        found = [channel[pixels].quantile(_NARROW) for channel, pixels in vary if bool(pixels.any())]
+        return torch.stack(found) if found else field.new_zeros(0)
 
     def _data(self, maps: Tensor) -> Tensor:
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""
@@ -268,60 +306,77 @@ class Denoiser(nn.Module):
             return vectors
         return vectors | self.field_map.decode(field, vectors, u)
 
+    @torch.no_grad()
     def condition(self, observation: Values) -> Condition:
-        """What the network is told of observations `(B, shape)`."""
-        return self._condition(self.data_map.seen(observation))
+        """What the networks are told of observations `(B, shape)`."""
+        maps, vectors, statistics, alien = self.data_map(observation)
+        modes = vectors.new_zeros(len(vectors), 0)
+        if self.guide is not None:
+            modes = self.guide.told(self._data(maps))
+        law = self.posterior(self._first_law(maps, vectors, modes), torch.cat([vectors, statistics], 1))
+        return Condition(maps, modes, vectors, statistics, alien, law, law.whole().moments())
 
-    def _condition(self, seen: Values) -> Condition:
-        maps, vectors, statistics, alien = self.data_map.told(seen)
-        data = self._data(maps)
-        modes = self.guide.rings.transform(data) if self.guide.rings is not None else data.flatten(1)
-        return Condition(maps, modes, vectors, statistics, alien)
-
-    def forward(self, state: State, log_sigma: Tensor, condition: Condition) -> tuple[State, State]:
-        """The clean state, and the scale on which the network corrects the guide.
+    def denoise_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """The clean scalars, and the scale on which the network corrects the law, (B, P) each.
 
         Args:
-            state: noisy field (B, C, *grid) and scalars (B, P).
+            u: (B, P), noisy.
             log_sigma: (B,).
             condition: of B observations.
         """
-        field, u = state
+        sigma, law = log_sigma.exp(), condition.law
+        mean, sd = law.given_noisy(u, sigma)
+        shrink = (1.0 + sigma.square()).rsqrt()[:, None]
+        floor = _SCALAR_ERROR * sigma[:, None] * shrink
+        scale = (sd.square() + floor.square()).sqrt()
+        scalars = torch.stack([u * shrink, mean, sd.log()], -1)
+        summary = torch.cat([condition.moments, condition.told], 1)
+        innovation = _innovation(u - mean, sd, sigma[:, None])
+        with self._products(u):
+            out = self.network.scalars.of_scalars(condition.maps, scalars, innovation, summary, log_sigma)
+        return mean + scale * out.to(u.dtype), scale
+
+    def denoise_field(
+        self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        """The clean field, and the scale on which the network corrects the guide, (B, C, 1, ...).
+
+        Args:
+            field: (B, C, *grid), noisy.
+            u: (B, P), clean.
+            log_sigma: (B,).
+            condition: of B observations.
+        """
+        assert self.guide is not None, "there is no latent field"
         sigma = log_sigma.exp()
         with torch.no_grad():
-            guess = self.guide(u, field, condition.modes, condition.vectors, sigma)
-        shrink = (1.0 + sigma.square()).rsqrt()
-        spread = (slice(None), None, *[None] * len(self.grid))
-        floor = _SCALAR_ERROR * sigma * shrink
-        scale_u = (guess.sd.square() + floor.square()[:, None]).sqrt()
-        scale_y = guess.error.clamp_min(_FIELD_ERROR)[(..., *[None] * len(self.grid))]
+            guess = self.guide(field, u, condition.modes, condition.vectors, sigma)
+            shapes = Shapes.of(guess.field, guess.error, field, sigma)
+            expected, log_sd, _ = condition.moments.split([u.shape[1], u.shape[1], pairs(u.shape[1])], 1)
+            surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
+            told = torch.cat([shapes.innovations, surprise[:, None].expand(-1, field.shape[1], -1)], 2)
+        spread = (..., *[None] * len(self.grid))
+        error = guess.error.clamp_min(_FIELD_ERROR)
+        shrink = (1.0 + sigma.square()).rsqrt()[:, None]
         inputs = torch.cat([field * shrink[spread], guess.field, condition.maps], 1)
-        scalars = torch.stack([u * shrink[:, None], guess.mean, guess.sd.log()], -1)
-        summary = self._summary(guess, condition)
-        innovation = _innovation(u, guess, sigma[:, None])
-        with torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32):
-            out_y, out_u = self.network(inputs, scalars, innovation, summary, log_sigma)
-        out_y, out_u = out_y.to(u.dtype), out_u.to(u.dtype)
-        return (guess.field + scale_y * out_y, guess.mean + scale_u * out_u), (scale_y, scale_u)
+        of_field = [error.log(), shapes.moments, shapes.innovations.flatten(1)]
+        summary = torch.cat([u, surprise, condition.moments, *of_field, condition.told], 1)
+        scalars = torch.stack([u, surprise, log_sd], -1)
+        with self._products(u):
+            out = self.network.field.of_field(inputs, scalars, (shapes.phi, told), summary, log_sigma)
+        scale = error[spread]
+        return guess.field + scale * out.to(u.dtype), scale
 
-    def _summary(self, guess: Guess, condition: Condition) -> Tensor:
-        flat = guess.field.flatten(2) if self.grid else guess.field[..., None]
-        centred = flat - flat.mean(-1, keepdim=True)
-        variance = centred.square().mean(-1).clamp_min(_LEAST_VARIANCE)
-        skewness = (centred.pow(3).mean(-1) / variance.pow(1.5)).clamp(-_MOST_SKEWED, _MOST_SKEWED)
-        moments = [variance.log(), skewness, flat.mean(-1)]
-        parts = [guess.mean, guess.sd.log(), guess.correlation, condition.statistics, condition.vectors]
-        if self.scales is not None:
-            parts.append(self.shapes(self.scales(guess.field)).clamp(-FARTHEST, FARTHEST))
-        return torch.cat([*parts, *moments, guess.error.clamp_min(_FIELD_ERROR).log()], 1)
+    def _products(self, u: Tensor) -> AbstractContextManager[None]:
+        return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
-def _innovation(u: Tensor, guess: Guess, sigma: Tensor) -> Tensor:
-    """Noisy scalars (B, P) less what the guide makes of them, in units of its expected spread: of a normal
+def _innovation(unexpected: Tensor, sd: Tensor, sigma: Tensor) -> Tensor:
+    """Noisy scalars (B, P) less what the law makes of them, in units of its expected spread: of a normal
     posterior of variance v given them this is sqrt(sigma^2 - v).
     """
-    variance = (sigma.square() - guess.sd.square()).clamp_min(_LEAST_INNOVATION * sigma.square())
-    return ((u - guess.mean) * variance.rsqrt()).clamp(-FARTHEST, FARTHEST)
+    variance = (sigma.square() - sd.square()).clamp_min(_LEAST_INNOVATION * sigma.square())
+    return (unexpected * variance.rsqrt()).clamp(-FARTHEST, FARTHEST)
 
 
 def _most_correlated(parts: Parts) -> Tensor:

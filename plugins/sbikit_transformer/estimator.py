@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sbikit import (
     Draws,
@@ -28,14 +29,14 @@ from sbikit import (
 )
 from sbikit.learning import describe_problem, fingerprint, read_checkpoint, write_checkpoint
 from sbikit_transformer.conditions import Condition
-from sbikit_transformer.denoiser import Denoiser, common_grid
-from sbikit_transformer.diffusion import State, noise_levels, solve
+from sbikit_transformer.denoiser import Denoiser, State, common_grid
+from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.doubts import LEAST_DRAWS, judge
-from sbikit_transformer.levels import evaluations_between
+from sbikit_transformer.levels import evaluations_between, field_levels
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.training import train
+from sbikit_transformer.training import train, wanted_of_law
 
-_FORMAT = "diffusion-transformer 4"
+_FORMAT = "diffusion-transformer 5"
 # Of all draws that are solved together: fewer take more calls, and on processors more than caches hold take
 # longer: a draw of the quick preset 25.0 +- 0.7 ms with 4,096, 26.7 +- 0.6 with 1,024, 36 +- 4 with 16,384.
 # No draw depends on it but by rounding.
@@ -43,15 +44,21 @@ _TOKENS_AT_ONCE, _TOKENS_ON_GPU = 4096, 16384
 
 
 class TransformerSampler(Sampler):
-    """Draws of all latents together, by the probability flow of a trained denoiser."""
+    """Draws of all latents together, by the probability flows of trained denoisers: first the scalars given
+    data, then the field given data and scalars.
+    """
 
     def __init__(self, denoiser: Denoiser, options: TransformerOptions, device: torch.device) -> None:
         self.spec = denoiser.spec
         self.denoiser = denoiser.to(device).eval()
         self.device = device
-        end = float(denoiser.end)
-        count = options.evaluations or evaluations_between(options.sigma_max, end)
-        self.levels = noise_levels(options.sigma_max, end, count)
+        highest, ends = options.sigma_max, denoiser.end.tolist()
+        self.scalar_levels, self.field_levels = (
+            noise_levels(highest, end, options.evaluations or evaluations_between(highest, end))
+            for end in ends
+        )
+        if options.evaluations is None and options.sigma_min is None:
+            self.field_levels = field_levels(highest, ends[1])
 
     @torch.no_grad()
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
@@ -74,32 +81,52 @@ class TransformerSampler(Sampler):
 
     def _draw(self, told: Condition, seeds: NDArray[np.int64]) -> State:
         """One draw a seed for one observation, in working coordinates, n in all."""
-        most = _TOKENS_AT_ONCE if self.device.type == "cpu" else _TOKENS_ON_GPU
-        at_once = max(1, most // self.denoiser.network.position.shape[0])
         shape = (self.denoiser.field_map.channels, *self.denoiser.grid)
         pixels = int(torch.Size(shape).numel())
-        parts = []
-        for first in range(0, len(seeds), at_once):
-            some = seeds[first : first + at_once]
-            noise = normals(some, (pixels + self.denoiser.coordinates.size,), self.device)
-            start = noise[:, :pixels].unflatten(1, shape), noise[:, pixels:]
-            parts.append(solve(self._denoise_given(told.repeat(len(some))), start, self.levels))
-        fields, scalars = zip(*parts, strict=True)
-        return torch.cat(fields), torch.cat(scalars)
+        networks = self.denoiser.network
+        u = torch.empty(len(seeds), self.denoiser.coordinates.size, device=self.device)
+        field = torch.zeros(len(seeds), *shape, device=self.device)
+        size = pixels + u.shape[1]
+        for rows in self._pieces(len(seeds), networks.scalars.position.shape[0]):
+            noise = normals(seeds[rows], (size,), self.device)[:, pixels:]
+            u[rows] = self._scalars(told.repeat(len(noise)), noise)
+        if self.denoiser.guide is None:
+            return field, u
+        for rows in self._pieces(len(seeds), networks.field.position.shape[0]):
+            noise = normals(seeds[rows], (size,), self.device)[:, :pixels].unflatten(1, shape)
+            field[rows] = self._field(told.repeat(len(noise)), noise, u[rows])
+        return field, u
+
+    def _pieces(self, count: int, tokens: int) -> Iterator[slice]:
+        """So many draws of so many tokens each, as many as are solved together."""
+        most = _TOKENS_AT_ONCE if self.device.type == "cpu" else _TOKENS_ON_GPU
+        size = max(1, most // tokens)
+        return (slice(first, first + size) for first in range(0, count, size))
+
+    def _scalars(self, told: Condition, noise: Tensor) -> Tensor:
+        """Draws of the scalars given data."""
+
+        def denoise(state: Tensor, sigma: float) -> Tensor:
+            log_sigma = torch.full((len(state),), sigma, device=self.device).log()
+            return self.denoiser.denoise_scalars(state, log_sigma, told)[0]
+
+        return solve(denoise, noise, self.scalar_levels)
+
+    def _field(self, told: Condition, noise: Tensor, u: Tensor) -> Tensor:
+        """Draws of the field given data and scalars."""
+
+        def denoise(state: Tensor, sigma: float) -> Tensor:
+            log_sigma = torch.full((len(state),), sigma, device=self.device).log()
+            return self.denoiser.denoise_field(state, u, log_sigma, told)[0]
+
+        return solve(denoise, noise, self.field_levels)
 
     def _judge(self, told: Condition, clean: State) -> Trust:
         width = None
         if len(clean[1]) >= LEAST_DRAWS:
-            width = self.denoiser.narrowest(clean) / self.levels[-1]
+            ends = self.scalar_levels[-1], self.field_levels[-1]
+            width = min(a / b for a, b in zip(self.denoiser.narrowest(clean), ends, strict=False))
         return judge(told.alien[0].tolist(), self.denoiser.data_map.most_alien.int().tolist(), width)
-
-    def _denoise_given(self, condition: Condition) -> Callable[[State, float], State]:
-        def denoise(state: State, sigma: float) -> State:
-            log_sigma = torch.full((len(state[1]),), sigma, device=self.device).log()
-            clean: State = self.denoiser(state, log_sigma, condition)[0]
-            return clean
-
-        return denoise
 
 
 class DiffusionTransformer(Estimator[TransformerOptions]):
@@ -120,8 +147,12 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
         return spec
 
     def draws_wanted(self) -> int:
-        """New ones at every step, and those that fit the guide."""
-        return self.options.guide_simulations + self.options.steps * self.options.batch
+        """New ones at every step, those that fit the guide, and those that teach what data tell."""
+        return (
+            self.options.guide_simulations
+            + wanted_of_law(self.options)
+            + self.options.steps * self.options.batch
+        )
 
     def fit(
         self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor

@@ -27,50 +27,36 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Power, noise and slope of the model above, each (B, Q, C, rings) at Q parameters u."""
+    """Power, noise and slope of the model above, each (*, C, rings) at parameters u."""
 
     power: Tensor
     noise: Tensor
     slope: Tensor
 
-    def log_likelihood(self, sums: tuple[Tensor, Tensor, Tensor], noise: Tensor, count: Tensor) -> Tensor:
-        """Log likelihood of noisy field and data at each u, (B, Q).
+    def log_likelihood(self, power: Tensor, count: Tensor) -> Tensor:
+        """Log likelihood of the data at each u, (*,).
 
         Args:
-            sums: powers of noisy field, cross, data summed over rings, each (B, 1, C, rings).
-            noise: variance of the noise on the field, (B, 1, 1, 1).
+            power: of the data, summed over rings, (*, C, rings).
             count: modes a ring.
         """
-        p_y, p_n, b = self.power, self.noise, self.slope
-        s_yy, s_yd, s_dd = sums
-        v_y = p_y + noise
-        v_d = b.square() * p_y + p_n
-        determinant = self._determinant(noise)
-        quadratic_form = (v_d * s_yy - 2.0 * b * p_y * s_yd + v_y * s_dd) / determinant
-        return -0.5 * (count * torch.log(determinant) + quadratic_form).sum((-1, -2))
+        expected = self.slope.square() * self.power + self.noise
+        return -0.5 * (count * torch.log(expected) + power / expected).sum((-1, -2))
 
-    def wiener(
-        self, weight: Tensor, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings
-    ) -> tuple[Tensor, Tensor]:
-        """Mean (B, C, *grid) of the clean field over all u, and its rms error (B, C).
+    def wiener(self, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings) -> tuple[Tensor, Tensor]:
+        """Mean (B, C, *grid) of the clean field, and its rms error (B, C), at one u each.
 
         Args:
-            weight: (B, Q) of each u.
             modes: of noisy field and data, each (B, C, modes).
-            noise: variance of the noise on the field, (B, 1, 1, 1).
+            noise: variance of the noise on the field, (B, 1, 1).
             rings: of the grid.
         """
         p_y, p_n, b = self.power, self.noise, self.slope
-        share = weight[:, :, None, None] / self._determinant(noise)
-        gain_y = (share * p_y * p_n).sum(1)
-        gain_d = (share * b * p_y * noise).sum(1)
+        determinant = (p_y + noise) * p_n + b.square() * p_y * noise
+        gain_y, gain_d = p_y * p_n / determinant, b * p_y * noise / determinant
         mean = gain_y[..., rings.index] * modes[0] + gain_d[..., rings.index] * modes[1]
-        variance = gain_y * noise[:, 0]
+        variance = gain_y * noise
         return rings.inverse(mean), ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
-
-    def _determinant(self, noise: Tensor) -> Tensor:
-        """Of the covariance of noisy field and data in a mode."""
-        return (self.power + noise) * self.noise + self.slope.square() * self.power * noise
 
 
 def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,8 @@ Step k has its simulations and its noise from (seed, k) alone; any rows of it ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -16,7 +17,10 @@ from sbikit.learning import FixedSet
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.levels import TrainingLevels
 
-Noise = Sequence[Tensor]
+SCALARS, FIELD = "scalars", "of_field"  # names of the networks
+
+Noise = dict[str, tuple[Tensor, Tensor]]
+"""Of scalars and field: levels ln sigma (B,), and standard normal noise (B, ...)."""
 
 
 class Endless:
@@ -45,8 +49,21 @@ class Endless:
         return self._simulations.training(self.used(step) + first, count)
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Noisy copies of each simulation in a step."""
+
+    scalars: int
+    field: int = 1
+
+    def of(self, name: str) -> int:
+        """Of `SCALARS` or `FIELD`."""
+        return self.field if name == FIELD else self.scalars
+
+
 class DenoisingLoss:
-    """Squared error of field and scalars, each in units of the guide's own error, summed 1:1.
+    """Squared error of scalars given data, and of the field given data and scalars, each in units of the
+    error of what is known without the networks, summed 1:1.
 
     Args:
         denoiser: on `device`, its maps fitted.
@@ -61,7 +78,7 @@ class DenoisingLoss:
         denoiser: Denoiser,
         draws: Endless | FixedSet,
         *,
-        copies: int,
+        copies: Copies,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -70,9 +87,10 @@ class DenoisingLoss:
         self._noise: tuple[int, Noise] | None = None
 
     @cached_property
-    def _levels(self) -> TrainingLevels:
+    def _levels(self) -> dict[str, TrainingLevels]:
         """Asked for when the first step is made: a checkpoint may have changed them before."""
-        return self._denoiser.training_levels()
+        found = {SCALARS: self._denoiser.scalar_levels()}
+        return found | {FIELD: self._denoiser.field_levels()} if self._denoiser.guide is not None else found
 
     def rows(self, step: int) -> int:
         """Simulations of a step."""
@@ -87,12 +105,11 @@ class DenoisingLoss:
         values = self._draws.batch(step, first, count)
         if self._noise is None or self._noise[0] != step:
             source = generator(derive_seed(self._seed, "noise", step))
-            self._noise = step, self._draw_noise(self.rows(step) * self._copies, source)
-        rows = slice(first * self._copies, (first + count) * self._copies)
-        return self._of(values, self._copies, [part[rows] for part in self._noise[1]])
+            self._noise = step, self._draw_noise(self.rows(step), self._copies, source)
+        return self._of(values, self._copies, _rows(self._noise[1], self._copies, first, count))
 
     @torch.no_grad()
-    def judged(self, network: nn.Module, draws: Iterable[Values], batch: int, copies: int) -> float:
+    def judged(self, network: nn.Module, draws: Iterable[Values], batch: int, copies: Copies) -> float:
         """The loss of a network like the denoiser's own, on simulations whose noise is always the same.
 
         Args:
@@ -109,32 +126,48 @@ class DenoisingLoss:
                 for first in range(0, rows, batch):
                     some = {name: value[first : first + batch] for name, value in values.items()}
                     size = min(batch, rows - first)
-                    total += size * float(self._of(some, copies, self._draw_noise(size * copies, source)))
+                    total += size * float(self._of(some, copies, self._draw_noise(size, copies, source)))
                     count += size
         return total / count
 
-    def _draw_noise(self, count: int, source: torch.Generator) -> Noise:
-        """Levels ln sigma (count,), and noise for fields (count, C, *grid) and scalars (count, P)."""
-        channels, scalars = self._denoiser.field_map.channels, self._denoiser.coordinates.size
-        levels = self._levels.draw(count, source)
-        shapes = ((channels, *self._denoiser.grid), (scalars,))
-        return [levels, *(torch.randn(count, *shape, generator=source) for shape in shapes)]
+    def _draw_noise(self, count: int, copies: Copies, source: torch.Generator) -> Noise:
+        """For the copies of `count` simulations."""
+        shapes = {
+            SCALARS: (self._denoiser.coordinates.size,),
+            FIELD: (self._denoiser.field_map.channels, *self._denoiser.grid),
+        }
+        found = {}
+        for name, levels in self._levels.items():
+            rows = count * copies.of(name)
+            found[name] = levels.draw(rows, source), torch.randn(rows, *shapes[name], generator=source)
+        return found
 
-    def _of(self, values: Values, copies: int, noise: Noise) -> Tensor:
-        """The loss of simulations, each (B, *shape), with noise for `copies` of each."""
+    def _of(self, values: Values, copies: Copies, noise: Noise) -> Tensor:
+        """The loss of simulations, each (B, *shape), with noise for the copies of each."""
         values = {name: value.to(self._device) for name, value in values.items()}
-        log_sigma, *noises = (part.to(self._device) for part in noise)
         with torch.no_grad():
             field, u = self._denoiser.encode(values)
-            clean = field.repeat_interleave(copies, 0), u.repeat_interleave(copies, 0)
-            condition = self._denoiser.condition(values).repeat(copies)
-            noisy = []
-            for part, unit_noise in zip(clean, noises, strict=True):
-                sigma = log_sigma.exp().view(-1, *[1] * (part.ndim - 1))
-                noisy.append(part + sigma * unit_noise)
-        found, scale = self._denoiser((noisy[0], noisy[1]), log_sigma, condition)
+            condition = self._denoiser.condition(values)
         total = torch.zeros((), device=self._device)
-        for estimate, truth, unit in zip(found, clean, scale, strict=True):
-            if truth.shape[1]:
-                total = total + ((estimate - truth) / unit).square().mean()
+        for name, drawn in noise.items():
+            log_sigma, unit = (part.to(self._device) for part in drawn)
+            many = copies.of(name)
+            clean = (field if name == FIELD else u).repeat_interleave(many, 0)
+            noisy = clean + log_sigma.exp().view(-1, *[1] * (clean.ndim - 1)) * unit
+            told = condition.repeat(many)
+            if name == FIELD:
+                given = u.repeat_interleave(many, 0)
+                found, scale = self._denoiser.denoise_field(noisy, given, log_sigma, told)
+            else:
+                found, scale = self._denoiser.denoise_scalars(noisy, log_sigma, told)
+            total = total + ((found - clean) / scale).square().mean()
         return total
+
+
+def _rows(noise: Noise, copies: Copies, first: int, count: int) -> Noise:
+    """Of the copies of simulations `first` to `first + count - 1`."""
+    found = {}
+    for name, (levels, unit) in noise.items():
+        rows = slice(first * copies.of(name), (first + count) * copies.of(name))
+        found[name] = levels[rows], unit[rows]
+    return found

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sbikit_transformer.shapes import COUNT
+
 # Width of SwiGLU's hidden layer in widths of a token: 2/3 of 4 has as many weights as a plain layer of 4
 # (arXiv:2002.05202). Rounded down to a multiple of 8, which processors' vectors hold.
 _HIDDEN = 8 / 3
@@ -92,7 +94,8 @@ class Block(nn.Module):
 
 
 class LocalHead(nn.Module):
-    """Two convolutions over three pixels an axis, modulated, with the tokens in between.
+    """Two convolutions over three pixels an axis, modulated, with the tokens in between, and a part that is
+    linear in the fields.
 
     Patches of many pixels through few numbers cannot draw what is local and not Gaussian. The convolutions
     are matrix products of shifted fields, channels last: of few channels torch's own take 1.5 times as long.
@@ -111,7 +114,7 @@ class LocalHead(nn.Module):
         self.patch, self.periodic = tuple(patch), periodic
         self.shifts = tuple(itertools.product((-1, 0, 1), repeat=len(patch)))
         self.first = nn.Linear(len(self.shifts) * channels_in, _LOCAL)
-        self.last = _zero(nn.Linear(_LOCAL, len(self.shifts) * channels_out, bias=False))
+        self.last = _zero(nn.Linear(2 * _LOCAL, len(self.shifts) * channels_out, bias=False))
         self.modulation = _zero(nn.Linear(width, 2 * _LOCAL))
         self.tokens = nn.Linear(width, _LOCAL * math.prod(patch), bias=False)
 
@@ -121,7 +124,8 @@ class LocalHead(nn.Module):
         shift, scale = self.modulation(condition)[(slice(None), *[None] * len(grid))].chunk(2, -1)
         pixels = field.movedim(1, -1)
         local = self.first(torch.cat([self._shifted(pixels, by) for by in self.shifts], -1))
-        hidden = F.silu(torch.addcmul(shift, local, 1 + scale) + self._wide(tokens, grid))
+        local = torch.addcmul(shift, local, 1 + scale)
+        hidden = torch.cat([F.silu(local + self._wide(tokens, grid)), local], -1)
         parts = self.last(hidden).unflatten(-1, (len(self.shifts), -1)).unbind(-2)
         total = torch.stack([self._shifted(*one) for one in zip(parts, self.shifts, strict=True)]).sum(0)
         return total.movedim(-1, 1)
@@ -147,13 +151,13 @@ class LocalHead(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Residuals of the guide's field and scalars.
+    """Residuals of the guide's field, or of a law's scalars.
 
     Args:
         grid: grid of all fields, empty where there is none.
         patch: pixels of a patch along each axis.
         channels_in: channels of the field input: noisy field, guide, conditioning maps.
-        channels_out: channels of the latent field.
+        channels_out: channels of the latent field; 0 where the scalars are denoised, and not the field.
         scalars: P.
         scalar_features: inputs of a scalar's token.
         summary: length of the summary vector.
@@ -183,9 +187,12 @@ class Transformer(nn.Module):
         self.patches = math.prod(n // p for n, p in zip(grid, patch, strict=True)) if grid else 0
         if self.patches:
             self.embed_field = nn.Linear(channels_in * pixels, width)
-            self.out_field = _zero(nn.Linear(width, max(channels_out, 1) * pixels))
+        if self.patches and channels_out:
+            self.out_field = _zero(nn.Linear(width, channels_out * pixels))
         self.local = None
         if self.patches and channels_out:
+            of_shapes = channels_out * COUNT * (1 + COUNT + scalars)
+            self.out_shapes = _zero(nn.Linear(width, of_shapes))
             self.local = LocalHead(channels_in, channels_out, patch, width, periodic=periodic)
         self.embed_scalar = nn.Linear(scalar_features, width)
         about = _ABOUT * width
@@ -197,7 +204,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.RMSNorm(width, elementwise_affine=False)
         self.modulation = _zero(nn.Linear(width, 2 * width))
-        self.out_scalar = _zero(nn.Linear(width, 1 + scalars))
+        self.out_scalar = None if channels_out else _zero(nn.Linear(width, 1 + scalars))
         self.register_buffer(
             "frequencies", torch.exp(torch.linspace(*_FREQUENCIES, width // 2)), persistent=False
         )
@@ -213,21 +220,60 @@ class Transformer(nn.Module):
                     module.bias.data.zero_()
         self.position.data.normal_(0.0, _POSITION, generator=generator)
 
-    def forward(
-        self, field: Tensor, scalars: Tensor, innovation: Tensor, summary: Tensor, log_sigma: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Residuals of the field (B, C, *grid) and of the scalars (B, P).
+    def of_scalars(
+        self, maps: Tensor, scalars: Tensor, innovation: Tensor, summary: Tensor, log_sigma: Tensor
+    ) -> Tensor:
+        """Residuals of the scalars (B, P).
 
-        A scalar's is a number and, of every scalar's innovation, a multiple: the width of what is drawn is
+        Each is a number and, of every scalar's innovation, a multiple: the width of what is drawn is
         the slope of the denoised in the noisy scalar, which so is learned in the open.
 
         Args:
-            field: (B, channels_in, *grid).
+            maps: (B, channels_in, *grid).
             scalars: (B, P, scalar_features).
-            innovation: (B, P), what of a noisy scalar the guide did not expect.
+            innovation: (B, P), what of a noisy scalar the law did not expect.
             summary: (B, summary).
             log_sigma: (B,), log of the noise level.
         """
+        tokens, _ = self._tokens(maps, scalars, summary, log_sigma)
+        assert self.out_scalar is not None, "made for a field"
+        found = self.out_scalar(tokens[:, self.patches : self.patches + self.scalars])
+        residual, slopes = found.split([1, self.scalars], -1)
+        total: Tensor = (residual + slopes @ innovation[..., None])[..., 0]
+        return total
+
+    def of_field(
+        self,
+        field: Tensor,
+        scalars: Tensor,
+        shapes: tuple[Tensor, Tensor],
+        summary: Tensor,
+        log_sigma: Tensor,
+    ) -> Tensor:
+        """Residuals of the field (B, C, *grid): of patches, of what is local, and of shapes of the whole
+        field, each by a number and a multiple of every innovation, as scalars.
+
+        Args:
+            field: (B, channels_in, *grid).
+            scalars: (B, P, scalar_features), clean.
+            shapes: (B, C, COUNT, *grid), and the innovations of these and of the scalars, (B, C, COUNT + P).
+            summary: (B, summary).
+            log_sigma: (B,), log of the noise level.
+        """
+        tokens, condition = self._tokens(field, scalars, summary, log_sigma)
+        of_patches = tokens[:, : self.patches]
+        residual = unpatchify(self.out_field(of_patches), self.grid, self.patch)
+        assert self.local is not None, "made for scalars"
+        phi, innovations = shapes
+        found = self.out_shapes(tokens[:, -1]).unflatten(-1, (*phi.shape[1:3], -1))
+        along = found[..., 0] + (found[..., 1:] @ innovations[..., None])[..., 0]
+        together = (along[..., None, :] @ phi.flatten(3))[..., 0, :].unflatten(-1, phi.shape[3:])
+        return residual + self.local(field, of_patches, condition) + together
+
+    def _tokens(
+        self, field: Tensor, scalars: Tensor, summary: Tensor, log_sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The sequence after all blocks, (B, T, width), and what modulates it, (B, width)."""
         phase = log_sigma[:, None] * self.frequencies
         condition = self.embed_noise(torch.cat([phase.sin(), phase.cos()], -1))
         about = self.embed_summary(summary)
@@ -239,18 +285,28 @@ class Transformer(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, condition)
         shift, scale = self.modulation(condition)[:, None].chunk(2, -1)
-        tokens = self.norm(tokens) * (1 + scale) + shift
-        residual_u, slopes = self.out_scalar(tokens[:, self.patches : self.patches + self.scalars]).split(
-            [1, self.scalars], -1
-        )
-        scalar = (residual_u + slopes @ innovation[..., None])[..., 0]
-        if not self.channels_out:
-            return field[:, :0], scalar
-        of_patches = tokens[:, : self.patches]
-        residual = unpatchify(self.out_field(of_patches), self.grid, self.patch)
-        if self.local is not None:
-            residual = residual + self.local(field, of_patches, condition)
-        return residual, scalar
+        return self.norm(tokens) * (1 + scale) + shift, condition
+
+
+class Networks(nn.Module):
+    """The transformer of the scalars and, where there is a latent field, that of the field."""
+
+    def __init__(self, scalars: Transformer, field: Transformer | None) -> None:
+        super().__init__()
+        self.scalars = scalars
+        self.of_field = field
+
+    @property
+    def field(self) -> Transformer:
+        """That of the field, where there is one."""
+        assert self.of_field is not None, "there is no latent field"
+        return self.of_field
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights of both, see `Transformer.reset`."""
+        for part in (self.scalars, self.of_field):
+            if part is not None:
+                part.reset(generator)
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

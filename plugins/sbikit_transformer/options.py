@@ -13,13 +13,17 @@ from sbikit import OptionError, Options
 class TransformerOptions(Options):
     """Options of `diffusion-transformer`; the defaults are the quick preset's."""
 
-    steps: int = Option(default=4000, ge=1, le=10**8, description="training steps")
+    steps: int = Option(default=3000, ge=1, le=10**8, description="training steps")
     batch: int = Option(default=32, ge=1, le=65_536, description="fresh simulations a training step")
     copies: int | None = Option(
         default=None,
         ge=1,
         le=4096,
-        description="noisy copies of a simulation in a step; by default 1 with a latent field, else 32",
+        description="noisy copies of a simulation's parameters in a step; by default 8 beside a latent "
+        "field, else 32",
+    )
+    field_copies: int = Option(
+        default=1, ge=1, le=4096, description="noisy copies of a simulation's fields in a step"
     )
     width: int = Option(default=64, ge=8, le=8192, multiple_of=8, description="width of a token")
     depth: int = Option(default=4, ge=1, le=256, description="transformer blocks")
@@ -32,6 +36,13 @@ class TransformerOptions(Options):
     guide_simulations: int = Option(
         default=8192, ge=64, le=10**7, description="simulations that fit the Gaussian guide"
     )
+    law_simulations: int | None = Option(
+        default=None,
+        ge=64,
+        le=10**8,
+        description="simulations that teach what data tell of the parameters, before the networks are "
+        "trained; 24 times those of the guide where left out",
+    )
     guide_nodes: int = Option(
         default=64, ge=16, le=65_536, description="parameter nodes of the Gaussian guide, a power of two"
     )
@@ -39,7 +50,8 @@ class TransformerOptions(Options):
         default=None,
         ge=2,
         le=10_000,
-        description="network evaluations a draw; about two for each factor e of noise where left out",
+        description="network evaluations a draw, of parameters and of fields; where left out 10 of fields, "
+        "more where data are sharp",
     )
     sigma_max: float = Option(
         default=150.0, gt=1, description="first noise level, in prior standard deviations"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -29,8 +28,8 @@ from sbikit.learning import (
 )
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.levels import nothing_is_narrower
-from sbikit_transformer.loss import DenoisingLoss, Endless
-from sbikit_transformer.network import Transformer
+from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
+from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
 
 # Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it.
@@ -52,10 +51,12 @@ _WARM_UP = 100
 # process; on two that sleep while they wait 6.9 and 7.4, on two that spin 11.9 and 0.1 (benchmarks/busy.py).
 # A larger value leaves cores idle.
 _LEAST_NUMBERS = 2**18
-# Noisy copies of a simulation without a latent field, whose network costs next to nothing: noise, and not
-# simulations, is what training lacks. On two moons, after 4,000 steps, a classifier finds the draws in 77 %
-# of the cases with 1 copy, 55 % with 16, 52 % with 64 and 51 % with 256.
-_COPIES_WITHOUT_FIELD = 32
+# Noisy copies of a simulation's scalars, whose network costs next to nothing without a latent field: noise,
+# and not simulations, is what training lacks. On two moons, after 4,000 steps, a classifier finds the draws
+# in 77 % of the cases with 1 copy, 55 % with 16, 52 % with 64 and 51 % with 256.
+_COPIES, _COPIES_BESIDE_FIELD = 32, 8
+# Simulations that teach what data tell, for each of the guide's, and the most numbers kept of all of them.
+_LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**27
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
 # Of a fixed set, the share that judges, at most so many of them, and at least so many noisy states of them:
@@ -95,16 +96,26 @@ def train(
     network.reset(generator(derive_seed(seed, "weights")))
     kept = fixed_set(simulations, options, seed, monitor)
     guided_by = o.guide_simulations if kept is None else min(o.guide_simulations, kept.training)
+    taught_by = min(wanted_of_law(o), max(1, _LAW_NUMBERS // denoiser.numbers_of_law))  # fits in memory
+    first = guided_by
+    if kept is None:
+        first += taught_by
+    else:
+        taught_by = min(taught_by, kept.training)
     shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
-        _fit_maps(denoiser, shared, guided_by, workspace.folder, monitor)
+        read = _Reading(denoiser, shared, monitor)
+        denoiser.fit_maps(read("the Gaussian guide", 0, guided_by), workspace.folder)
+        denoiser.fit_posterior(read("what data tell", 0 if kept else guided_by, taught_by))
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)
     denoiser.to(workspace.device)
     denoiser.precision = workspace.precision
-    copies = o.copies or (1 if denoiser.field_map.channels else _COPIES_WITHOUT_FIELD)
-    draws = Endless(simulations, first=guided_by, batch=o.batch) if kept is None else kept
+    with_field = denoiser.guide is not None
+    many = o.copies or (_COPIES_BESIDE_FIELD if with_field else _COPIES)
+    copies = Copies(many, o.field_copies)
+    draws = Endless(simulations, first=first, batch=o.batch) if kept is None else kept
     loss = DenoisingLoss(denoiser, draws, copies=copies, seed=seed, device=workspace.device)
     plan = Plan(
         steps=o.steps,
@@ -117,17 +128,22 @@ def train(
     final = Average(network, o.ema) if kept is None else best_average(network, kept, loss, copies, options)
     optimisers = make_optimisers(network, o.rate, o.weight_decay)
     trainer = Trainer(network, optimisers, loss, final, plan, whole=denoiser)
-    with enough_threads(network, o.batch * copies):
+    with enough_threads(network, o.batch, copies):
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
         denoiser.precision = torch.float32
         if o.sigma_min is not None:
             denoiser.end.fill_(o.sigma_min)
-        elif kept is None:
-            used = draws.used(o.steps)
-            _find_end(denoiser, _last(shared, used, o.batch), seed)
-        else:
-            _find_end(denoiser, _first(kept.judging(), o.batch), seed)
+            return
+        denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
+        if denoiser.guide is not None:
+            judges = _first(kept.judging(), o.batch) if kept else _last(shared, draws.used(o.steps), o.batch)
+            _find_end(denoiser, judges, seed)
+
+
+def wanted_of_law(options: TransformerOptions) -> int:
+    """How many simulations are to teach what data tell."""
+    return options.law_simulations or _LAW_SIMULATIONS * options.guide_simulations
 
 
 def fixed_set(
@@ -153,10 +169,11 @@ def fixed_set(
 
 
 def best_average(
-    network: nn.Module, kept: FixedSet, loss: DenoisingLoss, copies: int, options: TransformerOptions
+    network: nn.Module, kept: FixedSet, loss: DenoisingLoss, copies: Copies, options: TransformerOptions
 ) -> BestAverage:
     """The averaged weights, judged by the loss on draws that never train."""
-    seen = max(copies, math.ceil(_LEAST_JUDGED / kept.judges))
+    least = math.ceil(_LEAST_JUDGED / kept.judges)
+    seen = Copies(max(copies.scalars, least), max(copies.field, least))
     patience = _PATIENCE if options.patience is None else options.patience
 
     def judge(averaged: nn.Module) -> float:
@@ -165,10 +182,14 @@ def best_average(
     return BestAverage(network, options.ema, judge, patience)
 
 
-def enough_threads(network: Transformer, rows: int) -> AbstractContextManager[None]:
-    """One thread for a network and a batch that are too small for more, else as many as there are."""
-    few = rows * network.position.numel() < _LEAST_NUMBERS
-    return one_thread() if few else nullcontext()
+def enough_threads(networks: Networks, batch: int, copies: Copies) -> AbstractContextManager[None]:
+    """One thread for networks and a batch that are too small for more, else as many as there are."""
+    numbers = {
+        part.position.numel() * copies.of(name)
+        for name, part in networks.named_children()
+        if isinstance(part, Transformer)
+    }
+    return one_thread() if batch * max(numbers) < _LEAST_NUMBERS else nullcontext()
 
 
 def make_optimisers(network: nn.Module, rate: float, decay: float = 0.0) -> dict[str, torch.optim.Optimizer]:
@@ -184,15 +205,15 @@ def make_optimisers(network: nn.Module, rate: float, decay: float = 0.0) -> dict
 
 def _is_hidden(name: str) -> bool:
     """Whether a weight is a matrix inside a block."""
-    return name.startswith("blocks.") and any(
-        f".{part}.weight" in name for part in ("qkv", "out", "up", "down")
-    )
+    return ".blocks." in name and any(f".{part}.weight" in name for part in ("qkv", "out", "up", "down"))
 
 
 def _find_end(denoiser: Denoiser, draws: Iterable[Values], seed: int) -> None:
-    """Where draws end: the highest level below which data tell nothing more, of chunks of simulations."""
-    ends = denoiser.training_levels().ends()
-    denoiser.end.fill_(ends[-1])
+    """Where draws of the field end: the highest level below which data tell nothing more, of chunks of
+    simulations.
+    """
+    ends = denoiser.field_levels().ends()
+    denoiser.end[1] = ends[-1]
     device = denoiser.end.device
     chunks = []
     for drawn in draws if len(ends) > 1 else ():
@@ -200,7 +221,7 @@ def _find_end(denoiser: Denoiser, draws: Iterable[Values], seed: int) -> None:
     for end in ends[:-1]:
         left = denoiser.noise_left(chunks, end, generator(derive_seed(seed, "noise left")))
         if nothing_is_narrower(left):
-            denoiser.end.fill_(end)
+            denoiser.end[1] = end
             return
 
 
@@ -221,18 +242,20 @@ def _first(chunks: Iterable[Values], batch: int) -> Iterator[Values]:
             return
 
 
-def _fit_maps(
-    denoiser: Denoiser, simulations: JointDraws, count: int, folder: Path | None, monitor: Monitor
-) -> None:
-    spec = denoiser.spec
-    numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
-    at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
-    what = "reading" if simulations.size is not None else "simulating"
-    with monitor.progress(f"{what} for the Gaussian guide", count) as advance:
+class _Reading:
+    """Simulations in chunks, with progress."""
 
-        def chunks() -> Iterator[Values]:
-            for first in range(0, count, at_once):
-                yield simulations.training(first, min(at_once, count - first))
-                advance(min(at_once, count - first))
+    def __init__(self, denoiser: Denoiser, simulations: JointDraws, monitor: Monitor) -> None:
+        spec = denoiser.spec
+        numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
+        self._at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
+        self._simulations, self._monitor = simulations, monitor
 
-        denoiser.fit_maps(chunks(), folder)
+    def __call__(self, what: str, first: int, count: int) -> Iterator[Values]:
+        """Training draws from `first` on, `count` of them, for something."""
+        verb = "reading" if self._simulations.size is not None else "simulating"
+        with self._monitor.progress(f"{verb} for {what}", count) as advance:
+            for at in range(first, first + count, self._at_once):
+                some = min(self._at_once, first + count - at)
+                yield self._simulations.training(at, some)
+                advance(some)

@@ -32,6 +32,7 @@ SMALL = (
     "estimator.steps=100",
     "estimator.batch=5",
     "estimator.guide_simulations=64",
+    "estimator.law_simulations=64",
     "estimator.width=16",
     "estimator.depth=1",
     "estimator.heads=2",
@@ -68,9 +69,9 @@ def test_two_devices_fit_what_one_fits(start: Callable[..., Run]) -> None:
     assert [record["step"] for record in logged(two)] == [50, 100]
     for mine, other in zip(logged(two), logged(one), strict=True):
         assert mine == pytest.approx(other, rel=1e-4)
-    # The validators' simulations: those of the guide, and each process's share of every step.
+    # The validators' simulations: those of guide and law, and each process's share of every step.
     mine, other = (load_file(run.folder.first_draws) for run in (two, one))
-    assert len(other["theta"]) == 64 + 5 * 100
+    assert len(other["theta"]) == 64 + 64 + 5 * 100
     for name, value in other.items():
         assert torch.equal(mine[name], value)
     path = "checkpoints/estimator"

@@ -12,6 +12,7 @@ from sbikit import Field, Normal, Prior, QuietMonitor, Simulator, Vector, Worksp
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit.simulations import Simulations
+from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.linear_model import fit_model
@@ -124,17 +125,15 @@ def test_scalars_that_the_data_tie_to_each_other_have_their_exact_moments() -> N
     u = torch.randn(4096, 2, generator=torch.Generator().manual_seed(0))
     v = u.sum(1, keepdim=True) / math.sqrt(2.0)
     field = torch.randn(4096, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    guide = Guide(2, 1, (4, 4), 2, nodes=256)
-    parts = {"u": u, "field": field, "data": field, "vectors": torch.cat([v, v], 1)}
-    guide.fit(Parts.held(parts))  # the second vector is a copy of the first
-    assert guide.rings is not None
-    sigma = torch.full((8,), 100.0)
-    rows = slice(0, 8)
-    state = 100.0 * torch.randn(8, 2, generator=torch.Generator().manual_seed(2)), 100.0 * field[rows]
-    found = guide(*state, guide.rings.transform(field[rows]), torch.cat([v, v], 1)[rows], sigma)
-    torch.testing.assert_close(found.mean.sum(1), math.sqrt(2.0) * v[rows, 0], rtol=0, atol=1e-3)
+    vectors = torch.cat([v, v], 1)  # the second is a copy of the first
+    law = LinearLaw(2, 2)
+    law.fit(u, vectors)
+    guide = Guide(2, 1, (4, 4), nodes=256)
+    guide.fit(Parts.held({"u": u, "field": field, "data": field, "vectors": vectors}), law)
+    found = guide.posterior(law(vectors[:8]), guide.told(field[:8]))
+    torch.testing.assert_close(found.mean.sum(1), math.sqrt(2.0) * v[:8, 0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found.sd, torch.full((8, 2), math.sqrt(0.5)), rtol=0.15, atol=0)
-    torch.testing.assert_close(found.correlation, torch.full((8, 1), -1.0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.correlations(), torch.full((8, 1), -1.0), rtol=0, atol=1e-4)
 
 
 def test_rings_without_power_say_nothing_of_the_data() -> None:
@@ -157,13 +156,17 @@ def test_rings_without_power_say_nothing_of_the_data() -> None:
     assert float(log_power[0, 2:].max()) < math.log(1e-5)
 
 
-def test_a_field_of_zeros_leaves_the_guide_its_scalars() -> None:
+def test_a_field_of_zeros_leaves_the_law_as_it_was() -> None:
     u = torch.randn(512, 2, generator=torch.Generator().manual_seed(0))
     zeros = torch.zeros(512, 1, 4)
-    guide = Guide(2, 1, (4,), 0, nodes=64)
-    guide.fit(Parts.held({"u": u, "field": zeros, "data": zeros, "vectors": torch.zeros(512, 0)}))
-    assert guide.rings is not None
-    modes = guide.rings.transform(zeros[:4])
-    found = guide(u[:4], zeros[:4], modes, torch.zeros(4, 0), torch.full((4,), 1e-2))
-    torch.testing.assert_close(found.mean, u[:4], rtol=0, atol=0.02)
-    assert float(found.field.abs().max()) == 0.0
+    law = LinearLaw(2, 0)
+    law.fit(u, torch.zeros(512, 0))
+    guide = Guide(2, 1, (4,), nodes=64)
+    guide.fit(Parts.held({"u": u, "field": zeros, "data": zeros, "vectors": torch.zeros(512, 0)}), law)
+    first = law(torch.zeros(4, 0))
+    found = guide.posterior(first, guide.told(zeros[:4]))
+    torch.testing.assert_close(found.mean, first.mean, rtol=0, atol=0.1)
+    torch.testing.assert_close(found.sd, first.sd, rtol=0.1, atol=0)
+    level = torch.full((4,), 1e-2)
+    guess = guide(zeros[:4], u[:4], guide.told(zeros[:4]), torch.zeros(4, 0), level)
+    assert float(guess.field.abs().max()) == 0.0

@@ -25,9 +25,10 @@ from sbikit import (
     generator,
     normals,
 )
+from sbikit_transformer.denoiser import _innovation
 from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.estimator import DiffusionTransformer
-from sbikit_transformer.levels import TrainingLevels, evaluations_between, nothing_is_narrower
+from sbikit_transformer.levels import TrainingLevels, evaluations_between, field_levels, nothing_is_narrower
 from sbikit_transformer.options import TransformerOptions
 
 ONE_STEP = {"steps": 1, "width": 16, "depth": 1, "heads": 2, "guide_simulations": 2048}
@@ -78,16 +79,27 @@ def test_the_solver_reaches_a_known_normal(steps: int) -> None:
     """x ~ N(m, s^2): D = (s^2 x + sigma^2 m) / (s^2 + sigma^2), and the flow is the map z -> m + s z."""
     mean, sd = torch.tensor(0.7), torch.tensor([3.0, 1.0, 0.3, 0.1, 0.03, 0.01])
 
-    def denoise(state: tuple[Tensor, Tensor], sigma: float) -> tuple[Tensor, Tensor]:
-        field, scalars = ((sd**2 * x + sigma**2 * mean) / (sd**2 + sigma**2) for x in state)
-        return field, scalars
+    def denoise(state: Tensor, sigma: float) -> Tensor:
+        return (sd**2 * state + sigma**2 * mean) / (sd**2 + sigma**2)
 
     z = torch.randn(1000, 6, generator=generator(3))
-    field, scalars = solve(denoise, (z, z), noise_levels(150.0, 0.002, steps))
-    torch.testing.assert_close(field, scalars)
-    pull = (scalars.double() - mean) / sd
+    found = solve(denoise, z, noise_levels(150.0, 0.002, steps))
+    pull = (found.double() - mean) / sd
     error = (pull - z).square().mean(0).sqrt()
     assert float(error.max()) < {16: 0.07, 22: 0.02, 32: 0.005}[steps]
+
+
+@pytest.mark.parametrize("end", [0.05, 0.0125, 0.002])
+def test_the_levels_of_a_field_make_normal_laws_as_wide_as_they_are(end: float) -> None:
+    """Of every width above three times the end, and far above the prior's, as modes of a field have."""
+    levels = field_levels(150.0, end)
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] < 1.2 * end
+    assert len(levels) <= 11 + 2.0 * math.log(0.05 / end)
+    sd = torch.logspace(math.log10(3.0 * end), math.log10(8.0), 40, dtype=torch.float64)
+    found = solve(lambda x, sigma: sd**2 * x / (sd**2 + sigma**2), torch.ones_like(sd), levels)
+    exact = sd * 150.0 / (sd**2 + 150.0**2).sqrt()
+    assert float((found / exact - 1.0).abs().max()) < (0.004 if end == 0.05 else 0.02)
 
 
 def test_a_step_is_exact_where_the_denoiser_is_a_parabola_of_the_level() -> None:
@@ -99,14 +111,12 @@ def test_a_step_is_exact_where_the_denoiser_is_a_parabola_of_the_level() -> None
 
     seen: list[tuple[float, float]] = []
 
-    def denoise(state: tuple[Tensor, Tensor], sigma: float) -> tuple[Tensor, Tensor]:
+    def denoise(state: Tensor, sigma: float) -> Tensor:
         t = -math.log(sigma)
-        seen.append((t, float(state[1])))
-        d = torch.full((1, 1), 1.0 + 2.0 * t + 3.0 * t * t, dtype=torch.float64)
-        return d, d
+        seen.append((t, float(state)))
+        return torch.full_like(state, 1.0 + 2.0 * t + 3.0 * t * t)
 
-    start = torch.ones(1, 1, dtype=torch.float64)
-    solve(denoise, (start, start), levels)
+    solve(denoise, torch.ones(1, 1, dtype=torch.float64), levels)
     t, x = seen[2]  # from the third evaluation on, steps look back on three values
     c = (x - exact(t)) * math.exp(t)
     for t, x in seen[3:]:
@@ -183,8 +193,8 @@ def test_scalar_and_field_are_as_wide_as_their_posteriors() -> None:
 
 def test_wide_posteriors_cost_no_further_evaluations() -> None:
     sampler = fitted(Measured(0.5, 1.0))
-    assert len(sampler.levels) == 16
-    assert sampler.levels[-1] == pytest.approx(0.05)
+    assert len(sampler.field_levels) == 10
+    assert sampler.field_levels[-1] == pytest.approx(0.0552)
 
 
 def test_draws_at_the_last_level_are_doubted() -> None:
@@ -200,9 +210,11 @@ def test_draws_at_the_last_level_are_doubted() -> None:
 
 def test_training_goes_as_low_as_draws_are_told_to_end() -> None:
     sampler = fitted(Measured(0.5, 1.0), sigma_min=0.0005)
-    assert sampler.levels[-1] == pytest.approx(0.0005)  # type: ignore[attr-defined]
-    drawn = sampler.denoiser.training_levels().draw(20_000, generator(0)).exp()  # type: ignore[attr-defined]
-    assert 0.02 < float((drawn < 0.002).float().mean()) < 0.1
+    for levels in (sampler.scalar_levels, sampler.field_levels):
+        assert levels[-1] == pytest.approx(0.0005)
+    for law in (sampler.denoiser.scalar_levels(), sampler.denoiser.field_levels()):
+        drawn = law.draw(20_000, generator(0)).exp()
+        assert float((drawn < 0.002).float().mean()) > 0.02
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 3.0])
@@ -214,15 +226,13 @@ def test_innovations_of_an_exact_guide_are_standard_normal(sigma: float) -> None
     values = Simulations(Measured(0.5), 0).held_out(0, 4000)
     _, u = denoiser.encode(values)
     noisy = u + sigma * torch.randn(u.shape, generator=generator(3))
-    told: list[Tensor] = []
-    denoiser.network.register_forward_pre_hook(lambda _, inputs: told.append(inputs[2]))
-    with torch.no_grad():
-        level = torch.full((4000,), sigma)
-        denoiser((u.new_zeros(4000, 0), noisy), level.log(), denoiser.condition(values))
+    level = torch.full((4000,), sigma)
+    mean, sd = denoiser.condition(values).law.given_noisy(noisy, level)
+    told = _innovation(noisy - mean, sd, level[:, None])
     exact = (noisy - (0.25 * noisy + sigma**2 * values["x"]) / (0.25 + 1.25 * sigma**2)) / sigma
     exact = exact / math.sqrt(1.0 - 0.2 / (0.2 + sigma**2))
-    assert float(told[0].std()) == pytest.approx(1.0, abs=0.04)
-    assert float((told[0] - exact.clamp(-6, 6)).square().mean().sqrt()) < 0.06
+    assert float(told.std()) == pytest.approx(1.0, abs=0.04)
+    assert float((told - exact.clamp(-6, 6)).square().mean().sqrt()) < 0.06
 
 
 def test_data_unlike_all_training_simulations_are_doubted() -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sbikit import generator
 from sbikit_transformer.network import LocalHead, Transformer, patchify, unpatchify
+from sbikit_transformer.shapes import COUNT
 
 GRIDS = {1: ((12,), (4,)), 2: ((8, 12), (4, 3)), 3: ((4, 6, 8), (2, 3, 4))}
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -51,14 +52,19 @@ def test_it_is_two_convolutions_of_torch(axes: int, periodic: bool) -> None:
     hidden = made.first.out_features
     # Weights in the order of torch: (out, in, *window).
     first = made.first.weight.T.unflatten(0, (*window, 3)).permute(-1, axes, *range(axes))
-    last = made.last.weight.unflatten(0, (*window, 2)).permute(axes, -1, *range(axes))
+    curved, straight = (
+        part.unflatten(0, (*window, 2)).permute(axes, -1, *range(axes))
+        for part in made.last.weight.chunk(2, 1)
+    )
     spread = (..., *[None] * axes)
     shift, scale = made.modulation(condition)[spread].chunk(2, 1)
     local = convolved(field, first, periodic=periodic) + made.first.bias[(slice(None), *[None] * axes)]
     # `unpatchify` has the channel before the pixels of a patch, the head after them.
     by_channel = made.tokens(tokens).unflatten(-1, (-1, hidden)).transpose(-1, -2).flatten(-2)
     wide = unpatchify(by_channel, grid, patch)
-    expected = convolved(F.silu(shift + local * (1 + scale) + wide), last, periodic=periodic)
+    local = shift + local * (1 + scale)
+    expected = convolved(F.silu(local + wide), curved, periodic=periodic)
+    expected = expected + convolved(local, straight, periodic=periodic)
     torch.testing.assert_close(made(field, tokens, condition), expected)
 
 
@@ -74,13 +80,13 @@ def test_a_periodic_field_moved_by_patches_moves_what_comes_out(axes: int) -> No
     torch.testing.assert_close(found, made(field, tokens, condition).roll(move, along))
 
 
-def network(periodic: bool) -> Transformer:
+def network(periodic: bool, channels_out: int = 1) -> Transformer:
     with torch.random.fork_rng(devices=[]):
         return Transformer(
             grid=(8, 8),
             patch=(4, 4),
             channels_in=3,
-            channels_out=1,
+            channels_out=channels_out,
             scalars=2,
             scalar_features=3,
             summary=6,
@@ -93,11 +99,15 @@ def network(periodic: bool) -> Transformer:
 
 @pytest.mark.parametrize("periodic", [True, False])
 def test_an_untrained_network_corrects_nothing(periodic: bool) -> None:
-    made = network(periodic)
-    made.reset(generator(3))
+    of_field, of_scalars = network(periodic), network(periodic, channels_out=0)
+    for made in (of_field, of_scalars):
+        made.reset(generator(3))
     source = generator(4)
     shapes = ((5, 3, 8, 8), (5, 2, 3), (5, 2), (5, 6), (5,))
-    field, scalar = made(*(torch.randn(shape, generator=source) for shape in shapes))
+    maps, scalars, innovation, summary, level = (torch.randn(shape, generator=source) for shape in shapes)
+    shapes = torch.randn(5, 1, COUNT, 8, 8, generator=source), torch.randn(5, 1, COUNT + 2, generator=source)
+    field = of_field.of_field(maps, scalars, shapes, summary, level)
+    scalar = of_scalars.of_scalars(maps, scalars, innovation, summary, level)
     assert field.shape == (5, 1, 8, 8)
     assert scalar.shape == (5, 2)
     assert not field.any()
@@ -115,16 +125,17 @@ def test_a_seed_fixes_all_weights() -> None:
 
 
 def test_innovations_enter_by_slopes_of_every_scalar_in_each() -> None:
-    made = network(True)
+    made = network(True, channels_out=0)
     made.reset(generator(3))
     source = generator(4)
     slopes = torch.tensor([0.5, -2.0])
     with torch.no_grad():
+        assert made.out_scalar is not None
         made.out_scalar.bias.copy_(torch.tensor([0.7, *slopes]))
         shapes = ((5, 3, 8, 8), (5, 2, 3), (5, 2), (5, 6), (5,))
         field, scalars, innovation, summary, level = (
             torch.randn(shape, generator=source) for shape in shapes
         )
-        found = made(field, scalars, innovation, summary, level)[1]
+        found = made.of_scalars(field, scalars, innovation, summary, level)
     each = 0.7 + innovation @ slopes
     torch.testing.assert_close(found, each[:, None].expand(5, 2))

@@ -31,6 +31,7 @@ from sbikit.fields import Rings
 from sbikit.testing import GaussianField, GaussianVector, check_sampler
 from sbikit_transformer import estimator, training
 from sbikit_transformer.bounds import harden, soften
+from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, patch_size
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.network import patchify, unpatchify
@@ -122,39 +123,55 @@ def toy() -> tuple[GaussianField, dict[str, Tensor], Denoiser]:
     return simulator, simulations.held_out(0, 64), denoiser
 
 
-def _guess(denoiser: Denoiser, values: Values) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and sd of the scalars and mean field, told of nothing but the data."""
-    y, u = denoiser.encode(values)
-    condition = denoiser.condition(values)
-    sigma = torch.full((len(u),), 150.0)
-    noise = generator(4)
-    guess = denoiser.guide(
-        150.0 * torch.randn(u.shape, generator=noise),
-        150.0 * torch.randn(y.shape, generator=noise),
-        condition.modes,
-        condition.vectors,
-        sigma,
-    )
-    return guess.mean, guess.sd, guess.field
-
-
-def test_the_guide_is_the_exact_posterior_of_a_gaussian_field(
+def test_the_guides_law_and_field_are_exact_of_a_gaussian_field(
     toy: tuple[GaussianField, dict[str, Tensor], Denoiser],
 ) -> None:
+    """Before anything is learned: moments of the scalars given data, and of the field over exact scalars."""
     simulator, values, denoiser = toy
     n = 512
     exact = draw(simulator.exact_sampler(), {"data": values["data"]}, n, 5)
     flat = {name: value.flatten(0, 1) for name, value in exact.items()}
     y, u = (part.unflatten(0, (n, -1)) for part in denoiser.encode(flat))
-    mean, sd, field = _guess(denoiser, values)
-    offset = ((mean - u.mean(0)) / u.std(0)).square().mean().sqrt()
-    assert offset < 0.15  # 0.044 of it is the Monte-Carlo error of the exact mean
-    assert float((sd / u.std(0)).mean() - 1.0) == pytest.approx(0.0, abs=0.05)
-    rms = (field - y.mean(0)).square().mean().sqrt()
+
+    def offset(told: Condition) -> float:
+        return float(((told.law.whole().mean - u.mean(0)) / u.std(0)).square().mean().sqrt())
+
+    told = denoiser.condition(values)
+    assert offset(told) < 0.15  # 0.044 of it is the Monte-Carlo error of the exact mean
+    assert float((told.law.whole().sd / u.std(0)).mean() - 1.0) == pytest.approx(0.0, abs=0.05)
+    assert offset(denoiser.condition({**values, "data": values["data"].roll(1, 0)})) > 1.0
+    many = told.repeat(n)
+    order = u.transpose(0, 1).flatten(0, 1)
+    noise = 150.0 * torch.randn(len(order), *y.shape[2:], generator=generator(4))
+    assert denoiser.guide is not None
+    guess = denoiser.guide(noise, order, many.modes, many.vectors, torch.full((len(order),), 150.0))
+    rms = (guess.field.unflatten(0, (-1, n)).mean(1) - y.mean(0)).square().mean().sqrt()
     assert rms < 0.06 * y.std(0).mean() + y.std(0).mean() / n**0.5
-    shuffled = dict(values) | {"data": values["data"].roll(1, 0)}
-    wrong = _guess(denoiser, shuffled)[0]
-    assert ((wrong - u.mean(0)) / u.std(0)).square().mean().sqrt() > 1.0
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 3.0])
+def test_the_guides_field_is_the_wiener_filter_of_noisy_field_and_data(
+    toy: tuple[GaussianField, dict[str, Tensor], Denoiser], sigma: float
+) -> None:
+    """Two noisy looks at a Gaussian field of known spectrum: weights of a mode are inverse variances."""
+    simulator, values, denoiser = toy
+    y, u = denoiser.encode(values)
+    noisy = y + sigma * torch.randn(y.shape, generator=generator(5))
+    told = denoiser.condition(values)
+    assert denoiser.guide is not None
+    guess = denoiser.guide(noisy, u, told.modes, told.vectors, torch.full((len(u),), sigma))
+    seen = denoiser.decode((noisy, u))["field"]
+    noise = (sigma * float(denoiser.field_map.sd * denoiser.field_map.unit)) ** 2
+    waves = torch.fft.fftfreq(16, 1.0 / 16, dtype=torch.float64)
+    power = simulator.power(values["theta"], waves[:, None] ** 2 + waves**2)[:, None]
+    variance = 1.0 / (1.0 / power + 1.0 / noise + 1.0 / simulator.noise_power)
+    modes = torch.fft.fft2(seen) / noise + torch.fft.fft2(values["data"]) / simulator.noise_power
+    exact = torch.fft.ifft2(variance * modes).real
+    sd = variance.mean((-2, -1)).sqrt()[..., None, None]
+    found = denoiser.decode((guess.field, u))["field"]
+    assert float(((found - exact) / sd).square().mean().sqrt()) < 0.1  # from 4,096 simulations
+    error = guess.error * denoiser.field_map.sd.flatten() * denoiser.field_map.unit
+    torch.testing.assert_close(error.double(), sd[..., 0, 0], rtol=0.05, atol=0)
 
 
 # --- the estimator --------------------------------------------------------------------------
@@ -229,7 +246,8 @@ def test_an_interrupted_training_ends_where_it_would_have_ended(
     again = CuttingMonitor()
     resumed = transformer.fit(simulations, seed=3, workspace=folder, monitor=again)
     assert [r["step"] for r in again.records] == [30, 40]
-    assert [r["simulations"] for r in again.records] == [256 + 32 * 30, 256 + 32 * 40]
+    first = 256 + 24 * 256  # of the guide and of the law
+    assert [r["simulations"] for r in again.records] == [first + 32 * 30, first + 32 * 40]
     first, second = (draw(s, observation, 3, 4) for s in (whole, resumed))
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)

@@ -11,8 +11,7 @@ from kept_draws import KeptDraws
 from sbikit import JointDraws, QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
 from sbikit_transformer.estimator import DiffusionTransformer
-from sbikit_transformer.loss import DenoisingLoss, Endless
-from sbikit_transformer.network import Transformer
+from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import fixed_set
 
@@ -32,7 +31,7 @@ def fitted(draws: JointDraws, copies: int) -> tuple[DenoisingLoss, list[tuple[in
     draws.training = training  # type: ignore[method-assign]
     kept = fixed_set(draws, SMALL, 0, QuietMonitor())
     source = Endless(draws, first=64, batch=SMALL.batch) if kept is None else kept
-    loss = DenoisingLoss(sampler.denoiser, source, copies=copies, seed=1, device=torch.device("cpu"))
+    loss = DenoisingLoss(sampler.denoiser, source, copies=Copies(copies), seed=1, device=torch.device("cpu"))
     return loss, asked
 
 
@@ -58,18 +57,19 @@ def test_parts_of_a_step_make_up_the_whole(kind: str, copies: int) -> None:
 
 
 def test_lower_precision_is_the_networks_alone() -> None:
-    """In bfloat16 its products differ by some 0.4 %; those of the guide do not."""
+    """In bfloat16 its products differ by some 0.4 %; those of the law do not."""
     loss, _ = fitted(Simulations(GaussianVector(), 0), 8)
     denoiser = loss._denoiser
-    assert isinstance(denoiser.network, Transformer)
     exact = float(loss(0).detach())
     seen: list[torch.dtype] = []
-    denoiser.network.register_forward_hook(lambda *told: seen.append(told[-1][1].dtype))
-    guide: list[torch.dtype] = []
-    denoiser.guide.register_forward_hook(lambda *told: guide.append(told[-1].mean.dtype))
+    last = denoiser.network.scalars.out_scalar
+    assert last is not None
+    last.register_forward_hook(lambda *told: seen.append(told[-1].dtype))
+    laws: list[torch.dtype] = []
+    denoiser.posterior.register_forward_hook(lambda *told: laws.append(told[-1].mean.dtype))
     denoiser.precision = torch.bfloat16
     lower = loss(0)
-    assert (lower.dtype, guide) == (torch.float32, [torch.float32])
+    assert (lower.dtype, laws) == (torch.float32, [torch.float32])
     assert seen == [torch.bfloat16]
     assert 0.0 < abs(float(lower.detach()) - exact) < 0.05 * exact
     denoiser.precision = torch.float32

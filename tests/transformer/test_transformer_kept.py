@@ -15,6 +15,7 @@ from sbikit.learning import FixedSet
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
 from sbikit_transformer import training
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
+from sbikit_transformer.loss import Copies
 from sbikit_transformer.options import TransformerOptions
 
 SMALL = TransformerOptions(
@@ -102,12 +103,12 @@ def test_a_tiny_set_stops_early_and_ends_with_the_best_weights(rounds_of_ten: No
     loss = training.DenoisingLoss(
         sampler.denoiser,
         draws.training,
-        copies=32,
+        copies=Copies(32),
         seed=3,
         device=torch.device("cpu"),  # type: ignore[arg-type]
     )
     judging = [draws.training(48, 12)]
-    found = loss.judged(sampler.denoiser.network, judging, 16, -(-1024 // 12))
+    found = loss.judged(sampler.denoiser.network, judging, 16, Copies(-(-1024 // 12), -(-1024 // 12)))
     assert found == pytest.approx(min(losses), rel=1e-5)
 
 

@@ -1,0 +1,166 @@
+"""The law of the scalars given the data: against exact posteriors, and as a density."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
+
+from sbikit import generator
+from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
+from sbikit_transformer.normal import Mixture, Normal
+
+COUNT, JUDGES = 24_576, 4096
+
+
+def prior(count: int, scalars: int) -> Normal:
+    """Standard normal laws."""
+    return Normal.of(torch.zeros(count, scalars), torch.eye(scalars).double().expand(count, -1, -1))
+
+
+def fitted(u: Tensor, told: Tensor, judges: int = JUDGES) -> DataPosterior:
+    found = DataPosterior(u.shape[1], told.shape[1])
+    found.fit(u, prior(len(u), u.shape[1]), told, judges)
+    return found
+
+
+def torchs(law: Mixture) -> MixtureSameFamily:
+    """The same mixture as torch.distributions have it, in float64."""
+    basis = law.basis.double()
+    covariance = (basis * law.variance.double()[..., None, :]) @ basis.mT
+    laws = MultivariateNormal(law.mean.double(), covariance_matrix=covariance)
+    return MixtureSameFamily(Categorical(logits=law.log_weight.double()), laws)
+
+
+def test_a_linear_problem_has_its_exact_posterior() -> None:
+    """u ~ N(0, 1)^3, v = A u + noise: the textbook posterior, at new data, by the linear law alone."""
+    source = generator(1)
+    a, spread = torch.randn(4, 3, generator=source), torch.tensor([0.3, 0.5, 1.0, 2.0])
+    u = torch.randn(COUNT, 3, generator=source)
+    v = u @ a.T + spread * torch.randn(COUNT, 4, generator=source)
+    scale = v.std(0)
+    first = LinearLaw(3, 4)
+    first.fit(u, v / scale)
+    found = DataPosterior(3, 4)
+    found.fit(u, first(v / scale), v / scale, JUDGES)
+    assert not found.learned  # the first law is exact, and stays
+    new = torch.randn(500, 3, generator=source) @ a.T + spread * torch.randn(500, 4, generator=source)
+    law = found(first(new / scale), new / scale).whole()
+    exact = torch.linalg.inv(torch.eye(3) + a.T @ torch.diag(spread**-2) @ a)
+    mean = new / spread**2 @ a @ exact
+    sd = exact.diagonal().sqrt()
+    assert float((((law.mean - mean) / sd).square().mean(0)).sqrt().max()) < 0.05
+    torch.testing.assert_close(law.sd, sd.expand(500, 3), rtol=0.05, atol=0)
+    torch.testing.assert_close(law.covariance.mean(0).float(), exact, rtol=0, atol=0.02)
+
+
+def test_widths_and_correlations_that_depend_on_the_data_are_learned() -> None:
+    """u = m(s) + L(s) e with m and L known, s standard normal."""
+    source = generator(2)
+
+    def truth(s: Tensor) -> tuple[Tensor, Tensor]:
+        mean = torch.stack([s[:, 0].sin(), s[:, 0] * s[:, 1] / 2], 1)
+        lower = torch.zeros(len(s), 2, 2)
+        lower[:, 0, 0], lower[:, 1, 1] = (0.4 * s[:, 0]).exp(), 0.5
+        lower[:, 1, 0] = 0.6 * s[:, 1].tanh()
+        return mean, lower
+
+    s = torch.randn(COUNT, 2, generator=source)
+    mean, lower = truth(s)
+    u = mean + (lower @ torch.randn(COUNT, 2, 1, generator=source))[..., 0]
+    found = fitted(u, s)
+    assert found.learned
+    new = torch.randn(1000, 2, generator=source)
+    law = found(prior(1000, 2), new).whole()
+    mean, lower = truth(new)
+    exact = MultivariateNormal(mean.double(), scale_tril=lower.double())
+    judged = MultivariateNormal(law.mean.double(), covariance_matrix=law.covariance)
+    assert float(kl_divergence(exact, judged).mean()) < 0.03
+
+
+def test_two_modes_are_found() -> None:
+    """u = +-1.5 + .3 e, each sign as often, shifted by s: its entropy, and its share between the modes."""
+    source = generator(6)
+    s, e = torch.randn(2, COUNT, 1, generator=source)
+    sign = torch.where(torch.rand(COUNT, 1, generator=source) < 0.5, -1.0, 1.0)
+    found = fitted(0.5 * s + 1.5 * sign + 0.3 * e, s)
+    law = torchs(found(prior(1, 1), torch.zeros(1, 1)))
+    at = torch.linspace(-4, 4, 4001, dtype=torch.float64)
+    density = law.log_prob(at[:, None, None]).exp()[:, 0]
+    exact = sum(torch.distributions.Normal(m, 0.3).log_prob(at).exp() / 2 for m in (-1.5, 1.5))
+    assert float(torch.trapezoid((density - exact).abs(), at)) < 0.25
+    between = at.abs() < 0.5
+    assert float(torch.trapezoid(density[between], at[between])) < 0.01
+
+
+def test_the_law_is_the_density_that_training_makes_large() -> None:
+    source = generator(3)
+    found = DataPosterior(3, 6)
+    with torch.no_grad():
+        for weight in found.parameters():
+            weight.normal_(0.0, 0.1, generator=source)
+        found.learned.fill_(True)
+        told, white, mean = (torch.randn(50, n, generator=source) for n in (6, 3, 3))
+        root = torch.tril(torch.randn(50, 3, 3, generator=source)).double() + 2.0 * torch.eye(3)
+        first = Normal.of(mean, root @ root.mT)
+        assert found.network is not None
+        losses = found._losses(found.network(found._inputs(first, told)), white)
+        law = found(first, told)
+    triangle = torch.linalg.cholesky(first.covariance)
+    u = mean + (triangle @ white.double()[..., None])[..., 0]
+    inside = torchs(law).log_prob(u) + torch.linalg.slogdet(triangle)[1]
+    constant = 1.5 * math.log(2.0 * math.pi)
+    torch.testing.assert_close(-inside, losses.double() + constant, rtol=1e-3, atol=1e-3)
+    ours = law.log_density(u.float()) - constant
+    torch.testing.assert_close(ours.double(), torchs(law).log_prob(u), rtol=1e-3, atol=1e-3)
+
+
+def test_a_mixture_is_denoised_as_a_brute_force_sum_says() -> None:
+    """E[u | u + sigma e] and its sd, and mean and covariance, on a fine grid of two scalars."""
+    source = generator(7)
+    mean = torch.randn(4, 3, 2, generator=source)
+    root = torch.tril(0.3 * torch.randn(4, 3, 2, 2, generator=source)).double() + 0.3 * torch.eye(2)
+    law = Mixture(
+        torch.randn(4, 3, generator=source).log_softmax(1), *Normal.of(mean, root @ root.mT).parts()
+    )
+    line = torch.linspace(-6, 6, 401, dtype=torch.float64)
+    at = torch.cartesian_prod(line, line)
+    log = torchs(law).log_prob(at[:, None]).T
+
+    def moments(log_density: Tensor) -> tuple[Tensor, Tensor]:
+        weight = log_density.softmax(1)
+        first = weight @ at
+        return first, torch.einsum("bi,ij,ik->bjk", weight, at, at) - first[:, :, None] * first[:, None]
+
+    whole = law.whole()
+    exact, covariance = moments(log)
+    torch.testing.assert_close(whole.mean.double(), exact, rtol=0, atol=1e-4)
+    torch.testing.assert_close(whole.covariance, covariance, rtol=0, atol=1e-4)
+    x = torch.randn(4, 2, generator=source)
+    for sigma in (0.2, 1.0, 30.0):
+        noisy = -0.5 * ((x[:, None] - at) / sigma).square().sum(-1)
+        exact, covariance = moments(log + noisy)
+        found, sd = law.given_noisy(x, torch.full((4,), sigma))
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)
+        sds = covariance.diagonal(dim1=1, dim2=2).sqrt()
+        torch.testing.assert_close(sd.double(), sds, rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_that_tell_nothing_leave_the_first_law() -> None:
+    """Few simulations and many numbers: what judges keeps the network from learning noise."""
+    source = generator(4)
+    u, s = torch.randn(300, 2, generator=source), torch.randn(300, 200, generator=source)
+    found = fitted(u, s, 100)
+    assert not found.learned
+    law = found(prior(5, 2), s[:5])
+    assert law.mean.shape == (5, 1, 2)
+    assert not law.mean.any()
+
+
+def test_the_same_simulations_make_the_same_law() -> None:
+    source = generator(5)
+    u, s = torch.randn(6000, 1, generator=source), torch.randn(6000, 3, generator=source)
+    made = [fitted(u, s, 1000).state_dict() for _ in range(2)]
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
