@@ -19,7 +19,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sbikit import derive_seed, generator
+from sbikit import Monitor, derive_seed, generator
+from sbikit_transformer.conditions import FARTHEST
 from sbikit_transformer.normal import Mixture, Normal, pairs
 from sbikit_transformer.polynomials import fit_least_squares
 from sbikit_transformer.small_networks import fit_small, small_network
@@ -27,8 +28,6 @@ from sbikit_transformer.small_networks import fit_small, small_network
 # Least variance of a scalar in units of its prior's, where vectors tell all of it; far below what a network
 # of float32 resolves.
 _LEAST_PRIOR = 1e-8
-# Prior standard deviations beyond which numbers told are not told further.
-_FARTHEST = 6.0
 # Of log diagonals of K: a posterior e^8 times narrower or wider than the first law is as far as it goes.
 _MOST_LOG = 8.0
 # More scalars have the first law alone: their triangles are too large to learn so.
@@ -90,7 +89,7 @@ class DataPosterior(nn.Module):
             self._each = 1 + 2 * scalars + pairs(scalars)
             self.network = small_network(told + 2 * scalars + pairs(scalars), _LAWS * self._each)
 
-    def fit(self, u: Tensor, first: Normal, told: Tensor, judges: int) -> None:
+    def fit(self, u: Tensor, first: Normal, told: Tensor, judges: int, monitor: Monitor) -> None:
         """Fit to simulations, the first of which judge and do not train.
 
         Args:
@@ -98,6 +97,7 @@ class DataPosterior(nn.Module):
             first: the first law of each.
             told: (M, W), standardised.
             judges: how many judge.
+            monitor: is told how far training is.
         """
         network = self.network
         if network is None:
@@ -109,8 +109,9 @@ class DataPosterior(nn.Module):
             network,
             lambda rows: self._losses(network(inputs[rows]), white[rows]).mean(),
             len(u),
-            judges,
-            self._start(),
+            judges=judges,
+            start=self._start(),
+            monitor=monitor,
         )
         with torch.no_grad():
             gain = 0.5 * white[:judges].square().sum(1) - self._losses(
@@ -160,7 +161,7 @@ class DataPosterior(nn.Module):
         return Mixture(log_weight, *each.parts())
 
     def _inputs(self, first: Normal, told: Tensor) -> Tensor:
-        return torch.cat([told.clamp(-_FARTHEST, _FARTHEST), first.moments()], 1)
+        return torch.cat([told.clamp(-FARTHEST, FARTHEST), first.moments()], 1)
 
 
 def _root(law: Normal) -> Tensor:

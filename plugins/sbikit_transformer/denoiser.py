@@ -2,8 +2,8 @@ r"""The denoisers of a problem: maps to working coordinates, first laws and guid
 
 A joint posterior is p(u | d) p(y | u, d), of scalars u and a field y given data d, and is drawn so: scalars
 first, from noise and data alone, then the field, from noise, data and clean scalars. Each factor has a
-transformer that corrects what is known without it: a normal law of the scalars, learned from more
-simulations than a transformer can see, and the Gaussian guide's field.
+transformer that corrects what is known without it: a law of the scalars, learned from more simulations than a
+transformer can see, and the guide's field.
 """
 
 from __future__ import annotations
@@ -18,26 +18,23 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from sbikit import Field, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
+from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
 from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Networks, Transformer
-from sbikit_transformer.normal import Normal, pairs
+from sbikit_transformer.normal import Normal, innovation, pairs
 from sbikit_transformer.shapes import COUNT, Shapes
 from sbikit_transformer.transforms import WHITE, FieldMap
 
-# Least unit of a scalar's correction, in standard deviations of its noise: the guide may be surer than it
-# is right. A larger value makes the network's task coarse where the guide is good, a smaller one lets
-# scalars whose guide is too sure rule the loss.
+# Least unit of a scalar's correction, in standard deviations of its noise: the law may be surer than it is
+# right. A larger value makes the network's task coarse where the law is good, a smaller one lets scalars
+# whose law is too sure rule the loss.
 _SCALAR_ERROR = 0.3
 # Least unit of a field's correction, in the field's own spread, where the guide expects no error at all.
 _FIELD_ERROR = 1e-4
-# Least variance of what the law did not expect of a noisy scalar, in units of its noise: where the noise is
-# so far below the posterior's width, nothing is left to correct.
-_LEAST_INNOVATION = 1e-3
 
 # Simulations whose guesses tell how narrow posteriors are, the share of them that may be narrower, and a
 # level of noise, in prior standard deviations, that leaves the data alone to tell.
@@ -164,17 +161,18 @@ class Denoiser(nn.Module):
         self.guide.fit(spill.parts().through(self._guided), self.first_law)
         self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
 
-    def fit_posterior(self, simulations: Iterable[Values]) -> None:
+    def fit_posterior(self, simulations: Iterable[Values], monitor: Monitor) -> None:
         """Learn what data tell of the scalars, once the constants are fitted.
 
         Args:
             simulations: in parts; only what is told of each is kept.
+            monitor: is told how far training is.
         """
         told = Parts(lambda: iter(simulations)).through(self._told_of_scalars).joined()
         law = Normal(told["mean"], told["variance"], told["basis"])
         count = len(told["u"])
         judges = max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
-        self.posterior.fit(told["u"], law, told["told"], judges)
+        self.posterior.fit(told["u"], law, told["told"], judges, monitor)
         some = Normal(*(part[:_JUDGES] for part in law.parts()))
         learned = self.posterior(some, told["told"][:_JUDGES]).whole()
         narrowest = float(learned.sd.quantile(_NARROW, 0).min())
@@ -189,16 +187,18 @@ class Denoiser(nn.Module):
     def _told_of_scalars(self, part: Values) -> dict[str, Tensor]:
         """Scalars, what is told of the data, and the first law of each simulation."""
         maps, vectors, statistics, _ = self.data_map(part)
-        law = self._first_law(maps, vectors)
+        law = self._first_law(vectors, self._modes(maps))
         named = dict(zip(("mean", "variance", "basis"), law.parts(), strict=True))
         return {"u": self.coordinates.encode(part), "told": torch.cat([vectors, statistics], 1)} | named
 
-    def _first_law(self, maps: Tensor, vectors: Tensor, modes: Tensor | None = None) -> Normal:
+    def _first_law(self, vectors: Tensor, modes: Tensor) -> Normal:
         """Of the scalars given data, before anything is learned."""
         law: Normal = self.first_law(vectors)
-        if self.guide is None:
-            return law
-        return self.guide.posterior(law, self.guide.told(self._data(maps)) if modes is None else modes)
+        return law if self.guide is None else self.guide.posterior(law, modes)
+
+    def _modes(self, maps: Tensor) -> Tensor:
+        """What the guide is told of standardised maps (B, K, *grid): (B, ...)."""
+        return maps.new_zeros(len(maps), 0) if self.guide is None else self.guide.told(self._data(maps))
 
     def _with_white(self, latents: Values) -> dict[str, Tensor]:
         return {**latents, WHITE: self.coordinates.encode(latents)}
@@ -310,10 +310,8 @@ class Denoiser(nn.Module):
     def condition(self, observation: Values) -> Condition:
         """What the networks are told of observations `(B, shape)`."""
         maps, vectors, statistics, alien = self.data_map(observation)
-        modes = vectors.new_zeros(len(vectors), 0)
-        if self.guide is not None:
-            modes = self.guide.told(self._data(maps))
-        law = self.posterior(self._first_law(maps, vectors, modes), torch.cat([vectors, statistics], 1))
+        modes = self._modes(maps)
+        law = self.posterior(self._first_law(vectors, modes), torch.cat([vectors, statistics], 1))
         return Condition(maps, modes, vectors, statistics, alien, law, law.whole().moments())
 
     def denoise_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
@@ -331,9 +329,9 @@ class Denoiser(nn.Module):
         scale = (sd.square() + floor.square()).sqrt()
         scalars = torch.stack([u * shrink, mean, sd.log()], -1)
         summary = torch.cat([condition.moments, condition.told], 1)
-        innovation = _innovation(u - mean, sd, sigma[:, None])
+        unexpected = innovation(u - mean, sd, sigma[:, None]).clamp(-FARTHEST, FARTHEST)
         with self._products(u):
-            out = self.network.scalars.of_scalars(condition.maps, scalars, innovation, summary, log_sigma)
+            out = self.network.scalars.of_scalars(condition.maps, scalars, unexpected, summary, log_sigma)
         return mean + scale * out.to(u.dtype), scale
 
     def denoise_field(
@@ -369,14 +367,6 @@ class Denoiser(nn.Module):
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:
         return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)
-
-
-def _innovation(unexpected: Tensor, sd: Tensor, sigma: Tensor) -> Tensor:
-    """Noisy scalars (B, P) less what the law makes of them, in units of its expected spread: of a normal
-    posterior of variance v given them this is sqrt(sigma^2 - v).
-    """
-    variance = (sigma.square() - sd.square()).clamp_min(_LEAST_INNOVATION * sigma.square())
-    return (unexpected * variance.rsqrt()).clamp(-FARTHEST, FARTHEST)
 
 
 def _most_correlated(parts: Parts) -> Tensor:

@@ -32,7 +32,7 @@ from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, State, common_grid
 from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.doubts import LEAST_DRAWS, judge
-from sbikit_transformer.levels import evaluations_between, field_levels
+from sbikit_transformer.levels import BEST, evaluations_between, field_levels
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import train, wanted_of_law
 
@@ -57,8 +57,8 @@ class TransformerSampler(Sampler):
             noise_levels(highest, end, options.evaluations or evaluations_between(highest, end))
             for end in ends
         )
-        if options.evaluations is None and options.sigma_min is None:
-            self.field_levels = field_levels(highest, ends[1])
+        if options.evaluations is None and options.sigma_min is None and highest == BEST[0]:
+            self.field_levels = field_levels(ends[1])
 
     @torch.no_grad()
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
@@ -130,7 +130,9 @@ class TransformerSampler(Sampler):
 
 
 class DiffusionTransformer(Estimator[TransformerOptions]):
-    """One transformer diffusion model over field patches and parameters as tokens of one sequence."""
+    """Transformer diffusion: of parameters given data, then of fields given both, their patches and the
+    parameters being tokens of one sequence.
+    """
 
     divides = True
     for_checks: ClassVar = {"steps": 50, "guide_simulations": 512, "evaluations": 8}

@@ -1,8 +1,8 @@
 r"""Noise levels: which ones training draws, and where draws end.
 
 Where a posterior has standard deviation r, in units of the prior's, noise levels down to r / 5 decide its
-draws. How small r is, is not known before: the guide tells it where it is right, and the trained network
-shows it, since at a level sigma the share
+draws. How small r is, is not known before: law and guide tell it where they are right, and the trained
+network shows it, since at a level sigma the share
 
     E (x - D)^2 / E (sigma e)^2 = r^2 / (r^2 + sigma^2)        (of a normal posterior)
 
@@ -26,21 +26,21 @@ _WIDE_SHARE = 0.35
 # share of a batch; without a field they are all that is hard.
 _LOW_UP_TO = 0.5
 _LOW_SHARE, _LOW_SHARE_WITHOUT_FIELD = 0.25, 0.5
-# Share of a batch below the lowest level that the guide asks for: the network learns there what the guide
-# does not see of a narrow posterior. More for it leaves less for all else.
+# Share of a batch below the lowest level that law or guide asks for: the network learns there what these do
+# not see of a narrow posterior. More for it leaves less for all else.
 _DEEP_SHARE = 0.05
-_HIGHEST_END = 0.05  # where draws of a problem with a field end if no posterior is narrow
-_DEEP = 0.002  # how far down every training goes; the width of narrower posteriors is the guide's
+_HIGHEST_END = 0.05  # where draws of a field end if no posterior is narrow
+_DEEP = 0.002  # how far down every training goes; the width of narrower posteriors is that of law or guide
 _LOWEST_END = 1e-4  # below it float32 no longer holds a state and its noise apart
 # Of a posterior's standard deviation, where its draws should end: they are 0.1 % too narrow then.
 _RESOLVE = 0.2
 # Least share of the noise that is left where nothing is narrow: of r = 4.4 sigma, or of one observation in
 # twenty that is infinitely narrow.
 _LEFT = 0.95
-# Levels below 150 for which the solver is most exact: they make small the fourth power of its error in ln r,
+# Levels from 150 on at which the solver is most exact: they make small the fourth power of its error in ln r,
 # mean over normal posteriors of 50 widths r between .15 and 8 (the modes of a field). By scipy's Powell
 # (benchmarks/solver_levels.py): .3 % at most, where 16 levels evenly in ln sigma down to .05 have 1.7 %.
-_BEST = (48.1031, 7.7728, 2.3207, 1.0278, 0.4902, 0.2853, 0.1525, 0.1172, 0.0552)
+BEST = (150.0, 48.1031, 7.7728, 2.3207, 1.0278, 0.4902, 0.2853, 0.1525, 0.1172, 0.0552)
 _EVEN_BELOW = 0.25  # of these, for draws that end further down
 # Of ln sigma between two evaluations. A larger one is cheaper, and draws are wider: see `diffusion`.
 _STEP = 0.54
@@ -51,8 +51,8 @@ class TrainingLevels:
     """The law of noise levels in training.
 
     Args:
-        low: the lowest level that the guide asks for.
-        with_field: whether there is a latent field.
+        low: the lowest level that law or guide asks for.
+        with_field: whether they are those of a latent field.
     """
 
     low: float
@@ -60,7 +60,7 @@ class TrainingLevels:
 
     @staticmethod
     def resolving(narrowest: float, *, with_field: bool) -> TrainingLevels:
-        """For posteriors that the guide expects to be this narrow, in units of the prior's spread."""
+        """For posteriors that are expected to be this narrow, in units of the prior's spread."""
         highest = _HIGHEST_END if with_field else _DEEP
         return TrainingLevels(min(max(_RESOLVE * narrowest, _LOWEST_END), highest), with_field)
 
@@ -88,7 +88,7 @@ class TrainingLevels:
     def ends(self) -> list[float]:
         """Levels at which draws may end, the highest first, each half of the one before.
 
-        Without a field an evaluation costs next to nothing, and draws end at the lowest.
+        Of scalars an evaluation costs next to nothing, and draws end at the lowest.
         """
         lowest = min(self.low, _DEEP)
         above = math.ceil(math.log2(_HIGHEST_END / lowest)) if self.with_field else 0
@@ -104,19 +104,17 @@ def nothing_is_narrower(left: Tensor) -> bool:
     return bool((left >= _LEFT).all())
 
 
-def field_levels(sigma_max: float, end: float) -> list[float]:
-    """Levels at which a field is denoised on the way from `sigma_max` to about `end`, the highest first.
+def field_levels(end: float) -> list[float]:
+    """Levels at which a field is denoised on the way from `BEST[0]` to about `end`, the highest first.
 
-    Those of `_BEST`, where they lie below `sigma_max`; for ends below `_HIGHEST_END` those of them that are
-    far above, and then levels evenly in ln sigma.
+    They are `BEST`; for ends below `_HIGHEST_END` those of them far above, and then levels even in ln sigma.
     """
-    best = [level for level in _BEST if level < sigma_max]
-    last = end * _BEST[-1] / _HIGHEST_END
-    if end < _HIGHEST_END:
-        best = [level for level in best if level >= _EVEN_BELOW]
-        count = math.ceil(math.log(best[-1] / last) / _STEP)
-        best += [best[-1] * (last / best[-1]) ** (i / count) for i in range(1, count + 1)]
-    return [sigma_max, *best]
+    if end >= _HIGHEST_END:
+        return list(BEST)
+    best = [level for level in BEST if level >= _EVEN_BELOW]
+    last = end * BEST[-1] / _HIGHEST_END
+    count = math.ceil(math.log(best[-1] / last) / _STEP)
+    return best + [best[-1] * (last / best[-1]) ** (i / count) for i in range(1, count + 1)]
 
 
 def evaluations_between(sigma_max: float, sigma_min: float) -> int:

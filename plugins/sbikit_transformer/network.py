@@ -1,9 +1,9 @@
-"""One transformer over one sequence: a token a field patch, a token a scalar, a summary token; beside it, two
-convolutions for what is local.
+"""Transformers over one sequence: a token a field patch, a token a scalar, a summary token; beside that of
+the field two convolutions for what is local, and shapes of the whole field.
 
 Pre-norm blocks with RMSNorm (arXiv:1910.07467), queries and keys normalised (arXiv:2302.05442),
 SwiGLU (arXiv:2002.05202), learned positions, and adaLN-zero modulation by noise level and summary
-(arXiv:2212.09748). The output starts at zero, so an untrained network is the guide itself.
+(arXiv:2212.09748). The output starts at zero, so an untrained network corrects nothing.
 """
 
 from __future__ import annotations

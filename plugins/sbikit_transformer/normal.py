@@ -10,11 +10,26 @@ from torch import Tensor
 
 # Least variance along an axis, in units of the prior's: far below what a network of float32 resolves.
 LEAST_VARIANCE = 1e-10
+# Least variance of an innovation, in units of the noise: where the noise is so far below the posterior's
+# width, nothing is left to correct.
+_LEAST_INNOVATION = 1e-3
 
 
 def pairs(size: int) -> int:
-    """Of numbers."""
+    """How many pairs there are of so many numbers."""
     return size * (size - 1) // 2
+
+
+def innovation(unexpected: Tensor, sd: Tensor, sigma: Tensor) -> Tensor:
+    """What of noisy numbers was not expected, in units of its expected spread.
+
+    Args:
+        unexpected: noisy numbers less their denoised ones.
+        sd: expected standard deviations v^(1/2) of the clean ones, given the noisy.
+        sigma: of the noise. Of a normal posterior the spread is sqrt(sigma^2 - v).
+    """
+    noise = sigma.square()
+    return unexpected * (noise - sd.square()).clamp_min(_LEAST_INNOVATION * noise).rsqrt()
 
 
 @dataclass(frozen=True)
@@ -106,10 +121,6 @@ class Mixture:
         inside = (basis * self.variance.double()[..., None, :]) @ basis.mT
         covariance = (weight[..., None] * (inside + offset[..., None] * offset[..., None, :])).sum(1)
         return Normal.of(mean.to(self.mean.dtype), covariance)
-
-    def log_density(self, at: Tensor) -> Tensor:
-        """Of vectors (B, P), without the constant: (B,)."""
-        return torch.logsumexp(self._log_shares(at, torch.zeros_like(at[:, 0])), 1)
 
     def given_noisy(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviations of vectors given x = vector + sigma e.

@@ -22,9 +22,6 @@ class TransformerOptions(Options):
         description="noisy copies of a simulation's parameters in a step; by default 8 beside a latent "
         "field, else 32",
     )
-    field_copies: int = Option(
-        default=1, ge=1, le=4096, description="noisy copies of a simulation's fields in a step"
-    )
     width: int = Option(default=64, ge=8, le=8192, multiple_of=8, description="width of a token")
     depth: int = Option(default=4, ge=1, le=256, description="transformer blocks")
     heads: int = Option(default=4, ge=1, le=1024, description="attention heads; must divide the width")
@@ -50,8 +47,8 @@ class TransformerOptions(Options):
         default=None,
         ge=2,
         le=10_000,
-        description="network evaluations a draw, of parameters and of fields; where left out 10 of fields, "
-        "more where data are sharp",
+        description="network evaluations a draw, of parameters and of fields; where left out 10 of fields "
+        "(more where data are sharp), and about two for each factor e of noise of parameters",
     )
     sigma_max: float = Option(
         default=150.0, gt=1, description="first noise level, in prior standard deviations"

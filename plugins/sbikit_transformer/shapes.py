@@ -21,14 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-COUNT = 4
-# Least variance of the guide's field that is taken for its own, and least mean square of a direction.
+from sbikit_transformer.conditions import FARTHEST
+from sbikit_transformer.normal import innovation
+
+COUNT = 4  # of the directions
+# Least variance of the guide's field that is taken for its own, and of the sum of squares of a direction.
 _LEAST = 1e-12
 _LEAST_SQUARE = 1e-6
-# Least variance of what the guide did not expect, in units of the noise.
-_LEAST_INNOVATION = 1e-3
-# Numbers are told to be no further out than that, as all that networks are told.
-_FARTHEST = 6.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,9 @@ class Shapes:
 
     @staticmethod
     def of(expected: Tensor, error: Tensor, noisy: Tensor, sigma: Tensor) -> Shapes:
-        """Of a guide's field W (B, C, *grid), of the error (B, C) that it expects, and of a noisy field."""
+        """Of a guide's field W (B, C, *grid), of the error (B, C) that it expects, and of a noisy field with
+        noise of level sigma (B,).
+        """
         w = expected.flatten(2)
         mean = w.mean(-1)
         centred = w - mean[..., None]
@@ -63,10 +64,8 @@ class Shapes:
             2,
         )
         phi = phi * (phi.square().sum(-1, keepdim=True) + _LEAST_SQUARE).rsqrt()
-        noise = sigma.square()[:, None]
-        left = (noise - error.square()).clamp_min(_LEAST_INNOVATION * noise).rsqrt()
-        unexpected = (noisy - expected).flatten(2) * left[..., None]
-        innovations = (phi @ unexpected[..., None])[..., 0].clamp(-_FARTHEST, _FARTHEST)
-        skewness = x.pow(3).mean(-1).clamp(-_FARTHEST, _FARTHEST)
+        of_pixels = innovation((noisy - expected).flatten(2), error[..., None], sigma[:, None, None])
+        innovations = (phi @ of_pixels[..., None])[..., 0].clamp(-FARTHEST, FARTHEST)
+        skewness = x.pow(3).mean(-1).clamp(-FARTHEST, FARTHEST)
         moments = torch.cat([variance.log(), skewness, mean], 1)
         return Shapes(phi.unflatten(-1, expected.shape[2:]), innovations, moments)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sbikit import derive_seed, generator
+from sbikit import Monitor, derive_seed, generator
 from sbikit.learning import cosine
 
 _WIDTH, _LAYERS = 256, 3
@@ -32,7 +32,13 @@ def small_network(numbers: int, out: int) -> nn.Sequential:
 
 
 def fit_small(
-    network: nn.Sequential, loss: Callable[[Tensor], Tensor], count: int, judges: int, start: Tensor
+    network: nn.Sequential,
+    loss: Callable[[Tensor], Tensor],
+    count: int,
+    *,
+    judges: int,
+    start: Tensor,
+    monitor: Monitor,
 ) -> None:
     """Train from an output that is the same for all rows; leave the weights that were best for what judges.
 
@@ -42,6 +48,7 @@ def fit_small(
         count: how many rows there are.
         judges: how many of them, the first, judge and do not train.
         start: (out,), that output.
+        monitor: is told how far training is.
     """
     source = generator(derive_seed(0, "small network"))
     linears = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -64,16 +71,18 @@ def fit_small(
 
     best, least = copy.deepcopy(network.state_dict()), judge()
     order = torch.empty(0, dtype=torch.long)
-    for step in range(steps):
-        while len(order) < min(_BATCH, train):
-            order = torch.cat([order, judges + torch.randperm(train, generator=source)])
-        rows, order = order[:_BATCH], order[_BATCH:]
-        optimiser.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            loss(rows).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % max(1, steps // _LOOKS) == 0 and (found := judge()) < least:
-            best, least = copy.deepcopy(network.state_dict()), found
+    with monitor.progress("learning what data tell", steps) as advance:
+        for step in range(steps):
+            while len(order) < min(_BATCH, train):
+                order = torch.cat([order, judges + torch.randperm(train, generator=source)])
+            rows, order = order[:_BATCH], order[_BATCH:]
+            optimiser.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                loss(rows).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+            optimiser.step()
+            schedule.step()
+            if (step + 1) % max(1, steps // _LOOKS) == 0 and (found := judge()) < least:
+                best, least = copy.deepcopy(network.state_dict()), found
+            advance(1)
     network.load_state_dict(best)

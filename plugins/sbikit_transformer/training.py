@@ -78,7 +78,7 @@ def train(
     workspace: Workspace,
     monitor: Monitor,
 ) -> None:
-    """Fit the denoiser's constants and guide, then train its network.
+    """Fit the denoiser's constants, guide and law, then train its networks.
 
     On an endless stream the network is left with its averaged weights, on a fixed set with those that were
     best for the draws that judge.
@@ -89,24 +89,19 @@ def train(
         options: how long and how fast.
         seed: fixes first weights, noise, and the order of a fixed set.
         identity: what the checkpoint must have been made by.
-        workspace: where the checkpoint of an unfinished training lies; it holds constants and guide too.
+        workspace: where the checkpoint of an unfinished training lies, with all that is fitted before.
         monitor: reports.
     """
     network, o = denoiser.network, options
     network.reset(generator(derive_seed(seed, "weights")))
     kept = fixed_set(simulations, options, seed, monitor)
     guided_by = o.guide_simulations if kept is None else min(o.guide_simulations, kept.training)
-    taught_by = min(wanted_of_law(o), max(1, _LAW_NUMBERS // denoiser.numbers_of_law))  # fits in memory
-    first = guided_by
-    if kept is None:
-        first += taught_by
-    else:
-        taught_by = min(taught_by, kept.training)
+    taught_from, taught_by = _of_law(denoiser, options, guided_by, kept, monitor)
     shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
         read = _Reading(denoiser, shared, monitor)
         denoiser.fit_maps(read("the Gaussian guide", 0, guided_by), workspace.folder)
-        denoiser.fit_posterior(read("what data tell", 0 if kept else guided_by, taught_by))
+        denoiser.fit_posterior(read("what data tell", taught_from, taught_by), monitor)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)
@@ -114,7 +109,8 @@ def train(
     denoiser.precision = workspace.precision
     with_field = denoiser.guide is not None
     many = o.copies or (_COPIES_BESIDE_FIELD if with_field else _COPIES)
-    copies = Copies(many, o.field_copies)
+    copies = Copies(many)
+    first = taught_from + taught_by
     draws = Endless(simulations, first=first, batch=o.batch) if kept is None else kept
     loss = DenoisingLoss(denoiser, draws, copies=copies, seed=seed, device=workspace.device)
     plan = Plan(
@@ -137,13 +133,29 @@ def train(
             return
         denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
         if denoiser.guide is not None:
-            judges = _first(kept.judging(), o.batch) if kept else _last(shared, draws.used(o.steps), o.batch)
+            used = draws.used(o.steps)
+            judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
             _find_end(denoiser, judges, seed)
 
 
 def wanted_of_law(options: TransformerOptions) -> int:
     """How many simulations are to teach what data tell."""
     return options.law_simulations or _LAW_SIMULATIONS * options.guide_simulations
+
+
+def _of_law(
+    denoiser: Denoiser, options: TransformerOptions, guided_by: int, kept: FixedSet | None, monitor: Monitor
+) -> tuple[int, int]:
+    """The first simulation that teaches what data tell, and how many do: as many as are wanted, are there and
+    fit in memory.
+    """
+    wanted = wanted_of_law(options)
+    if kept is not None:
+        wanted = min(wanted, kept.training)
+    most = max(1, _LAW_NUMBERS // denoiser.numbers_of_law)
+    if most < wanted:
+        monitor.say(f"diffusion-transformer: {most:,} of {wanted:,} simulations teach what data tell: memory")
+    return (guided_by if kept is None else 0), min(wanted, most)
 
 
 def fixed_set(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
-from sbikit import generator
+from sbikit import QuietMonitor, generator
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
 from sbikit_transformer.normal import Mixture, Normal
 
@@ -22,7 +22,7 @@ def prior(count: int, scalars: int) -> Normal:
 
 def fitted(u: Tensor, told: Tensor, judges: int = JUDGES) -> DataPosterior:
     found = DataPosterior(u.shape[1], told.shape[1])
-    found.fit(u, prior(len(u), u.shape[1]), told, judges)
+    found.fit(u, prior(len(u), u.shape[1]), told, judges, QuietMonitor())
     return found
 
 
@@ -44,7 +44,7 @@ def test_a_linear_problem_has_its_exact_posterior() -> None:
     first = LinearLaw(3, 4)
     first.fit(u, v / scale)
     found = DataPosterior(3, 4)
-    found.fit(u, first(v / scale), v / scale, JUDGES)
+    found.fit(u, first(v / scale), v / scale, JUDGES, QuietMonitor())
     assert not found.learned  # the first law is exact, and stays
     new = torch.randn(500, 3, generator=source) @ a.T + spread * torch.randn(500, 4, generator=source)
     law = found(first(new / scale), new / scale).whole()
@@ -113,8 +113,6 @@ def test_the_law_is_the_density_that_training_makes_large() -> None:
     inside = torchs(law).log_prob(u) + torch.linalg.slogdet(triangle)[1]
     constant = 1.5 * math.log(2.0 * math.pi)
     torch.testing.assert_close(-inside, losses.double() + constant, rtol=1e-3, atol=1e-3)
-    ours = law.log_density(u.float()) - constant
-    torch.testing.assert_close(ours.double(), torchs(law).log_prob(u), rtol=1e-3, atol=1e-3)
 
 
 def test_a_mixture_is_denoised_as_a_brute_force_sum_says() -> None:

@@ -25,10 +25,10 @@ from sbikit import (
     generator,
     normals,
 )
-from sbikit_transformer.denoiser import _innovation
 from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.levels import TrainingLevels, evaluations_between, field_levels, nothing_is_narrower
+from sbikit_transformer.normal import innovation
 from sbikit_transformer.options import TransformerOptions
 
 ONE_STEP = {"steps": 1, "width": 16, "depth": 1, "heads": 2, "guide_simulations": 2048}
@@ -92,7 +92,7 @@ def test_the_solver_reaches_a_known_normal(steps: int) -> None:
 @pytest.mark.parametrize("end", [0.05, 0.0125, 0.002])
 def test_the_levels_of_a_field_make_normal_laws_as_wide_as_they_are(end: float) -> None:
     """Of every width above three times the end, and far above the prior's, as modes of a field have."""
-    levels = field_levels(150.0, end)
+    levels = field_levels(end)
     assert levels == sorted(levels, reverse=True)
     assert levels[-1] < 1.2 * end
     assert len(levels) <= 11 + 2.0 * math.log(0.05 / end)
@@ -166,13 +166,13 @@ def test_evaluations_follow_the_range_of_levels() -> None:
 
 @pytest.mark.parametrize("s", [0.3, 0.1, 0.05, 0.03, 0.01, 0.003, 0.001])
 def test_a_scalar_is_as_wide_as_its_posterior(s: float) -> None:
-    """The guide alone is exact here; after one step the network still says nothing."""
+    """The first law alone is exact here; after one step the network still says nothing."""
     simulator = Measured(s)
     sampler = fitted(simulator)
     x = torch.tensor([[-1.5], [0.0], [0.8]])
     draws = sampler.sample({"x": x}, 4000, seeds=draw_seeds(1, "test", 0, 3))
     pull = pulls(draws.values["theta"].double(), x.double(), s)
-    # The guide's own constants, of 2,048 simulations, are known to 1 / sqrt(4096) = 1.6 %.
+    # The law's own constants, of 2,048 simulations, are known to 1 / sqrt(4096) = 1.6 %.
     assert float(pull.std(0).mean()) == pytest.approx(1.0, abs=0.05)
     assert float(pull.mean(0).abs().max()) < 0.2
     assert all(one.trustworthy for one in draws.trust)
@@ -195,6 +195,12 @@ def test_wide_posteriors_cost_no_further_evaluations() -> None:
     sampler = fitted(Measured(0.5, 1.0))
     assert len(sampler.field_levels) == 10
     assert sampler.field_levels[-1] == pytest.approx(0.0552)
+
+
+@pytest.mark.parametrize("option", [{"sigma_max": 100.0}, {"evaluations": 13}, {"sigma_min": 0.02}])
+def test_levels_are_even_where_an_option_says_where_they_are(option: dict[str, float]) -> None:
+    steps = torch.tensor(fitted(Measured(0.5, 1.0), **option).field_levels).log().diff()
+    torch.testing.assert_close(steps, steps.mean().expand_as(steps))
 
 
 def test_draws_at_the_last_level_are_doubted() -> None:
@@ -228,7 +234,7 @@ def test_innovations_of_an_exact_guide_are_standard_normal(sigma: float) -> None
     noisy = u + sigma * torch.randn(u.shape, generator=generator(3))
     level = torch.full((4000,), sigma)
     mean, sd = denoiser.condition(values).law.given_noisy(noisy, level)
-    told = _innovation(noisy - mean, sd, level[:, None])
+    told = innovation(noisy - mean, sd, level[:, None]).clamp(-6, 6)
     exact = (noisy - (0.25 * noisy + sigma**2 * values["x"]) / (0.25 + 1.25 * sigma**2)) / sigma
     exact = exact / math.sqrt(1.0 - 0.2 / (0.2 + sigma**2))
     assert float(told.std()) == pytest.approx(1.0, abs=0.04)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_transformer import small_transformer
 from torch import Tensor
 from torch.nn import functional as F
 
 from sbikit import generator
-from sbikit_transformer.network import LocalHead, Transformer, patchify, unpatchify
+from sbikit_transformer.network import LocalHead, patchify, unpatchify
 from sbikit_transformer.shapes import COUNT
 
 GRIDS = {1: ((12,), (4,)), 2: ((8, 12), (4, 3)), 3: ((4, 6, 8), (2, 3, 4))}
@@ -80,26 +81,9 @@ def test_a_periodic_field_moved_by_patches_moves_what_comes_out(axes: int) -> No
     torch.testing.assert_close(found, made(field, tokens, condition).roll(move, along))
 
 
-def network(periodic: bool, channels_out: int = 1) -> Transformer:
-    with torch.random.fork_rng(devices=[]):
-        return Transformer(
-            grid=(8, 8),
-            patch=(4, 4),
-            channels_in=3,
-            channels_out=channels_out,
-            scalars=2,
-            scalar_features=3,
-            summary=6,
-            width=16,
-            depth=1,
-            heads=2,
-            periodic=periodic,
-        )
-
-
 @pytest.mark.parametrize("periodic", [True, False])
 def test_an_untrained_network_corrects_nothing(periodic: bool) -> None:
-    of_field, of_scalars = network(periodic), network(periodic, channels_out=0)
+    of_field, of_scalars = (small_transformer(channels_out=n, periodic=periodic) for n in (1, 0))
     for made in (of_field, of_scalars):
         made.reset(generator(3))
     source = generator(4)
@@ -115,7 +99,7 @@ def test_an_untrained_network_corrects_nothing(periodic: bool) -> None:
 
 
 def test_a_seed_fixes_all_weights() -> None:
-    first, second, other = network(True), network(True), network(True)
+    first, second, other = small_transformer(), small_transformer(), small_transformer()
     for made, seed in ((first, 3), (second, 3), (other, 4)):
         made.reset(generator(seed))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
@@ -125,7 +109,7 @@ def test_a_seed_fixes_all_weights() -> None:
 
 
 def test_innovations_enter_by_slopes_of_every_scalar_in_each() -> None:
-    made = network(True, channels_out=0)
+    made = small_transformer(channels_out=0)
     made.reset(generator(3))
     source = generator(4)
     slopes = torch.tensor([0.5, -2.0])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.polynomial.hermite_e import hermeval
 from scipy import stats
+from small_transformer import small_transformer
 
 from sbikit import generator
-from sbikit_transformer.network import Transformer
 from sbikit_transformer.shapes import COUNT, Shapes
 
 
@@ -56,19 +56,7 @@ def test_a_flat_field_has_finite_shapes() -> None:
 
 
 def test_shapes_enter_by_a_number_and_by_slopes_of_every_innovation() -> None:
-    with torch.random.fork_rng(devices=[]):
-        made = Transformer(
-            grid=(8,),
-            patch=(4,),
-            channels_in=3,
-            channels_out=2,
-            scalars=2,
-            scalar_features=3,
-            summary=6,
-            width=16,
-            depth=1,
-            heads=2,
-        )
+    made = small_transformer((8,), channels_out=2)
     made.reset(generator(3))
     source = generator(4)
     sizes = ((5, 3, 8), (5, 2, 3), (5, 2, COUNT, 8), (5, 2, COUNT + 2), (5, 6), (5,))

@@ -255,6 +255,31 @@ def test_an_interrupted_training_ends_where_it_would_have_ended(
         transformer.fit(simulations, seed=4, workspace=folder, monitor=QuietMonitor())
 
 
+def test_no_more_simulations_teach_what_data_tell_than_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    used: list[float | int | str] = []
+
+    class Listening(QuietMonitor):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+        def log(self, **record: float | int | str) -> None:
+            used.append(record["simulations"])
+
+    vector = GaussianVector()
+    options = SMALL.model_copy(update={"steps": 1, "guide_simulations": 64, "law_simulations": 500})
+    sampler = DiffusionTransformer(options).fit(
+        Simulations(vector, 0), seed=0, workspace=Workspace(), monitor=Listening()
+    )
+    assert (said, used) == ([], [64 + 500 + 32])
+    monkeypatch.setattr(training, "_LAW_NUMBERS", 300 * sampler.denoiser.numbers_of_law)
+    DiffusionTransformer(options).fit(
+        Simulations(vector, 0), seed=0, workspace=Workspace(), monitor=Listening()
+    )
+    assert used == [64 + 500 + 32, 64 + 300 + 32]
+    assert said == ["diffusion-transformer: 300 of 500 simulations teach what data tell: memory"]
+
+
 @pytest.mark.parametrize(("least", "threads"), [(2**40, 1), (0, 2)])
 def test_a_small_network_trains_on_one_thread(
     monkeypatch: pytest.MonkeyPatch, least: int, threads: int

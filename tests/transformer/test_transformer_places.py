@@ -75,8 +75,8 @@ def trend() -> tuple[Trend, dict[str, Tensor], Denoiser]:
 def test_the_linear_guide_is_the_exact_denoiser_of_a_normal_law(
     trend: tuple[Trend, dict[str, Tensor], Denoiser], sigma: float
 ) -> None:
-    simulator, values, denoiser = trend
     """The walk given noisy walk, data and clean parameters, and the parameters given data alone."""
+    simulator, values, denoiser = trend
     y, u = denoiser.encode(values)
     noisy = y + sigma * torch.randn(y.shape, generator=generator(7))
     told = denoiser.condition(values)
