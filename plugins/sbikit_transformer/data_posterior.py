@@ -3,13 +3,12 @@ r"""What data tell of the scalars, as a mixture of normal laws for each observat
 With w what is told of an observation (vectors v and statistics of maps) and u the P latent scalars, K normal
 laws of weights p_k(w) make up the law of u,
 
-    u = m + R (mu_k(w) + K_k(w)^-1 e),    e ~ N(0, 1),
+    u = m(w) + R (mu_k(w) + K_k(w)^-1 e),    e ~ N(0, 1),
 
-where N(m, R R^T) is a first law, exact for a model that is not the simulator's, and a small network learns
-p, mu and the lower triangular K by maximum likelihood: an amortised posterior, as that of Papamakarios and
-Murray 2016 (arXiv:1605.06376). It starts as what has the moments of the first law, and where training does
-not help, the first law stays. That is linear in v, by least squares, or what the Gaussian guide makes of it
-with the data.
+where N(m(w), R R^T) is the best law that is linear in w, and a small network learns p, mu and the lower
+triangular K by maximum likelihood: an amortised posterior, as that of Papamakarios and Murray 2016
+(arXiv:1605.06376). It starts as what has the moments of the linear law, and where training does not help,
+that law stays.
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Monitor, derive_seed, generator
-from sbikit_transformer.conditions import FARTHEST
 from sbikit_transformer.normal import Mixture, Normal, pairs
-from sbikit_transformer.polynomials import fit_least_squares
 from sbikit_transformer.small_networks import fit_small, small_network
 
 # Least variance of a scalar in units of its prior's, where vectors tell all of it; far below what a network
 # of float32 resolves.
 _LEAST_PRIOR = 1e-8
+# Ridges tried, in units of the numbers' variances: from none to one that leaves next to nothing.
+_RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_JUDGED = 8192  # simulations that choose among them, and rows at once
 # Of log diagonals of K: a posterior e^8 times narrower or wider than the first law is as far as it goes.
 _MOST_LOG = 8.0
 # More scalars have the first law alone: their triangles are too large to learn so.
@@ -35,43 +35,64 @@ _MOST_SCALARS = 32
 # Normal laws in a mixture. Of the quick preset's posteriors, learned from 131,000 simulations, 1 has the
 # negative log likelihood -.226, 4 have -.329 and 8 -.352; 16, of 190,000, -.373.
 _LAWS = 16
-# Standard errors by which the mixture must be better than the first law, which is smoother and may be exact.
+# Standard errors by which what is learned must be better than a law that is smoother and may be exact.
 _CERTAIN = 3.0
 # Spread of their means at the start, in standard deviations of the first law: together they have its moments.
 _SPREAD = 0.5
 
 
 class LinearLaw(nn.Module):
-    """A normal law of P scalars whose mean is linear in V vectors; its covariance is the same for all."""
+    """A normal law of P scalars whose mean is linear in V numbers; its covariance is the same for all."""
 
     linear: Tensor
     covariance: Tensor
 
-    def __init__(self, scalars: int, vectors: int) -> None:
+    def __init__(self, scalars: int, numbers: int) -> None:
         super().__init__()
-        self.register_buffer("linear", torch.zeros(1 + vectors, scalars))
+        self.register_buffer("linear", torch.zeros(1 + numbers, scalars))
         self.register_buffer("covariance", torch.eye(scalars, dtype=torch.float64))
 
-    def fit(self, u: Tensor, vectors: Tensor) -> None:
-        """Fit to scalars (M, P) and vectors (M, V) of simulations."""
-        if vectors.shape[1]:
-            constant = torch.cat([torch.ones(len(u), 1), vectors], 1)
-            self.linear.copy_(fit_least_squares(constant.double(), u.double()))
-        else:
-            self.linear.copy_(u.mean(0, keepdim=True))
-        left = u.double() - (self.linear[0] + vectors @ self.linear[1:]).double()
-        values, basis = torch.linalg.eigh(torch.atleast_2d(torch.cov(left.T)))
+    def fit(self, u: Tensor, numbers: Tensor) -> None:
+        """Fit to scalars (M, P) and numbers (M, V) of simulations, by ridge regression.
+
+        Ridge and covariance are those of what each simulation leaves where it does not fit (Allen 1974,
+        Technometrics 16, 125).
+        """
+        centre, mean = numbers.double().mean(0), u.double().mean(0)
+        x, y = numbers - centre.to(numbers.dtype), u.double() - mean
+        squares, products = _products(x, y)
+        some = slice(0, _JUDGED)
+        best, least = torch.zeros_like(products), y[some] / (1.0 - 1.0 / len(u))
+        for ridge in _RIDGES if numbers.shape[1] else ():
+            inverse = torch.linalg.inv(squares + ridge * len(u) * torch.eye(len(squares)).double())
+            found, rows = inverse @ products, x[some].double()
+            own = ((rows @ inverse) * rows).sum(1, keepdim=True) + 1.0 / len(u)
+            left = (y[some] - rows @ found) / (1.0 - own).clamp_min(_LEAST_PRIOR)
+            if float(left.square().mean()) < float(least.square().mean()):
+                best, least = found, left
+        self.linear.copy_(torch.cat([(mean - centre @ best)[None], best]))
+        values, basis = torch.linalg.eigh(torch.atleast_2d(least.T @ least / len(least)))
         self.covariance.copy_((basis * values.clamp_min(_LEAST_PRIOR)) @ basis.T)
 
-    def forward(self, vectors: Tensor) -> Normal:
-        """The law given vectors (B, V)."""
-        mean = self.linear[0] + vectors @ self.linear[1:]
+    def forward(self, numbers: Tensor) -> Normal:
+        """The law given numbers (B, V)."""
+        mean = self.linear[0] + numbers @ self.linear[1:]
         law = Normal.of(mean, self.covariance)
         return Normal(mean, law.variance.expand_as(mean), law.basis.expand(len(mean), -1, -1))
 
 
+def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x^T x and x^T y of many rows, in float64, part by part: less memory."""
+    squares = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+    products = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64)
+    for part, target in zip(x.split(_JUDGED), y.split(_JUDGED), strict=True):
+        squares += part.double().T @ part.double()
+        products += part.double().T @ target
+    return squares, products
+
+
 class DataPosterior(nn.Module):
-    """Corrects a first law by what is told of the data, where simulations that judge find it better so.
+    """The law of P scalars given what is told of data.
 
     Args:
         scalars: P.
@@ -83,42 +104,41 @@ class DataPosterior(nn.Module):
     def __init__(self, scalars: int, told: int) -> None:
         super().__init__()
         self.scalars = scalars
+        self.first = LinearLaw(scalars, told)
         self.network: nn.Sequential | None = None
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
         if told and scalars <= _MOST_SCALARS:
-            self._each = 1 + 2 * scalars + pairs(scalars)
-            self.network = small_network(told + 2 * scalars + pairs(scalars), _LAWS * self._each)
+            self._each = 1 + scalars + pairs(scalars + 1)
+            self.network = small_network(told, _LAWS * self._each)
 
-    def fit(self, u: Tensor, first: Normal, told: Tensor, judges: int, monitor: Monitor) -> None:
+    def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor) -> None:
         """Fit to simulations, the first of which judge and do not train.
 
         Args:
             u: (M, P) white scalars.
-            first: the first law of each.
-            told: (M, W), standardised.
+            told: (M, W), standardised, at most `FARTHEST` from 0.
             judges: how many judge.
             monitor: is told how far training is.
         """
+        self.first.fit(u[judges:], told[judges:])
         network = self.network
         if network is None:
             return
-        left = (u.double() - first.mean.double())[..., None]
-        white = torch.linalg.solve_triangular(_root(first), left, upper=False)[..., 0].float()
-        inputs = self._inputs(first, told)
+        law = self.first(told)
+        root = torch.linalg.cholesky(self.first.covariance)
+        left = (u.double() - law.mean.double()).T
+        white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
         fit_small(
             network,
-            lambda rows: self._losses(network(inputs[rows]), white[rows]).mean(),
+            lambda rows: self._losses(network(told[rows]), white[rows]).mean(),
             len(u),
             judges=judges,
             start=self._start(),
             monitor=monitor,
         )
         with torch.no_grad():
-            gain = 0.5 * white[:judges].square().sum(1) - self._losses(
-                network(inputs[:judges]), white[:judges]
-            )
-        error = gain.std(correction=0) / math.sqrt(judges)
-        self.learned.fill_(bool(gain.mean() > _CERTAIN * error))
+            before = 0.5 * white[:judges].square().sum(1)
+            self.learned.fill_(better(before - self._losses(network(told[:judges]), white[:judges])))
 
     def _start(self) -> Tensor:
         """Numbers of laws apart that have together, of each scalar, mean zero and variance one."""
@@ -149,21 +169,19 @@ class DataPosterior(nn.Module):
         return by_law[..., 0].log_softmax(1), mean, lower.tril(-1) + torch.diag_embed(diagonal)
 
     @torch.no_grad()
-    def forward(self, first: Normal, told: Tensor) -> Mixture:
-        """The law given first laws and what is told, (B, W)."""
+    def forward(self, told: Tensor) -> Mixture:
+        """The law given what is told, (B, W)."""
+        first = self.first(told)
         if self.network is None or not self.learned:
             return first.alone()
-        log_weight, shift, factor = self._split(self.network(self._inputs(first, told)))
-        root = _root(first)[:, None]
-        mean = first.mean[:, None] + (root.to(shift.dtype) @ shift[..., None])[..., 0]
+        log_weight, shift, factor = self._split(self.network(told))
+        root = torch.linalg.cholesky(self.first.covariance)
+        mean = first.mean[:, None] + shift @ root.T.to(shift.dtype)
         root = torch.linalg.solve_triangular(factor.double(), root, upper=False, left=False)
         each = Normal.of(mean, root @ root.mT)
         return Mixture(log_weight, *each.parts())
 
-    def _inputs(self, first: Normal, told: Tensor) -> Tensor:
-        return torch.cat([told.clamp(-FARTHEST, FARTHEST), first.moments()], 1)
 
-
-def _root(law: Normal) -> Tensor:
-    """Lower triangular, float64 (B, P, P): unlike axes it does not jump from one observation to the next."""
-    return torch.linalg.cholesky(law.covariance)
+def better(gain: Tensor) -> bool:
+    """Whether gains in log likelihood (M,) are above zero for certain."""
+    return bool(gain.mean() > _CERTAIN * gain.std(correction=0) / math.sqrt(len(gain)))

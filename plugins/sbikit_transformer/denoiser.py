@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
 from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
-from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
+from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Networks, Transformer
-from sbikit_transformer.normal import Normal, innovation, pairs
+from sbikit_transformer.normal import Mixture, innovation, pairs
 from sbikit_transformer.shapes import COUNT, Shapes
 from sbikit_transformer.transforms import WHITE, FieldMap
 
@@ -36,13 +36,14 @@ _SCALAR_ERROR = 0.3
 # Least unit of a field's correction, in the field's own spread, where the guide expects no error at all.
 _FIELD_ERROR = 1e-4
 
-# Simulations whose guesses tell how narrow posteriors are, the share of them that may be narrower, and a
-# level of noise, in prior standard deviations, that leaves the data alone to tell.
+# Simulations, at most, whose guesses tell how narrow posteriors are, the share of them that may be narrower,
+# and a level of noise, in prior standard deviations, that leaves the data alone to tell.
 _JUDGES = 256
 _NARROW = 0.05
 _PURE_NOISE = 150.0
 # Of the simulations that teach what data tell of the scalars, the share that judges, and the most that do.
 _LAW_JUDGES, _MOST_LAW_JUDGES = 0.1, 8192
+_GUIDE_JUDGES = 1024  # of these, at least, where there are as many: those that compare law and guide
 # Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
 _CORRELATED = 1024
 
@@ -83,6 +84,7 @@ class Denoiser(nn.Module):
     """
 
     data_channel: Tensor
+    by_guide: Tensor
     low: Tensor
     end: Tensor
     precision: torch.dtype = torch.float32
@@ -103,6 +105,7 @@ class Denoiser(nn.Module):
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
+        self.register_buffer("by_guide", torch.zeros((), dtype=torch.bool))
         self.register_buffer("low", torch.ones(2))
         self.register_buffer("end", torch.ones(2))
         self.first_law = LinearLaw(scalars, vectors)
@@ -168,33 +171,42 @@ class Denoiser(nn.Module):
             simulations: in parts; only what is told of each is kept.
             monitor: is told how far training is.
         """
-        told = Parts(lambda: iter(simulations)).through(self._told_of_scalars).joined()
-        law = Normal(told["mean"], told["variance"], told["basis"])
+        guided: list[Tensor] = []
+        some: list[dict[str, Tensor]] = []
+
+        def told_of(values: Values) -> dict[str, Tensor]:
+            maps, vectors, statistics, _ = self.data_map(values)
+            u, modes = self.coordinates.encode(values), self._modes(maps)
+            if self.guide is not None and sum(map(len, guided)) < _GUIDE_JUDGES:
+                guided.append(self.guide.posterior(self.first_law(vectors), modes).log_density(u))
+            if not some:
+                told = {"vectors": vectors, "statistics": statistics, "modes": modes}
+                some.append({name: value[:_JUDGES] for name, value in told.items()})
+            return {"u": u, "told": _bounded(vectors, statistics)}
+
+        told = Parts(lambda: iter(simulations)).through(told_of).joined()
         count = len(told["u"])
         judges = max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
-        self.posterior.fit(told["u"], law, told["told"], judges, monitor)
-        some = Normal(*(part[:_JUDGES] for part in law.parts()))
-        learned = self.posterior(some, told["told"][:_JUDGES]).whole()
-        narrowest = float(learned.sd.quantile(_NARROW, 0).min())
+        self.posterior.fit(told["u"], told["told"], judges, monitor)
+        if guided:
+            by_guide = torch.cat(guided)[:judges]
+            some_told, some_u = (told[name][: len(by_guide)] for name in ("told", "u"))
+            self.by_guide.fill_(not better(self.posterior(some_told).log_density(some_u) - by_guide))
+        narrowest = float(self._law(**some[0]).whole().sd.quantile(_NARROW, 0).min())
         self.low[0] = TrainingLevels.resolving(narrowest, with_field=False).low
 
     @property
     def numbers_of_law(self) -> int:
         """How many numbers `fit_posterior` keeps of a simulation."""
-        scalars = self.coordinates.size
-        return len(self.data_map.vectors.mean) + len(self.data_map.statistics.mean) + scalars * (4 + scalars)
+        told = len(self.data_map.vectors.mean) + len(self.data_map.statistics.mean)
+        return told + self.coordinates.size
 
-    def _told_of_scalars(self, part: Values) -> dict[str, Tensor]:
-        """Scalars, what is told of the data, and the first law of each simulation."""
-        maps, vectors, statistics, _ = self.data_map(part)
-        law = self._first_law(vectors, self._modes(maps))
-        named = dict(zip(("mean", "variance", "basis"), law.parts(), strict=True))
-        return {"u": self.coordinates.encode(part), "told": torch.cat([vectors, statistics], 1)} | named
-
-    def _first_law(self, vectors: Tensor, modes: Tensor) -> Normal:
-        """Of the scalars given data, before anything is learned."""
-        law: Normal = self.first_law(vectors)
-        return law if self.guide is None else self.guide.posterior(law, modes)
+    def _law(self, vectors: Tensor, statistics: Tensor, modes: Tensor) -> Mixture:
+        """Of the scalars given data."""
+        if self.guide is not None and bool(self.by_guide):
+            return self.guide.posterior(self.first_law(vectors), modes).alone()
+        law: Mixture = self.posterior(_bounded(vectors, statistics))
+        return law
 
     def _modes(self, maps: Tensor) -> Tensor:
         """What the guide is told of standardised maps (B, K, *grid): (B, ...)."""
@@ -311,7 +323,7 @@ class Denoiser(nn.Module):
         """What the networks are told of observations `(B, shape)`."""
         maps, vectors, statistics, alien = self.data_map(observation)
         modes = self._modes(maps)
-        law = self.posterior(self._first_law(vectors, modes), torch.cat([vectors, statistics], 1))
+        law = self._law(vectors, statistics, modes)
         return Condition(maps, modes, vectors, statistics, alien, law, law.whole().moments())
 
     def denoise_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
@@ -367,6 +379,11 @@ class Denoiser(nn.Module):
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:
         return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)
+
+
+def _bounded(vectors: Tensor, statistics: Tensor) -> Tensor:
+    """What the law is told of data, (B, W)."""
+    return torch.cat([vectors, statistics], 1).clamp(-FARTHEST, FARTHEST)
 
 
 def _most_correlated(parts: Parts) -> Tensor:

@@ -1,17 +1,14 @@
 r"""The Gaussian guide: exact posteriors of a Gaussian model with unknown parameters.
 
-The model, fitted once to training simulations, in orthonormal Fourier modes of ring r,
-
-    y ~ N(0, P_r(u)),    d = b_r(u) y + n,    n ~ N(0, N_r(u)),
-
-has y the latent field, d the data field most correlated with it, and u the P latent scalars in white
-coordinates; log P, log N and b are quadratic in u.
+The model, fitted once to training simulations, is a normal law of all latent fields y and of the data field d
+most correlated with each, jointly, in every ring of Fourier modes: see `linear_model`. Its log variances and
+slopes are quadratic in u, the P latent scalars in white coordinates.
 
 Of the scalars it tells p(u | d), as a normal law: nodes u_q spread over a normal law of u that is known
-before are weighted by the tempered likelihood of d, which depends on the data through one sum a ring. Nodes
-are drawn anew around what the last ones found (adaptive importance sampling), since few nodes of the first
-round lie where the data allow. Of the field it tells, given u and a noisy state y + sigma e, the mean W (the
-Wiener filter) and its error. Networks learn what is left of both.
+before are weighted by the tempered likelihood of d, which depends on the data through their cross-power a
+ring. Nodes are drawn anew around what the last ones found (adaptive importance sampling), since few nodes of
+the first round lie where the data allow. Of the field it tells, given u and a noisy state y + sigma e, the
+mean W (the Wiener filter) and its error. Networks learn what is left of both.
 
 What the guide leaves out (non-Gaussian fields, masks) costs accuracy of the starting point, never
 correctness of what is learned.
@@ -30,8 +27,8 @@ from sbikit import Values
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
-from sbikit_transformer.linear_model import LinearModel, fit_model
-from sbikit_transformer.normal import Normal
+from sbikit_transformer.linear_model import LinearModel, cross_power, fit_model
+from sbikit_transformer.normal import Normal, pairs
 from sbikit_transformer.polynomials import quadratic
 
 # Share of the likelihood in each round of nodes. The first rounds see part of it, so that their few nodes
@@ -40,7 +37,7 @@ from sbikit_transformer.polynomials import quadratic
 _ROUNDS = (0.5, 0.75, 1.0)
 # Tempers tried. A finer grid changes little of what is then learned.
 _TEMPERS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
-# Simulations that choose the temper: all tempers see the same ones, so few tell them apart.
+# Simulations that choose the temper, of one field: all tempers see the same ones, so few tell them apart.
 _JUDGES = 512
 # Nodes are drawn from a normal this much wider than the weighted nodes, and never narrower than this share
 # of what found them: wider ones waste nodes, narrower ones miss tails, and one node of all the weight would
@@ -50,6 +47,8 @@ _KEEP = 0.2
 # Prior standard deviations within which the quadratics are trusted; one prior draw in 16,000 lies beyond. A
 # larger value extrapolates them, a smaller one flattens what simulations still tell.
 _REACH = 4.0
+# Of nodes and rings, for some observations: more fall out of processors' caches.
+_AT_ONCE = 2**16
 _EDGE = 1e-9  # keeps a node of the Sobol sequence that is exactly 0 or 1 finite
 
 
@@ -103,14 +102,14 @@ class Guide(torch.nn.Module):
         self.scalars, self.channels = scalars, channels
         self.rings = Rings.shells(grid)
         features = 1 + scalars + scalars * (scalars + 1) // 2
-        for name in ("log_power", "log_noise", "slope"):
-            self.register_buffer(name, torch.zeros(channels, features, len(self.rings)))
+        size = 2 * channels
+        self.register_buffer("log_variance", torch.zeros(size, features, len(self.rings)))
+        self.register_buffer("slope", torch.zeros(pairs(size), features, len(self.rings)))
         self.register_buffer("temper", torch.ones(()))
         sobol = qmc.Sobol(scalars, scramble=True, rng=0).random(nodes)
         self.register_buffer("nodes", ndtri(torch.from_numpy(sobol).clamp(_EDGE, 1 - _EDGE)).float())
 
-    log_power: Tensor
-    log_noise: Tensor
+    log_variance: Tensor
     slope: Tensor
     temper: Tensor
     nodes: Tensor
@@ -129,14 +128,14 @@ class Guide(torch.nn.Module):
             y, d = rings.transform(part["field"]), rings.transform(part["data"])
             return {"u": part["u"], "y": y, "d": d}
 
-        fitted = fit_model(parts.through(modes), rings)
-        for found, kept in zip(fitted, (self.log_power, self.log_noise, self.slope), strict=True):
-            kept.copy_(found)
+        log_variance, slope = fit_model(parts.through(modes), rings)
+        self.log_variance.copy_(log_variance)
+        self.slope.copy_(slope)
 
         def judged(part: Values) -> dict[str, Tensor]:
             return {name: part[name] for name in ("u", "vectors")} | {"d": self.told(part["data"])}
 
-        some = parts.up_to(_JUDGES).through(judged).joined()
+        some = parts.up_to(_JUDGES // self.channels).through(judged).joined()
         self._fit_temper(some["u"], law(some["vectors"]), some["d"])
 
     def _fit_temper(self, u: Tensor, prior: Normal, data_modes: Tensor) -> None:
@@ -162,7 +161,16 @@ class Guide(torch.nn.Module):
             prior: B laws of the scalars, before.
             data_modes: (B, C, modes), see `told`.
         """
-        power = self.rings.power(data_modes, data_modes)[:, None]
+        numbers = len(self.nodes) * len(self.rings)
+        parts = zip(
+            *(part.split(max(1, _AT_ONCE // numbers)) for part in (*prior.parts(), data_modes)), strict=True
+        )
+        found = [self._posterior(Normal(*part[:3]), part[3]).parts() for part in parts]
+        return Normal(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+    def _posterior(self, prior: Normal, data_modes: Tensor) -> Normal:
+        """The same of few, all of whose nodes fit in a processor's cache."""
+        power = cross_power(data_modes, self.rings)[:, None]
         before = Proposal(prior.mean, prior.basis * prior.variance.sqrt()[:, None])
         proposal = before
         for share in _ROUNDS:
@@ -172,9 +180,9 @@ class Guide(torch.nn.Module):
                 share * self.temper * likelihood + before.log_density(at) + 0.5 * self.nodes.square().sum(-1),
                 dim=1,
             )
-            mean = torch.einsum("bq,bqp->bp", weight, at)
+            mean = torch.einsum("bq,bqp->bp", weight.to(at.dtype), at)
             offset = (at - mean[:, None]).double()
-            covariance = torch.einsum("bq,bqi,bqj->bij", weight.double(), offset, offset)
+            covariance = torch.einsum("bq,bqi,bqj->bij", weight, offset, offset)
             proposal = Proposal.widened(mean, covariance, proposal)
         return Normal.of(mean, covariance)
 
@@ -189,12 +197,14 @@ class Guide(torch.nn.Module):
             sigma: (B,).
         """
         del vectors
-        noise = sigma.square()[:, None, None]
-        return Guess(*self._model(u).wiener((self.rings.transform(field), data_modes), noise, self.rings))
+        modes = self.rings.transform(field), data_modes
+        return Guess(*self._model(u).wiener(modes, sigma.square(), self.rings))
 
     def _model(self, at: Tensor) -> LinearModel:
-        """Spectra at scalars (*, P), each (*, C, rings)."""
-        coefficients = torch.stack([self.log_power, self.log_noise, self.slope]).permute(2, 0, 1, 3)
+        """The model at scalars (*, P)."""
+        coefficients = torch.cat([self.log_variance, self.slope]).transpose(0, 1)
         values = quadratic(at.clamp(-_REACH, _REACH)) @ coefficients.flatten(1)
-        power, noise, slope = values.unflatten(-1, coefficients.shape[1:]).unbind(-3)
-        return LinearModel(torch.exp(power), torch.exp(noise), slope)
+        log_variance, slope = values.unflatten(-1, coefficients.shape[1:]).split(
+            [len(self.log_variance), len(self.slope)], -2
+        )
+        return LinearModel(torch.exp(log_variance), slope)

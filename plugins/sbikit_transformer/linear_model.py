@@ -1,8 +1,13 @@
-r"""The linear Gaussian model of the guide, mode by mode, at parameters u:
+r"""The linear Gaussian model of the guide, mode by mode, at parameters u.
 
-    y ~ N(0, P_r(u)),    d = b_r(u) y + n,    n ~ N(0, N_r(u)),
+The C latent fields y and their C data fields d make up z = (y_1, ..., y_C, d_1, ..., d_C), in orthonormal
+Fourier modes of ring r, and each is what those before it tell and something of its own,
 
-for the latent field y and the data field d in orthonormal Fourier modes of ring r.
+    z_i = sum_(j<i) a_ijr(u) z_j + e_i,    e_i ~ N(0, v_ir(u)).
+
+Any slopes a and variances v > 0 make a normal law, and each normal law is one of these (Pourahmadi 1999,
+Biometrika 86, 677). With T = 1 - a, unit lower triangular, its precision is T' diag(1/v) T. Of one field it
+is y ~ N(0, v_1), d = a y + n, n ~ N(0, v_2).
 """
 
 from __future__ import annotations
@@ -20,98 +25,181 @@ from sbikit_transformer.polynomials import fit_gamma, quadratic
 # Of the mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep spectra.
 _FLOOR = 1e-6
 _TINY = 1e-12  # the same where there is no power at all
-# Of the features' own squares, in units of the mean power: where a ring has next to none, b goes to zero
-# instead of the ratio of two roundings. A larger value would pull b to zero where there is some.
+# Of the features' own squares, in units of the mean power: where a ring has next to none, slopes go to zero
+# instead of the ratio of two roundings. A larger value would pull them to zero where there is some.
 _RIDGE = 1e-4
+# Least share of a data field's variance that those before it do not tell, in the likelihood.
+_LEAST_OWN = 1e-12
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Power, noise and slope of the model above, each (*, C, rings) at parameters u."""
+    """The model at parameters u.
 
-    power: Tensor
-    noise: Tensor
+    Args:
+        variance: v, (*, 2 C, rings).
+        slope: a_ij for j < i, row by row, (*, C (2 C - 1), rings).
+    """
+
+    variance: Tensor
     slope: Tensor
 
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.variance.shape[-2] // 2
+
+    def _slopes(self) -> Tensor:
+        """a, strictly lower triangular, (*, rings, 2 C, 2 C) float64."""
+        size = 2 * self.channels
+        row, column = torch.tril_indices(size, size, offset=-1)
+        lower = self.slope.new_zeros(*self.slope.shape[:-2], self.slope.shape[-1], size, size).double()
+        lower[..., row, column] = self.slope.mT.double()
+        return lower
+
     def log_likelihood(self, power: Tensor, count: Tensor) -> Tensor:
-        """Log likelihood of the data at each u, (*,).
+        """Log likelihood of the data at each u, (*,), float64.
+
+        Entry by entry of all matrices at once, since they are many and small.
 
         Args:
-            power: of the data, summed over rings, (*, C, rings).
+            power: of the data, cross-power summed over rings, (*, rings, C, C).
             count: modes a ring.
         """
-        expected = self.slope.square() * self.power + self.noise
-        return -0.5 * (count * torch.log(expected) + power / expected).sum((-1, -2))
+        left, channels = self._of_data(), self.channels
+        told = [[power[..., i, j].double() for j in range(channels)] for i in range(channels)]
+        total = count.new_zeros((), dtype=torch.float64)
+        for k in range(channels):  # the data one by one, each given those before it
+            own = left[k][k]
+            total = total + count * torch.log(own) + told[k][k] / own
+            share = {i: left[i][k] / own for i in range(k + 1, channels)}
+            for i, of_i in share.items():
+                for j, of_j in list(share.items())[: i - k]:
+                    left[i][j] = left[i][j] - of_i * left[j][k]
+                    mixed = told[i][j] - of_i * told[k][j] - of_j * told[i][k]
+                    told[i][j] = told[j][i] = mixed + of_i * of_j * told[k][k]
+                left[i][i] = torch.maximum(left[i][i], _LEAST_OWN * self.variance.sum(-2).double())
+        return -0.5 * total.sum(-1)
+
+    def _of_data(self) -> list[list[Tensor]]:
+        """Covariance of the data, its lower triangle, each entry (*, rings) float64."""
+        first, size = self.channels, 2 * self.channels
+        slopes = iter(self.slope.double().unbind(-2))
+        variance = self.variance.double().unbind(-2)
+        made: list[list[Tensor]] = []  # (1 - a)^-1 below its diagonal: what each of z is made of
+        for i in range(size):
+            a = [next(slopes) for _ in range(i)]
+            made.append([a[j] + sum(a[k] * made[k][j] for k in range(j + 1, i)) for j in range(i)])
+
+        def covariance(i: int, j: int) -> Tensor:
+            own = variance[j] if i == j else made[i][j] * variance[j]
+            return own + sum(made[i][k] * made[j][k] * variance[k] for k in range(j))
+
+        return [[covariance(i, j) for j in range(first, i + 1)] for i in range(first, size)]
 
     def wiener(self, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings) -> tuple[Tensor, Tensor]:
         """Mean (B, C, *grid) of the clean field, and its rms error (B, C), at one u each.
 
         Args:
             modes: of noisy field and data, each (B, C, modes).
-            noise: variance of the noise on the field, (B, 1, 1).
+            noise: variance of the noise on the field, (B,).
             rings: of the grid.
         """
-        p_y, p_n, b = self.power, self.noise, self.slope
-        determinant = (p_y + noise) * p_n + b.square() * p_y * noise
-        gain_y, gain_d = p_y * p_n / determinant, b * p_y * noise / determinant
-        mean = gain_y[..., rings.index] * modes[0] + gain_d[..., rings.index] * modes[1]
-        variance = gain_y * noise
-        return rings.inverse(mean), ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
+        channels = self.channels
+        eye = torch.eye(2 * channels, dtype=torch.float64, device=noise.device)
+        told = eye - self._slopes()
+        precision = told[..., :channels].mT @ (told / self.variance.mT.double()[..., None])
+        scale = noise.double()[:, None, None, None]
+        # (precision + 1 / noise)^-1 (y / noise - ...), times noise above and below.
+        of_y = torch.linalg.inv(eye[:channels, :channels] + scale * precision[..., :channels])
+        gain = torch.cat([of_y, -of_y @ (scale * precision[..., channels:])], -1)
+        variance = of_y.diagonal(dim1=-2, dim2=-1).mT * noise.double()[:, None, None]
+        error = ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
+        return rings.inverse(_applied(gain, torch.cat(modes, 1), rings)), error.to(noise.dtype)
 
 
-def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients of log power, log noise and slope, each (C, F, rings) on the features of `quadratic`.
+def _applied(gain: Tensor, modes: Tensor, rings: Rings) -> Tensor:
+    """Gains (B, rings, C, D) times modes (B, D, modes): (B, C, modes)."""
+    each = gain.to(modes.real.dtype).index_select(1, rings.index)
+    parts = torch.view_as_real(modes).transpose(1, 2)
+    return torch.view_as_complex((each @ parts).transpose(1, 2).contiguous())
+
+
+def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor]:
+    """Coefficients of log v, (2 C, F, rings), and of the slopes, (C (2 C - 1), F, rings), float64, on the
+    features of `quadratic`.
 
     Args:
-        modes: in parts parameters "u" (m, P), and modes "y" of field and "d" of data, each (m, C, modes).
+        modes: in parts parameters "u" (m, P), and modes "y" of fields and "d" of data, each (m, C, modes).
         rings: of the grid.
     """
     found = modes.through(lambda part: _powers(part, rings)).joined()
-    features = quadratic(found["u"]).double()
-    log_power, slopes = [], []
-    for p_y, p_c in zip(found["y"].unbind(1), found["c"].unbind(1), strict=True):
-        least = _FLOOR * p_y.mean() + _TINY
-        log_power.append(fit_gamma(features, p_y + least))
-        # A ring without power, of a blocky field or a constant channel, has none in the field's own units.
-        typical = p_y.sqrt().mean(0).square().clamp_min(least)
-        slopes.append(_fit_slope(features, p_y / typical, p_c / typical))
-    slope = torch.stack(slopes)
-    p_n = modes.through(lambda part: {"n": _power_left(part, slope, rings)}).joined()["n"]
-    log_noise = []
-    for left, p_d in zip(p_n.unbind(1), found["d"].unbind(1), strict=True):
-        floor = _FLOOR * p_d.contiguous().mean() / rings.count.sum() + _TINY
-        log_noise.append(fit_gamma(features, left + floor))
-    return torch.stack(log_power), torch.stack(log_noise), slope
+    features, power = quadratic(found["u"]).double(), found["power"]
+    size = power.shape[-1]
+    # Powers of all of z in units of its own: a ring without power, of a blocky field or a constant channel,
+    # has none in the field's own units.
+    own = power.diagonal(dim1=-2, dim2=-1)
+    least = _FLOOR * own.mean((0, 1)) + _TINY
+    unit = torch.maximum(own.sqrt().mean(0).square(), least).sqrt()
+    power /= unit[:, :, None] * unit[:, None, :]
+    log_variance, slopes = [], []
+    for i in range(size):
+        slope = _fit_slopes(features, power[:, :, : i + 1, : i + 1])
+        left = _left(features, slope, power[:, :, : i + 1, : i + 1])
+        floor = least[i] / unit[:, i].square()
+        log_variance.append(fit_gamma(features, left.clamp_min(0.0) + floor))
+        log_variance[-1][0] += 2.0 * unit[:, i].log()
+        slopes.append(slope * (unit[:, i] / unit[:, :i].T)[:, None])
+    return torch.stack(log_variance), torch.cat(slopes)
 
 
 def _powers(part: Values, rings: Rings) -> dict[str, Tensor]:
-    """Ring powers of field and cross, float64 (m, C, rings), and the power of the data, (m, C)."""
-    y, d = part["y"], part["d"]
-    return {
-        "u": part["u"],
-        "y": rings.power(y, y).double() / rings.count,
-        "c": rings.power(y, d).double() / rings.count,
-        "d": rings.power(d, d).sum(-1),
-    }
+    """Parameters, and the cross-power a mode of fields and data, float64 (m, rings, 2 C, 2 C)."""
+    z = torch.cat([part["y"], part["d"]], 1).to(torch.complex128)
+    return {"u": part["u"], "power": cross_power(z, rings) / rings.count[:, None, None]}
 
 
-def _power_left(part: Values, slope: Tensor, rings: Rings) -> Tensor:
-    """Ring power of d - b y, float64 (m, C, rings)."""
-    y, d = part["y"], part["d"]
-    features = quadratic(part["u"]).double()
-    channels = []
-    for channel in range(y.shape[1]):  # one at a time: less memory
-        b = (features @ slope[channel])[:, rings.index].to(y.dtype)
-        left = d[:, channel] - b * y[:, channel]
-        channels.append(rings.power(left, left).double() / rings.count)
-    return torch.stack(channels, 1)
+def cross_power(z: Tensor, rings: Rings) -> Tensor:
+    """Cross-power of modes (B, C, modes) summed over each ring, (B, rings, C, C)."""
+    size = z.shape[1]
+    row, column = torch.tril_indices(size, size)
+    packed = torch.cat([rings.power(z[:, i : i + 1], z[:, : i + 1]) for i in range(size)], 1).mT
+    found = packed.new_zeros(*packed.shape[:-1], size, size)
+    found[..., row, column] = packed
+    found[..., column, row] = packed
+    return found
 
 
-def _fit_slope(features: Tensor, p_y: Tensor, p_c: Tensor) -> Tensor:
-    """b(u) of d = b y + n, quadratic in u, from ring powers: minimises sum p_y (b - p_c / p_y)^2."""
-    columns = []
-    ridge = _RIDGE * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
-    for ring in range(p_y.shape[1]):
-        weighted = features * p_y[:, ring : ring + 1].clamp_min(0.0)
-        columns.append(torch.linalg.solve(features.T @ weighted + ridge, features.T @ p_c[:, ring]))
-    return torch.stack(columns, dim=1)
+def _fit_slopes(features: Tensor, power: Tensor) -> Tensor:
+    """Slopes of the last of z in those before it, (i, F, rings): least squares over all modes.
+
+    Args:
+        features: (M, F).
+        power: of these, in units of their own, (M, rings, i + 1, i + 1).
+    """
+    count, size = power.shape[-1] - 1, features.shape[1]
+    found = features.new_zeros(count, size, power.shape[1])
+    if not count:
+        return found
+    ridge = _RIDGE * len(features) * torch.eye(count * size, dtype=features.dtype)
+    for ring in range(power.shape[1]):
+        squares = features.new_empty(count, size, count, size)
+        for j in range(count):
+            for k in range(j + 1):
+                block = features.T @ (features * power[:, ring, j, k, None])
+                squares[j, :, k], squares[k, :, j] = block, block
+        products = (features.T @ power[:, ring, :count, count]).T.reshape(-1, 1)
+        solved = torch.linalg.solve(squares.view(count * size, -1) + ridge, products)
+        found[:, :, ring] = solved.view(count, size)
+    return found
+
+
+def _left(features: Tensor, slope: Tensor, power: Tensor) -> Tensor:
+    """Power of the last of z that those before it leave, (M, rings), from what `_fit_slopes` takes."""
+    count = len(slope)
+    left = power[..., count, count].clone()
+    if count:
+        a = torch.einsum("mf,jfr->mrj", features, slope)
+        left -= 2.0 * (a * power[..., :count, count]).sum(-1)
+        left += (a * (power[..., :count, :count] @ a[..., None])[..., 0]).sum(-1)
+    return left

@@ -122,6 +122,10 @@ class Mixture:
         covariance = (weight[..., None] * (inside + offset[..., None] * offset[..., None, :])).sum(1)
         return Normal.of(mean.to(self.mean.dtype), covariance)
 
+    def log_density(self, at: Tensor) -> Tensor:
+        """Of vectors (B, P), without the constant: (B,)."""
+        return torch.logsumexp(self._log_shares(at, at.new_zeros(len(at))), 1)
+
     def given_noisy(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviations of vectors given x = vector + sigma e.
 

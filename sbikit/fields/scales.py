@@ -24,7 +24,7 @@ _ABOVE, _BELOW = (1.0, 2.0, 3.0), (1.0, 2.0)
 
 
 class Scales(nn.Module):
-    """Statistics of fields at several scales, of each channel by itself.
+    """Statistics of fields at several scales, of each channel and of each pair of channels.
 
     Args:
         grid: pixels along each axis, one to three axes.
@@ -53,17 +53,18 @@ class Scales(nn.Module):
         self.maps = 2 * len(widths) - 1
         self.differences = len(widths) - 1
 
-    @property
-    def count(self) -> int:
-        """Statistics of a channel."""
-        return self.maps * (6 + len(_ABOVE) + len(_BELOW)) + 4 * math.comb(self.differences, 2)
+    def count(self, channels: int) -> int:
+        """Statistics of so many channels."""
+        alone = self.maps * (6 + len(_ABOVE) + len(_BELOW)) + 4 * math.comb(self.differences, 2)
+        return channels * alone + 3 * math.comb(channels, 2) * self.maps
 
     def forward(self, field: Tensor) -> Tensor:
-        """Of fields (B, C, *grid), in any unit, the statistics (B, C count), a channel after the other.
+        """Of fields (B, C, *grid), in any unit, the statistics (B, count), a channel after the other.
 
         Of each map, differences first: log variance; then, with z the map standardised, E z^3, log E z^4,
         E |z|, log E max(z, 0)^3, log E max(-z, 0)^3, E max(z - l, 0) for l = 1, 2, 3 and E max(-z - l, 0) for
-        l = 1, 2. Of each pair of differences: E a^2 b, E a b^2, E |a b|, E |a| b.
+        l = 1, 2. Of each pair of differences: E a^2 b, E a b^2, E |a b|, E |a| b. Then, of each map and each
+        pair of channels i < j, E zi zj, E zi^2 zj and E zi zj^2: what tomographic bins have in common.
         """
         rows = max(1, _AT_ONCE // max(1, self.maps * field[:1].numel()))
         return torch.cat([self._statistics(some) for some in field.split(rows)])
@@ -92,7 +93,16 @@ class Scales(nn.Module):
             za, zb, sa, sb = z[:, :, a], z[:, :, b], size[:, :, a], size[:, :, b]
             pair = (square[:, :, a] * zb, za * square[:, :, b], sa * sb, sa * zb)
             found.append(torch.stack([one.mean(-1) for one in pair], 2))
-        return torch.cat(found, 2).flatten(1)
+        alone = torch.cat(found, 2).flatten(1)
+        return torch.cat([alone, *self._of_channels(z)], 1) if z.shape[1] > 1 else alone
+
+    def _of_channels(self, z: Tensor) -> list[Tensor]:
+        """Of pairs of channels of standardised maps (B, C, maps, pixels), three times (B, pairs maps)."""
+        each = z.transpose(1, 2)
+        row, column = torch.triu_indices(z.shape[1], z.shape[1], offset=1)
+        products, cubes = ((part @ each.mT / z.shape[-1]) for part in (each, each.square()))
+        found = products[..., row, column], cubes[..., row, column], cubes[..., column, row]
+        return [part.flatten(1) for part in found]
 
     def _smooth(self, field: Tensor) -> Tensor:
         """(B, C, *grid) -> (B, C, widths, *grid)."""

@@ -59,6 +59,27 @@ def test_statistics_of_a_periodic_field_are_those_of_scipy(grid: tuple[int, ...]
         assert row[11 * m :] == pytest.approx(pairs, rel=5e-4, abs=5e-4)
 
 
+def test_what_channels_have_in_common_is_that_of_numpy() -> None:
+    """E zi zj, E zi^2 zj and E zi zj^2 of every map, pair by pair, after what is of each channel alone."""
+    field = skewed(2, 3, 32, 32)
+    field[:, 2] += 0.5 * field[:, 0]
+    scales = Scales((32, 32), periodic=True)
+    found = scales(field)[:, 3 * scales.count(1) :].double().numpy()
+    for row, values in zip(found, field.double().numpy(), strict=True):
+        modes = np.fft.fft2(values)
+        smooth = [np.fft.ifft2([ndimage.fourier_gaussian(one, w) for one in modes]).real for w in WIDTHS]
+        maps = [a - b for a, b in itertools.pairwise(smooth)] + smooth
+        z = [stats.zscore(one.reshape(3, -1), axis=1) for one in maps]
+        pairs = list(itertools.combinations(range(3), 2))
+        expected = [
+            (one[i] ** p * one[j] ** q).mean()
+            for p, q in ((1, 1), (2, 1), (1, 2))
+            for one in z
+            for i, j in pairs
+        ]
+        assert row == pytest.approx(expected, rel=5e-4, abs=5e-4)
+
+
 def test_what_lies_outside_a_field_that_is_not_periodic_counts_for_nothing() -> None:
     """Of a field smoothed by a normalised kernel a constant stays a constant, at the border too."""
     scales = Scales((24, 24), periodic=False)
@@ -83,7 +104,7 @@ def test_small_and_flat_fields_have_finite_statistics(grid: tuple[int, ...], per
     scales = Scales(grid, periodic=periodic)
     for field in (torch.zeros(2, 3, *grid), torch.full((2, 3, *grid), 7.0), skewed(2, 3, *grid)):
         found = scales(field)
-        assert found.shape == (2, 3 * scales.count)
+        assert found.shape == (2, scales.count(3))
         assert bool(found.isfinite().all())
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
 import torch
+from sklearn import linear_model
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
@@ -15,14 +18,9 @@ from sbikit_transformer.normal import Mixture, Normal
 COUNT, JUDGES = 24_576, 4096
 
 
-def prior(count: int, scalars: int) -> Normal:
-    """Standard normal laws."""
-    return Normal.of(torch.zeros(count, scalars), torch.eye(scalars).double().expand(count, -1, -1))
-
-
 def fitted(u: Tensor, told: Tensor, judges: int = JUDGES) -> DataPosterior:
     found = DataPosterior(u.shape[1], told.shape[1])
-    found.fit(u, prior(len(u), u.shape[1]), told, judges, QuietMonitor())
+    found.fit(u, told, judges, QuietMonitor())
     return found
 
 
@@ -41,13 +39,10 @@ def test_a_linear_problem_has_its_exact_posterior() -> None:
     u = torch.randn(COUNT, 3, generator=source)
     v = u @ a.T + spread * torch.randn(COUNT, 4, generator=source)
     scale = v.std(0)
-    first = LinearLaw(3, 4)
-    first.fit(u, v / scale)
-    found = DataPosterior(3, 4)
-    found.fit(u, first(v / scale), v / scale, JUDGES, QuietMonitor())
+    found = fitted(u, v / scale)
     assert not found.learned  # the first law is exact, and stays
     new = torch.randn(500, 3, generator=source) @ a.T + spread * torch.randn(500, 4, generator=source)
-    law = found(first(new / scale), new / scale).whole()
+    law = found(new / scale).whole()
     exact = torch.linalg.inv(torch.eye(3) + a.T @ torch.diag(spread**-2) @ a)
     mean = new / spread**2 @ a @ exact
     sd = exact.diagonal().sqrt()
@@ -73,7 +68,7 @@ def test_widths_and_correlations_that_depend_on_the_data_are_learned() -> None:
     found = fitted(u, s)
     assert found.learned
     new = torch.randn(1000, 2, generator=source)
-    law = found(prior(1000, 2), new).whole()
+    law = found(new).whole()
     mean, lower = truth(new)
     exact = MultivariateNormal(mean.double(), scale_tril=lower.double())
     judged = MultivariateNormal(law.mean.double(), covariance_matrix=law.covariance)
@@ -86,7 +81,7 @@ def test_two_modes_are_found() -> None:
     s, e = torch.randn(2, COUNT, 1, generator=source)
     sign = torch.where(torch.rand(COUNT, 1, generator=source) < 0.5, -1.0, 1.0)
     found = fitted(0.5 * s + 1.5 * sign + 0.3 * e, s)
-    law = torchs(found(prior(1, 1), torch.zeros(1, 1)))
+    law = torchs(found(torch.zeros(1, 1)))
     at = torch.linspace(-4, 4, 4001, dtype=torch.float64)
     density = law.log_prob(at[:, None, None]).exp()[:, 0]
     exact = sum(torch.distributions.Normal(m, 0.3).log_prob(at).exp() / 2 for m in (-1.5, 1.5))
@@ -102,16 +97,19 @@ def test_the_law_is_the_density_that_training_makes_large() -> None:
         for weight in found.parameters():
             weight.normal_(0.0, 0.1, generator=source)
         found.learned.fill_(True)
-        told, white, mean = (torch.randn(50, n, generator=source) for n in (6, 3, 3))
-        root = torch.tril(torch.randn(50, 3, 3, generator=source)).double() + 2.0 * torch.eye(3)
-        first = Normal.of(mean, root @ root.mT)
+        told, white = (torch.randn(50, n, generator=source) for n in (6, 3))
+        triangle = torch.tril(torch.randn(3, 3, generator=source)).double() + 2.0 * torch.eye(3)
+        found.first.linear.normal_(0.0, 1.0, generator=source)
+        found.first.covariance.copy_(triangle @ triangle.T)
         assert found.network is not None
-        losses = found._losses(found.network(found._inputs(first, told)), white)
-        law = found(first, told)
-    triangle = torch.linalg.cholesky(first.covariance)
-    u = mean + (triangle @ white.double()[..., None])[..., 0]
+        losses = found._losses(found.network(told), white)
+        law = found(told)
+    u = found.first(told).mean + white.double() @ triangle.T
     inside = torchs(law).log_prob(u) + torch.linalg.slogdet(triangle)[1]
     constant = 1.5 * math.log(2.0 * math.pi)
+    torch.testing.assert_close(
+        torchs(law).log_prob(u) + constant, law.log_density(u.float()).double(), rtol=1e-5, atol=1e-4
+    )
     torch.testing.assert_close(-inside, losses.double() + constant, rtol=1e-3, atol=1e-3)
 
 
@@ -152,9 +150,29 @@ def test_statistics_that_tell_nothing_leave_the_first_law() -> None:
     u, s = torch.randn(300, 2, generator=source), torch.randn(300, 200, generator=source)
     found = fitted(u, s, 100)
     assert not found.learned
-    law = found(prior(5, 2), s[:5])
+    law = found(s[:5])
     assert law.mean.shape == (5, 1, 2)
-    assert not law.mean.any()
+    assert float(law.mean.abs().max()) < 0.2
+
+
+@pytest.mark.parametrize("rows", [60, 400])
+def test_the_covariance_is_that_of_new_simulations(rows: int) -> None:
+    """40 numbers, 5 of which tell: as few simulations as that fit too well what they are fitted to."""
+    source = generator(8)
+    a = torch.zeros(40, 2)
+    a[:5] = torch.randn(5, 2, generator=source)
+    s = torch.randn(20_000, 40, generator=source)
+    u = s @ a + torch.randn(20_000, 2, generator=source)
+    law = LinearLaw(2, 40)
+    law.fit(u[:rows], s[:rows])
+    left = (u - law(s).mean)[rows:].double()
+    sd = law.covariance.diagonal().sqrt()
+    torch.testing.assert_close(sd, left.square().mean(0).sqrt(), rtol=3.0 / (2 * rows) ** 0.5, atol=0)
+    simple = linear_model.RidgeCV((1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0) * np.array(rows)).fit(
+        s[:rows], u[:rows]
+    )
+    theirs = np.square(u[rows:].numpy() - simple.predict(s[rows:].numpy())).mean()
+    assert float(left.square().mean()) < 1.05 * theirs
 
 
 def test_the_same_simulations_make_the_same_law() -> None:

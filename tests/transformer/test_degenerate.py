@@ -147,7 +147,7 @@ def test_rings_without_power_say_nothing_of_the_data() -> None:
     d = 2.0 * low + 0.5 * rings.transform(n)
     u = torch.randn(4000, 1, generator=source)
     modes = Parts.held({"u": u, "y": low[:, None], "d": d[:, None]})
-    (log_power,), (log_noise,), (slope,) = fit_model(modes, rings)
+    (log_power, log_noise), (slope,) = fit_model(modes, rings)
     torch.testing.assert_close(slope[0, :2], torch.full((2,), 2.0, dtype=torch.float64), rtol=0, atol=0.05)
     assert float(slope[0, 2:].abs().max()) < 1.0  # the ratio of the two roundings is 10^7
     torch.testing.assert_close(

@@ -191,7 +191,7 @@ def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
     told.fit(Parts.held(told.seen(values)))
     maps, vectors, statistics, _ = told(values)
     torch.testing.assert_close(maps.std(0), torch.ones(1, 24), rtol=0, atol=1e-3)
-    assert (vectors.shape[1], statistics.shape[1]) == (24, 3 + Scales((24,), periodic=False).count)
+    assert (vectors.shape[1], statistics.shape[1]) == (24, 3 + Scales((24,), periodic=False).count(1))
     theta = values["theta"].double()
 
     def left(features: Tensor) -> float:

@@ -1,0 +1,104 @@
+"""The guide's normal law of several fields and their data, against brute force with the whole covariance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from sbikit.fields import Rings
+from sbikit.learning import Parts
+from sbikit_transformer.guide import Guide
+from sbikit_transformer.linear_model import cross_power, fit_model
+
+RINGS = Rings.shells((8, 8))
+SIZE = 4  # two fields and their data
+
+
+def covariances(u: Tensor) -> Tensor:
+    """Of z in every ring, (M, rings, 4, 4): correlated power that goes with u, noise that does not."""
+    source = torch.Generator().manual_seed(0)
+    root = torch.randn(len(RINGS), 2, 2, generator=source) + torch.eye(2)
+    field = (0.3 * u).exp()[:, :1, None, None] * (root @ root.mT) / (1.0 + RINGS.k[:, None, None])
+    slope = torch.tensor([[1.0, 0.0], [0.4, 2.0]])
+    noise = torch.tensor([[0.5, 0.1], [0.1, 0.8]])
+    data = slope @ field @ slope.T + noise
+    return torch.cat([torch.cat([field, field @ slope.T], -1), torch.cat([slope @ field, data], -1)], -2)
+
+
+def drawn(u: Tensor, seed: int) -> Tensor:
+    """Fields and data with these covariances, (M, 4, 8, 8)."""
+    white = torch.randn(len(u), SIZE, 8, 8, generator=torch.Generator().manual_seed(seed))
+    root = torch.linalg.cholesky(covariances(u))[:, RINGS.index]
+    modes = (root.to(torch.complex64) @ RINGS.transform(white).mT[..., None])[..., 0]
+    return RINGS.inverse(modes.mT)
+
+
+@pytest.fixture(scope="module")
+def guide() -> Guide:
+    """Fitted to 20,000 simulations."""
+    u = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(1))
+    z = drawn(u, 2)
+    found = Guide(1, 2, (8, 8), nodes=16)
+    modes = {"u": u, "y": RINGS.transform(z[:, :2]), "d": RINGS.transform(z[:, 2:])}
+    log_variance, slope = fit_model(Parts.held(modes), RINGS)
+    found.log_variance.copy_(log_variance)
+    found.slope.copy_(slope)
+    return found
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 20.0])
+def test_the_field_is_what_the_whole_covariance_tells(guide: Guide, sigma: float) -> None:
+    """E[y | y + sigma e, d] and its rms error, by conditioning in every mode with the true covariance."""
+    u = torch.tensor([[-1.0], [0.0], [1.5]])
+    z, noise = drawn(u, 3), torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    noisy = z[:, :2] + sigma * noise
+    data = guide.told(z[:, 2:])
+    guess = guide(noisy, u, data, u, torch.full((3,), sigma))
+    truth = covariances(u).double().numpy()
+    seen = truth.copy()
+    seen[..., :2, :2] += sigma**2 * np.eye(2)
+    gain = np.linalg.solve(seen, truth[..., :, :2]).swapaxes(-1, -2)  # seen is symmetric
+    modes = torch.cat([RINGS.transform(noisy), data], 1).numpy()
+    mean = np.einsum("bmij,bjm->bim", gain[:, RINGS.index.numpy()], modes)
+    expected = RINGS.inverse(torch.from_numpy(mean)).float()
+    left = truth[..., :2, :2] - gain @ truth[..., :, :2]
+    count = RINGS.count.numpy()
+    error = np.sqrt(np.einsum("brii,r->bi", left, count) / count.sum())
+    np.testing.assert_allclose(guess.error.numpy(), error, rtol=0.02)
+    off = (guess.field - expected).square().mean((2, 3)).sqrt()
+    assert float((off / guess.error).max()) < 0.05
+
+
+def test_the_likelihood_is_that_of_scipy(guide: Guide) -> None:
+    """Of the data alone, mode by mode, up to a constant: differences between parameters."""
+    u = torch.tensor([[-2.0], [0.0], [2.0]])
+    data = guide.told(drawn(u[1:2], 5)[:, 2:])
+    power = cross_power(data, RINGS)
+    found = guide._model(u).log_likelihood(power, RINGS.count)
+    truth = covariances(u)[..., 2:, 2:].double().numpy()
+    modes = RINGS.transform(torch.eye(64).view(64, 8, 8)).mT  # what each pixel has of each mode
+    pixels = RINGS.inverse(data)[0].double().numpy().reshape(-1)
+    expected = []
+    for law in truth:
+        each = law[RINGS.index.numpy()]
+        weight = RINGS.weight.numpy()
+        whole = np.einsum("ma,m,mij,mb->iajb", np.conj(modes.numpy()), weight, each, modes.numpy()).real
+        expected.append(stats.multivariate_normal(cov=whole.reshape(128, 128)).logpdf(pixels))
+    change = np.array(expected) - expected[1]
+    assert (found - found[1]).numpy() == pytest.approx(change, abs=0.3)
+    assert np.abs(change[[0, 2]]).min() > 1.0
+
+
+def test_one_field_has_the_closed_form() -> None:
+    """d = b y + n: what scalars alone can tell, and no matrix."""
+    guide = Guide(1, 1, (8, 8), nodes=16)
+    guide.log_variance[0, 0], guide.log_variance[1, 0], guide.slope[0, 0] = 0.7, -0.4, 1.5
+    p, n, b, sigma = np.exp(0.7), np.exp(-0.4), 1.5, 0.8
+    x, d = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(6))
+    guess = guide(x, torch.zeros(1, 1), guide.told(d), torch.zeros(1, 1), torch.tensor([sigma]))
+    variance = 1.0 / (1.0 / p + b**2 / n + 1.0 / sigma**2)
+    torch.testing.assert_close(guess.field, variance * (b * d / n + x / sigma**2))
+    assert float(guess.error) == pytest.approx(variance**0.5, rel=1e-6)
