@@ -24,7 +24,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a plug-in.")]
 OfKind = Annotated[
     str | None,
     typer.Option(
-        "--kind", metavar="KIND", help="simulator, estimator, sampler or validator, if two share a name."
+        "--kind",
+        metavar="KIND",
+        help="simulator, estimator, sampler or validator, if two share a name; pretrained, to show weights.",
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks.")]

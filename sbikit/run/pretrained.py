@@ -64,13 +64,9 @@ class Shipped:
         shown = dict.fromkeys(one for report in metrics for one in report.metrics)  # validators share some
         judged = [one for one in shown if one.verdict != "none"]
         passed = sum(one.verdict == "pass" for one in judged)
-        by, count = (
-            ", ".join(report.validator for report in metrics),
-            self.folder.config.sampling.observations,
-        )
-        return (
-            f"{self.name}: {passed} of {len(judged)} verdicts pass, of {by} on {count} held-out observations"
-        )
+        by = ", ".join(report.validator for report in metrics)
+        count = self.folder.config.sampling.observations
+        return f"{self.name}: {passed} of {len(judged)} verdicts pass ({by}; {count} held-out observations)"
 
 
 def open_pretrained(name: str) -> Shipped:
@@ -142,13 +138,14 @@ def _config(file: Path, versions: Mapping[str, str]) -> RunConfig:
     except OptionError as error:
         wrong, where = f"{error.message} {error.got}".strip(), error.where
     if wrong:
-        known = ", ".join(f"{name} {version}" for name, version in versions.items())
+        homes = sorted({find(kind, found.tree[kind]["name"]).distribution for kind in _LEARNED})
+        trained = " and ".join(f"{home} {versions.get(home, '')}".strip() for home in homes)
         raise CheckpointError(
             "The installed simulator or estimator has other options than these weights were trained with.",
             where=where,
             expected="the options of the training",
             got=wrong,
-            fix=f"use the versions of the training, or train again: {known}",
+            fix=f"install what they were trained with, {trained}, or train anew: `sbikit run`",
         )
     return config
 

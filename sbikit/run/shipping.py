@@ -119,7 +119,7 @@ def _write(folder: RunFolder, target: Path) -> None:
         source, copy = folder.path / name, target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, copy)
+            shutil.copytree(source, copy, copy_function=shutil.copyfile)  # a weights file is private
         else:
             shutil.copyfile(source, copy)
     write_text(target / "run.yaml", render(_anywhere(folder.config)))

@@ -37,9 +37,10 @@ def test_what_ships_is_a_part_of_the_run_and_names_no_machine(run: Path, tmp_pat
     before = file_digest(run)
     shipped = ship(run, tmp_path / "pretrained" / "toys")
     assert file_digest(run) == before
-    for name in ("checkpoints", "metrics.json", "first-draws.json"):
-        part = "checkpoints/estimator" if name == "checkpoints" else name
+    for part in ("checkpoints/estimator", "metrics.json", "first-draws.json"):
         assert file_digest(shipped / part) == file_digest(run / part)
+    modes = {file.stat().st_mode for file in shipped.rglob("*") if file.is_file()}
+    assert modes == {(shipped / "run.yaml").stat().st_mode}, "all who install may read them"
     made = read_json(shipped / "provenance.json")
     assert made["command"] == "sbikit run --out a --store=kept"
     assert (made["seed"], made["versions"]["sbikit-toybox"]) == (0, "1.0")
