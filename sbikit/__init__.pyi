@@ -1,4 +1,5 @@
 from .plugins import Offer as Offer
+from .plugins import Pretrained as Pretrained
 from .plugins import hookimpl as hookimpl
 from .plugins import load as load
 from .problem import CheckpointError as CheckpointError

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sbikit import Offer, hookimpl
+from pathlib import Path
+
+from sbikit import Offer, Pretrained, hookimpl
+
+_PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @hookimpl
@@ -14,3 +18,10 @@ def sbikit_estimators() -> list[Offer]:
             "joint draws of fields and parameters by one diffusion model over patches and parameters",
         )
     ]
+
+
+@hookimpl
+def sbikit_pretrained() -> list[Pretrained]:
+    """All that `benchmarks/ship.py` has put there, each named after its preset."""
+    folders = sorted(file.parent for file in _PRETRAINED.glob("*/run.yaml"))
+    return [Pretrained(one.name, one, f"the preset {one.name}, trained and calibrated") for one in folders]

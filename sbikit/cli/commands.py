@@ -25,6 +25,7 @@ from sbikit.cli.choices import (
     configured,
 )
 from sbikit.cli.plugin_commands import plugins_app
+from sbikit.cli.pretrained import checked_weights, sample_pretrained
 from sbikit.cli.streams import flushed, steady_streams
 from sbikit.cli.terminal import console, guarded, put, tell
 from sbikit.cli.verdicts import show_verdicts
@@ -214,12 +215,24 @@ def fit(
 
 @app.command(rich_help_panel=_STAGES)
 def sample(  # noqa: PLR0917
-    folder: Folder,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="A run folder: one with a run.yaml.", show_default=False),
+    ] = None,
     observation: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="netCDF or .npy file with new data, instead of the held-out observations.",
+        ),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            "--pretrained",
+            metavar="NAME",
+            help="Draw the new data's posterior with installed weights, without a run folder; "
+            "`sbikit plugins` lists them.",
         ),
     ] = None,
     reference: Annotated[
@@ -241,7 +254,7 @@ def sample(  # noqa: PLR0917
         typer.Option(
             metavar="FILE",
             help="Where draws for the new data go; DIR/OBSERVATION-posterior.nc if left out, "
-            "or DIR/OBSERVATION-SAMPLER.nc of a reference.",
+            "or DIR/OBSERVATION-SAMPLER.nc of a reference; without DIR in the working directory.",
         ),
     ] = None,
     workers: Workers = None,
@@ -253,7 +266,15 @@ def sample(  # noqa: PLR0917
     """Draw the posterior of the held-out observations, or of new data.
 
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
+
+    [dim]sbikit sample --pretrained NAME --observation obs.nc[/dim]
     """
+    if folder is None or pretrained is not None:
+        of_folders = {"--reference": reference, "--workers": workers, "--cluster": cluster, "--redo": redo}
+        with guarded(debug):
+            name, data = checked_weights(pretrained, folder, observation, of_folders)
+            sample_pretrained(name, data, draws or _NEW_DRAWS, out, device)
+        return
     of_new_data = {"--reference": reference, "--draws": draws, "--out": out}
     if observation is None and not any(of_new_data.values()):
         _stage(

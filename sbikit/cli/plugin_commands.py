@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from sbikit.cli.pretrained import show_pretrained
 from sbikit.cli.terminal import console, guarded, put
 
 if TYPE_CHECKING:
     from sbikit.plugins.installed import Catalogue, Found, Kind
+
+PRETRAINED = "pretrained"  # weights are listed and shown beside plug-ins
 
 plugins_app = typer.Typer(
     help="List, describe, check and start plug-ins.", invoke_without_command=True, rich_markup_mode="rich"
@@ -21,7 +24,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a plug-in.")]
 OfKind = Annotated[
     str | None,
     typer.Option(
-        "--kind", metavar="KIND", help="simulator, estimator, sampler or validator, if two share a name."
+        "--kind",
+        metavar="KIND",
+        help="simulator, estimator, sampler or validator, if two share a name; pretrained, to show weights.",
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks.")]
@@ -60,7 +65,23 @@ def _as_json(book: Catalogue) -> dict[str, Any]:
         for found in book.found
     ]
     clashes = [{"kind": kind, "name": name} for kind, name in book.clashes()]
-    return {"plugins": offers, "clashes": clashes, "problems": [vars(p) for p in book.problems]}
+    clashes += [{"kind": PRETRAINED, "name": name} for name in book.pretrained_clashes()]
+    pretrained = [
+        {
+            "name": found.pretrained.name,
+            "summary": found.pretrained.summary,
+            "folder": str(found.pretrained.folder),
+            "distribution": found.distribution,
+            "version": found.version,
+        }
+        for found in book.pretrained
+    ]
+    return {
+        "plugins": offers,
+        "pretrained": pretrained,
+        "clashes": clashes,
+        "problems": [vars(p) for p in book.problems],
+    }
 
 
 def _print_catalogue(book: Catalogue) -> None:
@@ -78,10 +99,18 @@ def _print_catalogue(book: Catalogue) -> None:
             label = found.offer.name + (" (clash)" if clash else "")
             shown = Text(label, style="bold red" if clash else "bold")
             table.add_row(kind, shown, Text(found.offer.summary), f"{found.distribution} {found.version}")
+    twice = book.pretrained_clashes()
+    for weights in sorted(book.pretrained, key=lambda weights: weights.pretrained.name):
+        name, summary = weights.pretrained.name, weights.pretrained.summary
+        shown = Text(f"{name} (clash)", "bold red") if name in twice else Text(name, "bold")
+        table.add_row(PRETRAINED, shown, Text(summary), f"{weights.distribution} {weights.version}")
     out.print(table)
     for (clashing, name), offers in clashes.items():
         owners = " and ".join(f"{f.distribution} ({f.offer.target})" for f in offers)
         out.print(Text(f"clash: the {clashing} {name!r} is offered by {owners}; neither can be used", "red"))
+    for name, homes in twice.items():
+        text = f"clash: the pretrained {name!r} is offered by {' and '.join(homes)}; neither can be used"
+        out.print(Text(text, "red"))
     for problem in book.problems:
         text = f"broken: {problem.entry} of {problem.distribution}: {problem.message}"
         out.print(Text(text, "red"), soft_wrap=True)
@@ -89,8 +118,11 @@ def _print_catalogue(book: Catalogue) -> None:
 
 @plugins_app.command()
 def show(name: Name, kind: OfKind = None, debug: Debug = False) -> None:
-    """Print the options of a plug-in."""
+    """Print the options of a plug-in, or the calibration record of pretrained weights."""
     with guarded(debug):
+        if kind == PRETRAINED or (kind is None and _only_pretrained(name)):
+            show_pretrained(name)
+            return
         from rich.table import Table
         from rich.text import Text
 
@@ -181,6 +213,14 @@ def new(
         for file in write_scaffold(name, into):
             put(str(file))
         put(f"next: pip install -e {into / f'sbikit-{name}'} && sbikit plugins check {name}")
+
+
+def _only_pretrained(name: str) -> bool:
+    """Whether pretrained weights have this name, and no plug-in has."""
+    from sbikit.plugins.installed import catalogue
+
+    book = catalogue()
+    return bool(book.pretrained_as(name)) and all(found.offer.name != name for found in book.found)
 
 
 def _find(name: str, kind: str | None) -> Found:

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 _LONG = 20  # figures of a validator beyond which the terminal shows those that fail: one screen
 
 
-def show_verdicts(metrics: Path) -> None:
-    """A table of the figures in metrics.json; of a validator with many, those that fail."""
+def show_verdicts(metrics: Path, longest: int | None = _LONG) -> None:
+    """A table of the figures in metrics.json.
+
+    Args:
+        metrics: the file.
+        longest: of a validator with more figures those that fail are shown; None shows all.
+    """
     from rich.table import Table
 
     from sbikit.storage.metrics import read_metrics
@@ -28,7 +33,7 @@ def show_verdicts(metrics: Path) -> None:
     table = Table(*heads, box=None, pad_edge=False)
     shown: list[Metric] = []  # validators share some figures
     for found in reports:
-        for metric in _worth_showing(found):
+        for metric in _worth_showing(found, longest):
             if metric in shown:
                 continue
             shown.append(metric)
@@ -42,15 +47,18 @@ def show_verdicts(metrics: Path) -> None:
     out = console()
     out.print(table)
     for found in reports:
-        if len(found.metrics) > _LONG:
+        if _is_long(found, longest):
             out.print(_summary(found), soft_wrap=True)
 
 
-def _worth_showing(report: Report) -> list[Metric]:
+def _is_long(report: Report, longest: int | None) -> bool:
+    return longest is not None and len(report.metrics) > longest
+
+
+def _worth_showing(report: Report, longest: int | None) -> list[Metric]:
     """All figures of a validator, or those that fail where there are many."""
-    if len(report.metrics) <= _LONG:
-        return list(report.metrics)
-    return [metric for metric in report.metrics if metric.verdict == "fail"]
+    everything = not _is_long(report, longest)
+    return [metric for metric in report.metrics if everything or metric.verdict == "fail"]
 
 
 def _summary(report: Report) -> Text:

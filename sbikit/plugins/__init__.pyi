@@ -1,7 +1,9 @@
 from .hookspecs import Offer as Offer
+from .hookspecs import Pretrained as Pretrained
 from .hookspecs import hookimpl as hookimpl
 from .installed import Catalogue as Catalogue
 from .installed import Found as Found
+from .installed import FoundPretrained as FoundPretrained
 from .installed import Problem as Problem
 from .installed import catalogue as catalogue
 from .registry import load as load

@@ -1,4 +1,4 @@
-"""The four hooks through which a distribution offers plug-ins, entry-point group `sbikit`::
+"""The five hooks through which a distribution offers plug-ins and weights, entry-point group `sbikit`::
 
     [project.entry-points.sbikit]
     my-plugin = "sbikit_my_plugin"
@@ -15,6 +15,7 @@ The module behind an entry point should import nothing heavy: the class is impor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pluggy
 
@@ -41,6 +42,21 @@ class Offer:
     with_reference: bool = False
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """A fitted posterior on offer.
+
+    Args:
+        name: what a user types, `sbikit sample --pretrained NAME`.
+        folder: what `sbikit.run.ship` wrote.
+        summary: one line for `sbikit plugins`.
+    """
+
+    name: str
+    folder: Path
+    summary: str
+
+
 @hookspec
 def sbikit_simulators() -> list[Offer]:
     """Simulators on offer."""
@@ -62,4 +78,10 @@ def sbikit_samplers() -> list[Offer]:
 @hookspec
 def sbikit_validators() -> list[Offer]:
     """Validators on offer."""
+    return []
+
+
+@hookspec
+def sbikit_pretrained() -> list[Pretrained]:
+    """Fitted posteriors on offer, with their weights."""
     return []

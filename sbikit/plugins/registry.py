@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sbikit.roles.sampler import ExactSampler
     from sbikit.roles.simulator import Simulator
     from sbikit.roles.validator import Validator
-from sbikit.plugins.installed import KINDS, Catalogue, Found, Kind, Problem, catalogue
+from sbikit.plugins.installed import KINDS, Catalogue, Found, FoundPretrained, Kind, Problem, catalogue
 
 
 def find(kind: Kind, name: str) -> Found:
@@ -34,6 +34,39 @@ def find(kind: Kind, name: str) -> Found:
             where=owners,
             expected="one offer a name",
             fix=f"uninstall one of them: pip uninstall {matches[-1].distribution}",
+        )
+    return matches[0]
+
+
+def find_pretrained(name: str) -> FoundPretrained:
+    """The fitted posterior of this name.
+
+    Raises:
+        PluginError: there is none, or there are two.
+    """
+    from sbikit.problem.option_errors import nearest
+
+    book = catalogue()
+    matches = book.pretrained_as(name)
+    if not matches:
+        names = sorted({found.pretrained.name for found in book.pretrained})
+        close = nearest(name, names)
+        lame = ", ".join(sorted({p.entry for p in book.problems}))
+        raise PluginError(
+            f"There are no pretrained weights named {name!r}.",
+            where="--pretrained",
+            expected=", ".join(names) or "none are installed",
+            got=name,
+            fix=(f"did you mean {close!r}?" if close else "train them: `sbikit run`, see its --preset")
+            + (f" (broken: {lame}; see `sbikit plugins`)" if lame else ""),
+        )
+    if len(matches) > 1:
+        owners = [found.distribution for found in matches]
+        raise PluginError(
+            f"Pretrained weights named {name!r} are offered twice.",
+            where=" and ".join(owners),
+            expected="one offer a name",
+            fix=f"uninstall one of them: pip uninstall {owners[-1]}",
         )
     return matches[0]
 
@@ -63,6 +96,12 @@ def not_found(book: Catalogue, kind: Kind | None, name: str) -> PluginError:
             fix="mend or reinstall that distribution; `sbikit plugins` lists what works",
         )
     elsewhere = [f.kind for f in book.found if f.offer.name == name]
+    if book.pretrained_as(name) and not elsewhere:
+        return PluginError(
+            f"There is no {what} named {name!r}; that is the name of pretrained weights.",
+            got=name,
+            fix=f"draw from them: sbikit sample --pretrained {name}",
+        )
     names = sorted(f.offer.name for f in book.found if kind in (None, f.kind))
     close = nearest(name, names)
     lame = ", ".join(sorted({p.entry for p in book.problems}))

@@ -4,4 +4,7 @@ from .config import read_config as read_config
 from .draft import Overrides as Overrides
 from .folder import RunFolder as RunFolder
 from .job import Run as Run
+from .pretrained import Shipped as Shipped
+from .pretrained import open_pretrained as open_pretrained
+from .shipping import ship as ship
 from .stages import run_stages as run_stages

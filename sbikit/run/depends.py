@@ -60,31 +60,33 @@ def _files(config: RunConfig) -> Iterator[tuple[str, str]]:
     chosen |= {f"validators.{index}": choice for index, choice in enumerate(config.validators)}
     for name, choice in chosen.items():
         if choice is not None:
-            yield from _paths(choice.options.model_dump(), name)
+            for option, path in paths_in(choice.options.model_dump(), name):
+                yield option, _digest(path)
 
 
 def simulator_by_content(config: RunConfig) -> dict[str, Any]:
     """The simulator's name and options, with the digest of its content in the place of every file."""
     tree = config.simulator.tree()
-    for name, digest in _paths(config.simulator.options.model_dump(), ""):
+    for name, path in paths_in(config.simulator.options.model_dump(), ""):
         *above, last = name.removeprefix(".").split(".")
         node: Any = tree
         for key in above:
             node = node[int(key) if isinstance(node, list) else key]
-        node[int(last) if isinstance(node, list) else last] = f"file of content {digest}"
+        node[int(last) if isinstance(node, list) else last] = f"file of content {_digest(path)}"
     found: dict[str, Any] = json.loads(json.dumps(tree))
     return found
 
 
-def _paths(value: Any, name: str) -> Iterator[tuple[str, str]]:
+def paths_in(value: Any, name: str) -> Iterator[tuple[str, Path]]:
+    """Every path among options, nested ones too, with the keys down to it after `name`."""
     if isinstance(value, Path):
-        yield name, _digest(value)
+        yield name, value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _paths(inner, f"{name}.{key}")
+            yield from paths_in(inner, f"{name}.{key}")
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from _paths(inner, f"{name}.{index}")
+            yield from paths_in(inner, f"{name}.{index}")
 
 
 def _digest(path: Path) -> str:

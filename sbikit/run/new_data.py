@@ -20,7 +20,7 @@ from sbikit.storage.write import write_posterior
 
 
 def fitted(run: Run) -> Sampler:
-    """The fitted sampler, which says where data are unlike those that it was trained on.
+    """The fitted sampler of a run folder, see `wary`.
 
     Raises:
         RunFolderError: the fit is not done, or with another configuration.
@@ -34,6 +34,16 @@ def fitted(run: Run) -> Sampler:
             where=str(run.folder.path),
             fix=f"sbikit fit {run.folder.path}",
         )
+    return wary(run)
+
+
+def wary(run: Run) -> Sampler:
+    """The fitted sampler, which says where data are unlike those that it was trained on.
+
+    Raises:
+        CheckpointError: its weights are damaged or belong to another problem.
+        RunFolderError: what it was trained on is not noted, or the note is damaged.
+    """
     familiar = read_familiar(run.folder.first_draws_noted)
     if familiar is None:
         run.monitor.say("This run kept nothing that the data can be compared with.")

@@ -1,0 +1,108 @@
+"""Weights that ship with a plug-in: what is known of them, and the posterior of new data by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sbikit.cli.terminal import console, put, tell
+from sbikit.cli.verdicts import show_verdicts
+
+
+def checked_weights(
+    name: str | None, folder: Path | None, observation: Path | None, of_folders: Mapping[str, object]
+) -> tuple[str, Path]:
+    """Name of the weights and file with the new data, where these and nothing else are given.
+
+    Args:
+        name: of the weights.
+        folder: the run folder.
+        observation: file with new data.
+        of_folders: options that go with a run folder alone -> what was given.
+
+    Raises:
+        OptionError: one of the two is missing, or something does not go with them.
+        PluginError: there are no weights of this name, or two.
+    """
+    from sbikit.plugins.registry import find_pretrained
+    from sbikit.problem.errors import OptionError
+
+    if name is None:
+        raise OptionError(
+            "Nothing says which posterior to draw.",
+            where="sample",
+            expected="a run folder, DIR, or --pretrained NAME",
+            fix="sbikit sample DIR, or sbikit sample --pretrained NAME --observation FILE",
+        )
+    if folder is not None:
+        raise OptionError(
+            "A run folder and pretrained weights are both given.",
+            where=f"{folder}, --pretrained {name}",
+            expected="one of them",
+            fix="leave one out",
+        )
+    odd = [option for option, given in of_folders.items() if given]
+    if odd:
+        raise OptionError(
+            "That is of a run folder, and pretrained weights have none.",
+            where=", ".join(odd),
+            expected="--observation, --draws, --out and --device beside --pretrained",
+            fix="leave it out, or train in a run folder of your own: `sbikit run`",
+        )
+    find_pretrained(name)
+    if observation is None:
+        raise OptionError(
+            "Pretrained weights draw the posterior of new data, and none are given.",
+            where=f"--pretrained {name}",
+            expected="--observation FILE beside it",
+            fix="add a netCDF or .npy file with the observed variables: --observation FILE",
+        )
+    return name, observation
+
+
+def sample_pretrained(name: str, observation: Path, draws: int, out: Path | None, device: str | None) -> None:
+    """Draw new data's posterior; say how the weights were judged, and whether they know such data.
+
+    Args:
+        name: of the weights.
+        observation: file with the new data.
+        draws: how many.
+        out: where they go; OBSERVATION-posterior.nc in the working directory where left out.
+        device: where networks run; a GPU where there is one, where left out.
+    """
+    from sbikit.run.console_monitor import ConsoleMonitor
+    from sbikit.run.devices import choose_device
+    from sbikit.run.familiar import Wary
+    from sbikit.run.job import Run
+    from sbikit.run.new_data import sample_observation, wary
+    from sbikit.run.pretrained import open_pretrained
+    from sbikit.run.targets import checked_target
+
+    shipped = open_pretrained(name)
+    target = out or Path(f"{observation.stem}-posterior.nc")
+    checked_target(target, observation)
+    monitor = ConsoleMonitor(console(stderr=True))
+    monitor.say(shipped.origin())
+    monitor.say(f"{shipped.verdicts()}; `sbikit plugins show {name}` lists them")
+    job = Run(shipped.folder, monitor, choose_device(device or "auto"))
+    sampler, by = wary(job), job.config.estimator.name
+    trust = sample_observation(job, sampler, name=by, file=observation, draws=draws, out=target)
+    for complaint in trust.complaints:
+        tell(f"DO NOT TRUST THESE DRAWS: {complaint}")
+    if isinstance(sampler, Wary) and not trust.complaints:
+        monitor.say("Nothing about the observation is unlike the training simulations.")
+    put(f"posterior: {target}")
+
+
+def show_pretrained(name: str) -> None:
+    """Print what is known of weights: origin, configuration, and every figure of their validators."""
+    from sbikit.plugins.registry import find_pretrained
+    from sbikit.run.pretrained import open_shipped
+
+    found = find_pretrained(name)
+    shipped = open_shipped(found.pretrained)
+    put(f"pretrained {name}: {found.pretrained.summary}; {found.distribution} {found.version}")
+    put(shipped.origin())
+    put(f"configuration: {shipped.folder.path / 'run.yaml'}")
+    show_verdicts(shipped.folder.metrics, longest=None)
+    put(shipped.verdicts())

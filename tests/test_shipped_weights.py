@@ -1,0 +1,92 @@
+"""All weights that ship: record and weights belong together, are small, pass, and draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sbikit import Simulations, draw_seeds
+from sbikit.cli.terminal import console
+from sbikit.plugins.hookspecs import Pretrained
+from sbikit.plugins.installed import catalogue
+from sbikit.roles.sampler import Sampler
+from sbikit.run.config import load_config, read_config
+from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.draft import presets
+from sbikit.run.familiar import Wary
+from sbikit.run.job import Run
+from sbikit.run.new_data import wary
+from sbikit.run.pretrained import DIGESTS, PROVENANCE, Shipped, digests, open_shipped
+from sbikit.run.shipping import MOST_BYTES, named_paths, total_bytes
+from sbikit.storage.metrics import read_metrics
+
+NONE = pytest.param(None, id="none", marks=pytest.mark.skip("no weights ship yet"))
+SHIPPED = [pytest.param(found.pretrained, id=found.pretrained.name) for found in catalogue().pretrained]
+pytestmark = pytest.mark.parametrize("pretrained", SHIPPED or [NONE])
+
+
+TRUTHS = 48
+
+
+def like_standard_normals(scores: NDArray[np.float64]) -> bool:
+    """Whether columns of scores (TRUTHS, D) have mean 0 within 5 sd, variance 1 within a factor of 2.5."""
+    means, variances = scores.mean(0), scores.var(0)
+    return bool((np.abs(means) < 5 / TRUTHS**0.5).all() and (np.abs(np.log(variances)) < np.log(2.5)).all())
+
+
+def opened(shipped: Shipped) -> tuple[Run, Sampler]:
+    job = Run(shipped.folder, ConsoleMonitor(console(stderr=True)), torch.device("cpu"))
+    return job, wary(job)
+
+
+def test_record_and_weights_belong_together(pretrained: Pretrained) -> None:
+    shipped = open_shipped(pretrained)
+    assert digests(pretrained.folder) == shipped.provenance[DIGESTS]
+    reports = read_metrics(pretrained.folder / "metrics.json")
+    config = read_config(pretrained.folder / "run.yaml")
+    assert {report.validator for report in reports} == {choice.name for choice in config.validators}
+    assert config.seed == shipped.provenance["seed"]
+    verdicts = {metric.verdict for report in reports for metric in report.metrics}
+    assert "pass" in verdicts
+    assert "fail" not in verdicts
+
+
+def test_they_are_small_and_name_no_machine(pretrained: Pretrained) -> None:
+    assert total_bytes(pretrained.folder) < MOST_BYTES
+    assert named_paths(pretrained.folder) == []
+    assert str(Path.home()) not in (pretrained.folder / PROVENANCE).read_text()
+
+
+def test_those_of_a_preset_are_of_its_problem(pretrained: Pretrained) -> None:
+    if pretrained.name in presets():
+        shipped = read_config(pretrained.folder / "run.yaml")
+        assert shipped.simulator == load_config(pretrained.name).simulator
+
+
+def test_they_draw_for_data_like_their_training(pretrained: Pretrained) -> None:
+    job, sampler = opened(open_shipped(pretrained))
+    assert isinstance(sampler, Wary)
+    held_out = Simulations(job.simulator, job.config.seed).held_out(0, 1)
+    observation = {v.name: held_out[v.name] for v in sampler.spec.observables}
+    draws = sampler.sample(observation, 4, seeds=draw_seeds(job.config.seed, "shipped", 0, 1))
+    assert all(bool(value.isfinite().all()) for value in draws.values.values())
+    assert draws.trust[0].complaints == ()
+
+
+@pytest.mark.slow
+def test_parameters_lie_where_the_draws_say(pretrained: Pretrained) -> None:
+    """Standard scores of truths: with other weights than the record's these are no standard normals."""
+    job, sampler = opened(open_shipped(pretrained))
+    held_out = Simulations(job.simulator, job.config.seed).held_out(0, TRUTHS)
+    observation = {v.name: held_out[v.name] for v in sampler.spec.observables}
+    draws = sampler.sample(observation, 32, seeds=draw_seeds(job.config.seed, "shipped", 0, TRUTHS))
+    for vector in sampler.spec.vectors:
+        found = draws.values[vector.name].double()
+        scores = (held_out[vector.name].double() - found.mean(0)) / found.std(0)
+        assert like_standard_normals(scores.numpy())
+        for wrong in (scores + 1, 2.5 * scores, 0.4 * scores):
+            assert not like_standard_normals(wrong.numpy())
