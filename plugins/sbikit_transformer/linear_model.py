@@ -161,13 +161,11 @@ def _powers(part: Values, rings: Rings) -> dict[str, Tensor]:
 
 def cross_power(z: Tensor, rings: Rings) -> Tensor:
     """Cross-power of modes (B, C, modes) summed over each ring, (B, rings, C, C)."""
-    size = z.shape[1]
-    row, column = torch.tril_indices(size, size)
-    packed = torch.cat([rings.power(z[:, i : i + 1], z[:, : i + 1]) for i in range(size)], 1).mT
-    found = packed.new_zeros(*packed.shape[:-1], size, size)
-    found[..., row, column] = packed
-    found[..., column, row] = packed
-    return found
+    order = rings.index.argsort(stable=True)
+    sizes = torch.bincount(rings.index, minlength=len(rings) + 1).tolist()[: len(rings)]
+    weighted = torch.view_as_real((z * rings.weight.to(z.real.dtype).sqrt())[..., order])
+    parts = weighted.split([*sizes, len(order) - sum(sizes)], -2)[: len(rings)]
+    return torch.stack([part.flatten(-2) @ part.flatten(-2).mT for part in parts], 1)
 
 
 def _fit_slopes(features: Tensor, power: Tensor) -> Tensor:
