@@ -117,7 +117,7 @@ def train(
         steps=o.steps,
         round=_LOG_EVERY if kept is None else _JUDGE_EVERY,
         clip=_CLIP,
-        rate=lambda step: cosine(step, o.steps, min(_WARM_UP, o.steps // 10 + 1)),
+        rate=lambda step, steps: cosine(step, steps, min(_WARM_UP, steps // 10 + 1)),
         simulations=draws.used,
         keep_seconds=_KEEP_SECONDS,
     )
@@ -133,7 +133,7 @@ def train(
             return
         denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
         if denoiser.guide is not None:
-            used = draws.used(o.steps)
+            used = draws.used(trainer.steps)
             judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
             _find_end(denoiser, judges, seed)
 
