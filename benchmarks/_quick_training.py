@@ -58,7 +58,12 @@ def train_steps(
     draws = Endless(simulations, first=2 * GUIDE, batch=OPTIONS.batch)
     loss = DenoisingLoss(denoiser, draws, copies=COPIES, seed=0, device=torch.device("cpu"))
     plan = Plan(
-        steps=steps, round=steps, clip=1.0, rate=lambda step: 1.0, simulations=draws.used, keep_seconds=0.0
+        steps=steps,
+        round=steps,
+        clip=1.0,
+        rate=lambda step, steps: 1.0,
+        simulations=draws.used,
+        keep_seconds=0.0,
     )
     network = denoiser.network
     trainer = Trainer(network, optimisers, loss, Average(network, OPTIONS.ema), plan, whole=denoiser)

@@ -19,6 +19,7 @@ from .problem import SimulationError as SimulationError
 from .problem import Spec as Spec
 from .problem import SpecError as SpecError
 from .problem import StoreError as StoreError
+from .problem import TrainingError as TrainingError
 from .problem import TruncatedNormal as TruncatedNormal
 from .problem import Uniform as Uniform
 from .problem import UnsupportedError as UnsupportedError
@@ -38,6 +39,7 @@ from .problem import one_thread as one_thread
 from .problem import round_into as round_into
 from .problem import support_bounds as support_bounds
 from .problem import uniforms as uniforms
+from .roles import BEYOND_TRAINING as BEYOND_TRAINING
 from .roles import Alone as Alone
 from .roles import Block as Block
 from .roles import Comparison as Comparison

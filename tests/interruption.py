@@ -13,12 +13,13 @@ class Interrupted(Exception):
 
 
 class CuttingMonitor(QuietMonitor):
-    """Cuts the training after so many steps, and keeps what it is told."""
+    """Cuts the training after so many steps, and keeps what it is told: rounds apart from looks."""
 
     def __init__(self, cut: int | None = None) -> None:
         self.cut = cut
         self.started = 0
         self.records: list[dict[str, float | int | str]] = []
+        self.seen: list[dict[str, float | int | str]] = []
         self.lines: list[str] = []
 
     def progress(
@@ -39,7 +40,7 @@ class CuttingMonitor(QuietMonitor):
         return bar()
 
     def log(self, **record: float | int | str) -> None:
-        self.records.append(record)
+        (self.records if "loss" in record else self.seen).append(record)
 
     def say(self, text: str) -> None:
         self.lines.append(text)

@@ -134,6 +134,7 @@ def losses(run: Path) -> dict[str, object]:
     return {
         json.dumps(one.get("step")): {k: v for k, v in one.items() if k not in ("seconds", "step")}
         for one in records
+        if "loss" in one
     }
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sbikit import QuietMonitor, Simulations, Workspace, draw_seeds, generator, load
 from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
+from sbikit_transformer.held_out_error import field_errors, scalar_errors
 from sbikit_transformer.options import TransformerOptions
 
 EXACT_DRAWS = 1000
 # Simulations that judge the denoiser, of the training stream, beyond all that train.
 FIRST, JUDGES = 50_000_000, 512
-STEP = 0.02  # of sigma: half of that by which a scalar is moved to find the slope
 
 Found = list[tuple[float, float]]
 
@@ -41,43 +41,22 @@ def trained(
     return sampler, seconds
 
 
-@torch.no_grad()
 def by_level(sampler: TransformerSampler, simulations: Simulations, sigma: float) -> tuple[Found, Found]:
     """Squared error of each scalar at a noise level, and the variance sigma^2 dD/du, with standard errors."""
-    denoiser = sampler.denoiser
     values = simulations.training(FIRST, JUDGES)
-    told, (_, u) = denoiser.condition(values), denoiser.encode(values)
-    noisy_u = u + sigma * torch.randn(u.shape, generator=generator(5))
-    log_sigma = torch.full((len(u),), sigma).log()
-
-    def scalars(at: Tensor) -> Tensor:
-        return denoiser.denoise_scalars(at, log_sigma, told)[0]
-
-    squares = (scalars(noisy_u) - u).square()
-    moved = STEP * sigma * torch.eye(u.shape[1])
-    slopes = torch.stack(
-        [(scalars(noisy_u + by) - scalars(noisy_u - by))[:, i] for i, by in enumerate(moved)], 1
-    )
-    return _means(squares), _means(sigma**2 * slopes / (2.0 * STEP * sigma))
+    squares, implied = scalar_errors(sampler.denoiser, values, sigma, generator(5))
+    return _means(squares), _means(implied)
 
 
-@torch.no_grad()
 def field_by_level(
     sampler: TransformerSampler, simulations: Simulations, sigma: float
 ) -> tuple[Found, Found]:
     """Squared error of a pixel at a noise level, given true scalars, and by how much the network changes that
     of the guide, with standard errors.
     """
-    denoiser = sampler.denoiser
-    assert denoiser.guide is not None
     values = simulations.training(FIRST, JUDGES)
-    told, (field, u) = denoiser.condition(values), denoiser.encode(values)
-    noisy = field + sigma * torch.randn(field.shape, generator=generator(6))
-    log_sigma = torch.full((len(u),), sigma).log()
-    found = denoiser.denoise_field(noisy, u, log_sigma, told)[0]
-    guess = denoiser.guide(noisy, u, told.modes, told.vectors, log_sigma.exp()).field
-    squares, guessed = ((part - field).square().flatten(1).mean(1, keepdim=True) for part in (found, guess))
-    return _means(squares), _means(squares / guessed.mean() - guessed / guessed.mean())
+    found, guessed = (part[:, None] for part in field_errors(sampler.denoiser, values, sigma, generator(6)))
+    return _means(found), _means(found / guessed.mean() - guessed / guessed.mean())
 
 
 def reference(folder: Path, simulations: Simulations, count: int) -> dict[str, Tensor]:

@@ -132,8 +132,9 @@ def train(
         steps=options.steps,
         round=options.validate_every,
         clip=_CLIP,
-        rate=lambda step: best.factor * cosine(step, options.steps, _WARM_UP),
+        rate=lambda step, steps: best.factor * cosine(step, steps, _WARM_UP),
         simulations=lambda step: pairs.training + pairs.judges,
         keep_seconds=0.0,
+        remedy="lower the option learning_rate",
     )
     Trainer(flow, {"adamw": optimiser}, likelihood, best, plan).run(workspace, monitor, identity)

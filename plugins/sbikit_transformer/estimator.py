@@ -34,7 +34,7 @@ from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.doubts import LEAST_DRAWS, judge
 from sbikit_transformer.levels import BEST, evaluations_between, field_levels
 from sbikit_transformer.options import TransformerOptions
-from sbikit_transformer.training import train, wanted_of_law
+from sbikit_transformer.training import looked_at, train, wanted_of_law
 
 _FORMAT = "diffusion-transformer 6"
 # Of all draws that are solved together: fewer take more calls, and on processors more than caches hold take
@@ -149,12 +149,15 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
         return spec
 
     def draws_wanted(self) -> int:
-        """New ones at every step, those that fit the guide, and those that teach what data tell."""
-        return (
-            self.options.guide_simulations
-            + wanted_of_law(self.options)
-            + self.options.steps * self.options.batch
-        )
+        """New ones at every step, those that fit the guide, those that teach what data tell, and those that
+        never train.
+
+        Where steps are measured, theirs are not counted: they take as long as is asked for, however slow
+        simulations are.
+        """
+        o = self.options
+        of_steps = (o.fixed_steps or 0) * o.batch
+        return o.guide_simulations + wanted_of_law(o) + of_steps + looked_at(o)
 
     def fit(
         self, simulations: JointDraws, *, seed: int, workspace: Workspace, monitor: Monitor

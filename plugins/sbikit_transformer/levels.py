@@ -85,6 +85,11 @@ class TrainingLevels:
             found = torch.where(kind < share, first + (last - first) * level, found)
         return found
 
+    def evenly(self, count: int) -> list[float]:
+        """Levels sigma in the middle of so many equal parts of the range of ln sigma, the lowest first."""
+        first, last = math.log(min(self.low, _DEEP)), _WIDE[1]
+        return [math.exp(first + (last - first) * (i + 0.5) / count) for i in range(count)]
+
     def ends(self) -> list[float]:
         """Levels at which draws may end, the highest first, each half of the one before.
 

@@ -9,11 +9,24 @@ from pydantic import model_validator
 
 from sbikit import OptionError, Options
 
+_STEPS = 3000
+
 
 class TransformerOptions(Options):
     """Options of `diffusion-transformer`; the defaults are the quick preset's."""
 
-    steps: int = Option(default=3000, ge=1, le=10**8, description="training steps")
+    steps: int | None = Option(
+        default=None,
+        ge=1,
+        le=10**8,
+        description="training steps; 3,000 where neither they nor minutes are given",
+    )
+    minutes: float | None = Option(
+        default=None,
+        gt=0,
+        le=10**6,
+        description="how long to train the networks, in place of steps, whose rate is then measured first",
+    )
     batch: int = Option(default=32, ge=1, le=65_536, description="fresh simulations a training step")
     copies: int | None = Option(
         default=None,
@@ -89,7 +102,20 @@ class TransformerOptions(Options):
             raise ValueError(f"depth ({self.depth}) x width ({self.width})^2 must be at most 10^9")
         if self.guide_nodes & (self.guide_nodes - 1):
             raise ValueError(f"guide_nodes ({self.guide_nodes}) must be a power of two")
+        if self.steps is not None and self.minutes is not None:
+            raise OptionError(
+                "The options steps and minutes exclude each other.",
+                where="estimator.steps, estimator.minutes",
+                expected="how many steps to train, or how long",
+                got=f"{self.steps} steps and {self.minutes:g} minutes",
+                fix="set one of them to null",
+            )
         return self
+
+    @property
+    def fixed_steps(self) -> int | None:
+        """Training steps; None where `minutes` says how long they take, and they are measured."""
+        return None if self.minutes is not None else self.steps or _STEPS
 
 
 def refuse_options_of_a_fixed_set(options: TransformerOptions) -> None:

@@ -7,19 +7,31 @@ Step k has its simulations and its noise from (seed, k) alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
-from sbikit import JointDraws, Monitor, Values, Workspace, derive_seed, generator, one_thread
+from sbikit import (
+    BEYOND_TRAINING,
+    JointDraws,
+    Monitor,
+    Values,
+    Workspace,
+    derive_seed,
+    generator,
+    one_thread,
+)
 from sbikit.learning import (
     Average,
     BestAverage,
+    Duration,
     FixedSet,
+    Looks,
     Muon,
     Plan,
+    Record,
     SharedDraws,
     Trainer,
     cosine,
@@ -27,6 +39,7 @@ from sbikit.learning import (
     validation_size,
 )
 from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.held_out_error import HeldOutError
 from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.network import Networks, Transformer
@@ -64,6 +77,15 @@ _JUDGES = 256
 _VALIDATION, _MOST_JUDGES, _LEAST_JUDGED = 0.1, 1024, 1024
 # Steps between two looks at the validation loss, and looks without a better one after which training ends.
 _JUDGE_EVERY, _PATIENCE = 100, 20
+# Looks at the error by noise level over a training. Simulations that are seen in one on the way, and in the
+# last one, are these shares of those of all steps so far: looks then take 1 to 2 % of the time of training.
+_LOOKS, _LOOK_SHARE, _LAST_LOOK_SHARE = 10, 1 / 2400, 1 / 300
+# Of them at most, which tell an error to 6 %, and at least; a sixteenth of those that fit the guide between.
+_MOST_LOOKED_AT, _LEAST_LOOKED_AT = 512, 16
+# Times the loss of the first step, or of networks that know no better than is known without them, which is
+# one each, to which the loss may rise. On a toy of a field it rises to 1.5 times the first at 30 times the
+# default rate and comes down again, to 300 times at 300 times the rate.
+_MOST_RISE = 10.0
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
 
@@ -111,15 +133,25 @@ def train(
     many = o.copies or (_COPIES_BESIDE_FIELD if with_field else _COPIES)
     copies = Copies(many)
     first = taught_from + taught_by
+    networks = 1 + with_field
     draws = Endless(simulations, first=first, batch=o.batch) if kept is None else kept
     loss = DenoisingLoss(denoiser, draws, copies=copies, seed=seed, device=workspace.device)
+    looks = None
+    if workspace.team.rank == 0:  # which alone logs
+        apart = _never_trained(_Reading(denoiser, simulations, monitor), kept, options)
+        at_once = min(o.batch, workspace.at_once or o.batch)
+        error = HeldOutError(denoiser, apart, batch=at_once, seed=seed, device=workspace.device)
+        looks = _looks(error, o.batch)
     plan = Plan(
-        steps=o.steps,
+        steps=o.fixed_steps or Duration(60.0 * (o.minutes or 0.0)),
         round=_LOG_EVERY if kept is None else _JUDGE_EVERY,
         clip=_CLIP,
-        rate=lambda step: cosine(step, o.steps, min(_WARM_UP, o.steps // 10 + 1)),
+        rate=lambda step, steps: cosine(step, steps, min(_WARM_UP, steps // 10 + 1)),
         simulations=draws.used,
         keep_seconds=_KEEP_SECONDS,
+        looks=looks,
+        most_loss=lambda first_loss: _MOST_RISE * max(first_loss, networks),
+        remedy="lower the option rate",
     )
     final = Average(network, o.ema) if kept is None else best_average(network, kept, loss, copies, options)
     optimisers = make_optimisers(network, o.rate, o.weight_decay)
@@ -133,7 +165,7 @@ def train(
             return
         denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
         if denoiser.guide is not None:
-            used = draws.used(o.steps)
+            used = draws.used(trainer.steps)
             judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
             _find_end(denoiser, judges, seed)
 
@@ -141,6 +173,33 @@ def train(
 def wanted_of_law(options: TransformerOptions) -> int:
     """How many simulations are to teach what data tell."""
     return options.law_simulations or _LAW_SIMULATIONS * options.guide_simulations
+
+
+def looked_at(options: TransformerOptions) -> int:
+    """How many simulations that never train the networks are looked at with."""
+    return min(_MOST_LOOKED_AT, max(_LEAST_LOOKED_AT, options.guide_simulations // 16))
+
+
+def _never_trained(read: _Reading, kept: FixedSet | None, options: TransformerOptions) -> Values:
+    """Simulations to look at the networks with: far along an endless stream, or those that judge."""
+    count = looked_at(options)
+    if kept is None:
+        parts = list(read("the held-out error", BEYOND_TRAINING, count))
+    else:
+        parts = list(_first(kept.judging(), options.batch, count))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _looks(error: HeldOutError, batch: int) -> Looks:
+    """At the error by noise level, of more simulations the more a training has had."""
+
+    def seeing(share: float) -> Callable[[nn.Module, int], Iterator[Record]]:
+        def look(network: nn.Module, step: int) -> Iterator[Record]:
+            return error.records(network, max(_LEAST_LOOKED_AT, int(share * step * batch)))
+
+        return look
+
+    return Looks(_LOOKS, seeing(_LOOK_SHARE), seeing(_LAST_LOOK_SHARE))
 
 
 def _of_law(
@@ -243,9 +302,9 @@ def _last(simulations: JointDraws, used: int, batch: int) -> Iterator[Values]:
         yield simulations.training(first, min(batch, used - first))
 
 
-def _first(chunks: Iterable[Values], batch: int) -> Iterator[Values]:
+def _first(chunks: Iterable[Values], batch: int, count: int = _JUDGES) -> Iterator[Values]:
     """The first of the draws that judge, in chunks."""
-    left = _JUDGES
+    left = count
     for values in chunks:
         for first in range(0, min(left, len(next(iter(values.values())))), batch):
             yield {name: value[:left][first : first + batch] for name, value in values.items()}

@@ -10,12 +10,15 @@ from .components import Leading as Leading
 from .components import PrincipalComponents as PrincipalComponents
 from .components import leading as leading
 from .coordinates import Coordinates as Coordinates
+from .duration import Duration as Duration
 from .fixed_set import FixedSet as FixedSet
 from .fixed_set import validation_size as validation_size
 from .fresh_noise import FreshNoise as FreshNoise
 from .gradients import Divisible as Divisible
 from .identity import describe_problem as describe_problem
 from .identity import fingerprint as fingerprint
+from .looks import Looks as Looks
+from .looks import Record as Record
 from .moments import LeastSquares as LeastSquares
 from .moments import Mean as Mean
 from .moments import Moments as Moments

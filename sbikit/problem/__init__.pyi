@@ -9,6 +9,7 @@ from .errors import SbikitError as SbikitError
 from .errors import SimulationError as SimulationError
 from .errors import SpecError as SpecError
 from .errors import StoreError as StoreError
+from .errors import TrainingError as TrainingError
 from .errors import UnsupportedError as UnsupportedError
 from .laws import Law as Law
 from .laws import LogNormal as LogNormal

@@ -9,6 +9,7 @@
     ├── RunFolderError          a run folder that is damaged or belongs to another configuration
     ├── StoreError              kept simulations that are damaged or made by something else
     ├── CheckpointError         weights that cannot be read
+    ├── TrainingError           a training that diverges
     ├── ObservationError        an observation that does not fit the simulator
     └── DeviceError             a device that this machine lacks
 
@@ -85,6 +86,10 @@ class StoreError(SbikitError):
 
 class CheckpointError(SbikitError):
     """Weights cannot be read."""
+
+
+class TrainingError(SbikitError):
+    """A training diverges."""
 
 
 class ObservationError(SbikitError):

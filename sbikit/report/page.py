@@ -130,5 +130,5 @@ def _pictures(page: Mapping[str, Any]) -> list[Picture]:
     found += [picture for one in compared for picture in one.pictures]
     found += [page["parameters"].corner] if page["parameters"] else []
     found += [one.picture for one in page["simulations"].failures] if page["simulations"] else []
-    found += [page["training"].picture] if page["training"] else []
+    found += [page["training"].picture, page["training"].levels] if page["training"] else []
     return [picture for picture in found if picture is not None]

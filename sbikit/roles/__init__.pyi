@@ -3,6 +3,7 @@ from .evidence import Block as Block
 from .evidence import Comparison as Comparison
 from .evidence import ComparisonBlock as ComparisonBlock
 from .evidence import Evidence as Evidence
+from .joint_draws import BEYOND_TRAINING as BEYOND_TRAINING
 from .joint_draws import JointDraws as JointDraws
 from .monitor import Monitor as Monitor
 from .monitor import QuietMonitor as QuietMonitor

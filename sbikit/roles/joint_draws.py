@@ -8,6 +8,11 @@ from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.simulator import Simulator
 
+BEYOND_TRAINING = 2**48
+"""Draws of an endless training stream from this number on: no training gets so far, so a fit judges itself by
+them. They are not among those that validators take their scales from.
+"""
+
 
 class JointDraws(Protocol):
     """Joint draws of all variables of a simulator, in two streams that share no seed.

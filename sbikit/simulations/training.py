@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sbikit.problem.errors import PluginError
-from sbikit.roles.joint_draws import JointDraws
+from sbikit.roles.joint_draws import BEYOND_TRAINING, JointDraws
 from sbikit.storage.kept import read_kept, write_kept
 
 _AT_ONCE = 256  # draws a file: an interruption loses fewer; more files take longer
@@ -73,6 +73,8 @@ class FirstDraws:
 
     def add(self, first: int, draws: Mapping[str, Tensor]) -> None:
         """Keep those of the draws `first`, `first + 1`, ..., each (count, *shape), that are wanted."""
+        if first >= BEYOND_TRAINING:
+            return
         self.reached = max(self.reached, first + _length(draws))
         last = min(first + _length(draws), self._most)
         if first >= last or bool(self._drawn[first:last].all()):

@@ -31,6 +31,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{kind} by one").mkdir()
         (folder / f"{kind} by two").mkdir()
         trained(kind, Workspace(folder / f"{kind} by one"), cut=10)
+    (folder / "measured").mkdir()
     in_two_processes(shared_work.train_together, folder)
     return folder
 
@@ -75,6 +76,14 @@ def test_training_goes_on_with_another_number_of_processes(together: Path, tmp_p
     again, monitor, _ = trained(kind, Workspace(kept))  # of one, from the end of two
     assert (monitor.records, monitor.lines[0][:24]) == ([], "training goes on at step")
     torch.testing.assert_close(again.state_dict(), whole.state_dict(), rtol=1e-9, atol=1e-10)
+
+
+def test_the_first_process_says_how_many_steps_are_measured(together: Path) -> None:
+    network, _, _ = trained("average", Workspace(), steps=9)
+    for rank in range(2):
+        found = load_file(together / f"measured-{rank}.safetensors")
+        assert int(found["asked"][-1, 0]) == 8
+        torch.testing.assert_close(weights(found), network.state_dict(), rtol=1e-9, atol=1e-10)
 
 
 def test_what_two_processes_share(together: Path) -> None:

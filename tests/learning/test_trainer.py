@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from interruption import CuttingMonitor, Interrupted
 from torch import Tensor, nn
 
-from sbikit import CheckpointError, QuietMonitor, Workspace, generator
-from sbikit.learning import Average, Best, BestAverage, FinalWeights, Muon, Plan, Trainer, cosine, unfinished
+from sbikit import CheckpointError, QuietMonitor, TrainingError, Workspace, generator
+from sbikit.learning import (
+    Average,
+    Best,
+    BestAverage,
+    Duration,
+    FinalWeights,
+    Looks,
+    Muon,
+    Plan,
+    Trainer,
+    cosine,
+    unfinished,
+)
+from sbikit.learning import trainer as trainer_module
 
 
 class Line(nn.Module):
@@ -38,7 +53,7 @@ def trainer(
         steps=steps,
         round=round_,
         clip=1.0,
-        rate=lambda step: cosine(step, steps, 3),
+        rate=lambda step, steps: cosine(step, steps, 3),
         simulations=lambda step: 16 * step,
         keep_seconds=keep_seconds,
     )
@@ -234,3 +249,176 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, damage: str) -> 
 def test_the_rate_rises_and_falls_to_zero() -> None:
     assert [cosine(step, 12, 2) for step in (0, 1, 2, 7, 12)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
     assert cosine(0, 10) == 1.0
+
+
+# --- how many steps ---
+
+
+class Clock:
+    """Time that passes while losses are computed, and at no other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def slow(self, line: Line, seconds: float, first: float = 0.0) -> Line:
+        """The same, whose losses take so long, and the very first one more."""
+        loss, more = line.loss, [first]
+
+        def slowly(step: int) -> Tensor:
+            self.now += seconds + (more.pop() if more else 0.0)
+            return loss(step)
+
+        line.loss = slowly  # type: ignore[method-assign]
+        return line
+
+
+def timed(line: Line, minutes: float) -> Trainer:
+    made = trainer(line, Average(line.layer, 0.9))
+    made.plan = replace(made.plan, steps=Duration(60.0 * minutes))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"),
+    [
+        (1.0, 600 - 10 - 2),
+        (7.0, (600 - 10 - 2 * 7) // 7),
+        (50.0, (600 - 10 - 2 * 50) // 50),
+        (1000.0, 1),  # there is no time left
+    ],
+)
+def test_a_training_that_is_to_take_ten_minutes_has_the_steps_of_ten_minutes(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
+) -> None:
+    """Of which those that are measured are part; a slow first step is not taken for the rate."""
+    clock, monitor = Clock(monkeypatch), CuttingMonitor()
+    made = timed(clock.slow(Line(), seconds, first=10.0), 10.0)
+    made.run(Workspace(), monitor, "me")
+    assert made.steps == made.step == steps
+    assert monitor.lines == [f"training: {steps} steps, at {seconds:.3g} s each, for 10 minutes"]
+    if steps > 1:
+        assert clock.now == pytest.approx(600.0, abs=1.01 * seconds)
+    assert monitor.records[-1]["seconds"] == pytest.approx(clock.now)
+
+
+@pytest.mark.parametrize("kind", FINALS)
+@pytest.mark.parametrize("cut", [1, 11])
+def test_measured_steps_are_those_that_one_may_ask_for_and_are_measured_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, cut: int
+) -> None:
+    """To the bit those of a training of as many steps, interrupted or not, however fast steps are later.
+
+    Of 60 s at 2 s a step 6 are for what is measured; what is judged takes 2 s after 4 steps of one kind.
+    """
+    make, steps = FINALS[kind], 21 if kind == "best" else 28
+    whole = Line()
+    trainer(whole, make(whole), steps=steps).run(Workspace(), QuietMonitor(), "me")
+    clock, workspace = Clock(monkeypatch), Workspace(tmp_path)
+    lines = [clock.slow(Line(), seconds) for seconds in (2.0, 2.0, 0.1)]
+
+    def made(line: Line) -> Trainer:
+        found = trainer(line, make(line))
+        found.plan = replace(found.plan, steps=Duration(60.0))
+        return found
+
+    made(lines[0]).run(Workspace(), QuietMonitor(), "me")
+    with pytest.raises(Interrupted):
+        made(lines[1]).run(workspace, CuttingMonitor(cut), "me")
+    again = CuttingMonitor()
+    made(lines[2]).run(workspace, again, "me")
+    assert again.lines == [f"training goes on at step {(cut - 1) // 4 * 4} of {steps}"]
+    for line in (lines[0], lines[2]):
+        for name, value in whole.layer.state_dict().items():
+            assert torch.equal(line.layer.state_dict()[name], value)
+
+
+# --- divergence ---
+
+
+def diverging(line: Line, step: int, factor: float) -> Trainer:
+    """A training whose loss is so many times as large from a step on."""
+    loss = line.loss
+    line.loss = lambda k: loss(k) * (factor if k >= step else 1.0)  # type: ignore[method-assign]
+    return trainer(line, Average(line.layer, 0.9))
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_a_gradient_that_is_not_finite_ends_a_training(tmp_path: Path, what: str) -> None:
+    whole = Line()
+    trainer(whole, Average(whole.layer, 0.9)).run(Workspace(), QuietMonitor(), "me")
+    line, workspace = Line(), Workspace(tmp_path)
+    made = diverging(line, 10, float("nan") if what == "loss" else 1.0)
+    if what == "gradient":
+        line.layer.weight.register_hook(lambda grad: grad * (float("inf") if made.step >= 10 else 1.0))
+    with pytest.raises(TrainingError, match="diverged") as caught:
+        made.run(workspace, QuietMonitor(), "me")
+    assert (caught.value.where, what in caught.value.expected) == ("step 10", True)
+    assert ("loss of nan" in caught.value.got) == (what == "loss")
+    assert caught.value.fix.startswith("lower the learning rate")
+    again, monitor = Line(), CuttingMonitor()  # what was kept before is as it was
+    trainer(again, Average(again.layer, 0.9)).run(workspace, monitor, "me")
+    assert monitor.started == 8
+    assert torch.equal(again.layer.weight, whole.layer.weight)
+
+
+def test_a_loss_that_rises_far_above_its_start_ends_a_training(tmp_path: Path) -> None:
+    line, workspace = Line(), Workspace(tmp_path)
+    made = diverging(line, 9, 1e4)
+    made.plan = replace(made.plan, most_loss=lambda first: 10.0 * first, remedy="do something")
+    with pytest.raises(TrainingError, match="risen far above its start") as caught:
+        made.run(workspace, QuietMonitor(), "me")
+    assert caught.value.where == "steps 8 to 11"
+    assert caught.value.fix.startswith("do something; what was kept before stays")
+    first = float(Line().loss(0).detach())
+    assert caught.value.expected == f"a median loss of at most {10.0 * first:.4g}"
+    resumed = diverging(Line(), 9, 1e4)  # which knows the loss of the first step from the checkpoint
+    resumed.plan = replace(resumed.plan, most_loss=lambda first: 10.0 * first)
+    with pytest.raises(TrainingError) as again:
+        resumed.run(workspace, QuietMonitor(), "me")
+    assert again.value.expected == caught.value.expected
+
+
+def test_a_few_bad_steps_end_no_training() -> None:
+    line, loss = Line(), Line.loss
+    line.loss = lambda k: loss(line, k) * (1e4 if k % 4 == 1 else 1.0)  # type: ignore[method-assign]
+    made = trainer(line, Average(line.layer, 0.9))
+    made.plan = replace(made.plan, most_loss=lambda first: 10.0 * first)
+    made.run(Workspace(), QuietMonitor(), "me")
+    assert made.finished
+
+
+# --- looks ---
+
+
+def test_looks_see_what_training_would_end_with_and_change_nothing() -> None:
+    """Not even where they spoil what they see, and draw random numbers."""
+    whole = Line()
+    trainer(whole, Average(whole.layer, 0.9)).run(Workspace(), QuietMonitor(), "me")
+    ends = {}
+    for steps in (8, 16, 20):  # the rate is that of 20 steps, so that they are the first of the same training
+        line = Line()
+        made = trainer(line, Average(line.layer, 0.9))
+        made.plan = replace(made.plan, rate=lambda step, steps: cosine(step, 20, 3), steps=steps)
+        made.steps = steps
+        made.run(Workspace(), QuietMonitor(), "me")
+        ends[steps] = line.layer.weight.clone()
+    seen: list[tuple[str, int]] = []
+
+    def look(name: str) -> Callable[[nn.Module, int], list[dict[str, float]]]:
+        def at(network: nn.Module, step: int) -> list[dict[str, float]]:
+            assert not network.training
+            assert torch.equal(network.weight, ends[step])  # type: ignore[arg-type]
+            seen.append((name, step))
+            torch.nn.init.normal_(network.weight)  # type: ignore[arg-type]
+            return [{"a": 1.0}, {"a": 2.0}]
+
+        return at
+
+    line, monitor = Line(), CuttingMonitor()
+    made = trainer(line, Average(line.layer, 0.9))
+    made.plan = replace(made.plan, looks=Looks(3, look("on the way"), look("at the end")))
+    made.run(Workspace(), monitor, "me")
+    assert seen == [("on the way", 8), ("on the way", 16), ("at the end", 20)]
+    assert [(one["step"], one["a"]) for one in monitor.seen] == [(k, a) for _, k in seen for a in (1.0, 2.0)]
+    assert torch.equal(line.layer.weight, whole.layer.weight)

@@ -78,6 +78,7 @@ def test_figures_are_saved_and_embedded(full):
         "recovery_parameters",
         "recovery_fields",
         "training",
+        "noise_levels",
     }
     for path in folder.iterdir():
         content = path.read_bytes()

@@ -1,7 +1,7 @@
 """Runs that lack something, or hold what they should not."""
 
 import pytest
-from example_run import problem, write_example_run
+from example_run import looks, problem, write_example_run
 from reading import sections
 
 from sbikit.problem.errors import RunFolderError
@@ -80,6 +80,28 @@ def test_text_from_outside_is_escaped(tmp_path):
     assert "<script>" not in html
     assert "<b>x</b>" not in html
     assert "&lt;i&gt;me&lt;/i&gt; <a href=" in html
+
+
+@pytest.mark.parametrize(("too_narrow", "far"), [(1.0, 0), (1.1, 0), (1.5, 18)])
+def test_errors_that_are_not_those_that_the_denoiser_implies_are_counted(tmp_path, too_narrow, far):
+    """Of three parameters at six levels, of the last look alone."""
+    write_example_run(tmp_path, problem(fields=False), calibration=False, reference=False, judged=())
+    with (tmp_path / "training.jsonl").open("w") as log:
+        log.writelines(f'{{"step": {k}, "loss": {3 - k / 1e4}, "simulations": {k}}}\n' for k in (2000, 4000))
+        log.writelines(line + "\n" for line in looks(steps=(2000,), too_narrow=3.0))
+        log.writelines(line + "\n" for line in looks(steps=(4000,), too_narrow=too_narrow))
+    _, page, _ = sections(tmp_path)
+    assert f"After step 4,000, on simulations that never trained, {far} of 18 squared errors" in page.text
+    assert "Squared errors of denoised parameters" in page.text
+    assert "Loss against training simulations seen" in page.text
+
+
+def test_a_training_that_was_not_looked_at_shows_no_noise_levels(tmp_path):
+    write_example_run(tmp_path, problem(fields=False), calibration=False, reference=False, judged=())
+    with (tmp_path / "training.jsonl").open("w") as log:
+        log.writelines(f'{{"step": {k}, "loss": {3 - k}, "sigma": 1.0}}\n' for k in (1, 2))
+    _, page, _ = sections(tmp_path)
+    assert "Squared errors" not in page.text
 
 
 def test_a_training_on_one_set_of_simulations_is_shown_by_steps(tmp_path):

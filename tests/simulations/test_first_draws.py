@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbikit import Simulations
+from sbikit import BEYOND_TRAINING, Simulations
 from sbikit.simulations import Store, Stored, attempt
 from sbikit.simulations.training import FirstDraws, TrainingStream
 from sbikit.simulations.writer import writing
@@ -34,6 +34,18 @@ def test_what_is_lost_before_a_fit_goes_on_is_drawn_again(tmp_path: Path, damage
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value)
+
+
+def test_draws_that_no_training_reaches_are_not_among_the_first(tmp_path: Path) -> None:
+    """Nor do they make a fit that went on look as if it had drawn more than it has."""
+    whole = Simulations(GaussianVector(), 0)
+    kept = FirstDraws(tmp_path, "mine", 1000)
+    stream = TrainingStream(whole, kept)
+    for first in (0, BEYOND_TRAINING, 300):
+        stream.training(first, 300)
+    assert kept.reached == 600
+    kept.complete(whole)
+    assert len(kept.joined()["theta"]) == 600
 
 
 def test_no_draws_are_none_of_every_variable(tmp_path: Path) -> None:

@@ -264,7 +264,8 @@ def test_no_more_simulations_teach_what_data_tell_than_fit_in_memory(monkeypatch
             said.append(text)
 
         def log(self, **record: float | int | str) -> None:
-            used.append(record["simulations"])
+            if "loss" in record:
+                used.append(record["simulations"])
 
     vector = GaussianVector()
     options = SMALL.model_copy(update={"steps": 1, "guide_simulations": 64, "law_simulations": 500})
@@ -297,7 +298,7 @@ def test_a_small_network_trains_on_one_thread(
     DiffusionTransformer(options).fit(
         Simulations(GaussianVector(), 0), seed=0, workspace=Workspace(), monitor=Counting()
     )
-    assert (seen, torch.get_num_threads()) == ([threads], 2)
+    assert (set(seen), torch.get_num_threads()) == ({threads}, 2)
     torch.set_num_threads(before)
 
 

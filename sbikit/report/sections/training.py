@@ -1,4 +1,4 @@
-"""Training: the losses as logged."""
+"""Training: the losses as logged, and what the last look at the networks found."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from sbikit.report.names import title
 from sbikit.report.numbers import number, plural
 from sbikit.report.pictures import Picture, make_picture
 from sbikit.report.run_files import RunFiles
+from sbikit.report.sections.noise_levels import noise_levels
 
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """The training curve in words and as a figure."""
+    """The training curve, and errors by noise level, in words and as figures."""
 
     picture: Picture | None
+    levels: Picture | None
     words: list[str]
 
 
 def training(files: RunFiles) -> TrainingSection | None:
     """The loss against simulations seen, or against steps; None where nothing was logged."""
-    records = [record for record in files.training if "step" in record]
+    records = [one for one in files.training if "step" in one and any(_is_loss(key) for key in one)]
     names = sorted({key for record in records for key in record if _is_loss(key)}, key=_loss_order)
     if not names:
         return None
@@ -46,7 +48,10 @@ def training(files: RunFiles) -> TrainingSection | None:
     last = [f"last {title(name)} {number(float(values[-1]))}" for name, (_, values) in curves.items()]
     if last:
         words.append(", ".join(last).capitalize() + ".")
-    return TrainingSection(_picture(by, curves) if curves else None, words)
+    levels = noise_levels(files)
+    words += [levels.words] if levels and levels.words else []
+    picture = _picture(by, curves) if curves else None
+    return TrainingSection(picture, levels.picture if levels else None, words)
 
 
 def _picture(by: str, curves: Mapping[str, tuple[Array, Array]]) -> Picture:
