@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from _speed import SpeedSize
@@ -41,7 +41,8 @@ class Sizes:
     trial: bool = False
 
 
-_SHORT_CHAINS = {"warmup": 50, "draws": 100, "max_draws": 100}
+# Short paths, too: surveys with many nuisance parameters take hundreds of gradients a transition.
+_SHORT_CHAINS = {"chains": 2, "warmup": 50, "draws": 50, "max_draws": 50, "path": 0.5}
 # A network that is made in a minute, at the smallest size that presets have.
 _TRIAL_RUN = {
     "simulator.size": 32,
@@ -56,14 +57,25 @@ _TRIAL_RUN = {
 _TRIAL = Sizes(
     observations=24,
     draws=32,
-    compared=4,
+    compared=2,
     exact=64,
+    at_once=1,
     hmc=_SHORT_CHAINS,
-    speed=SpeedSize(observations=2, blocks=2, each=1, draws=16, options={"warmup": 100, "max_draws": 800}),
+    speed=SpeedSize(observations=1, effective=64, blocks=2, each=1, draws=16, options=_SHORT_CHAINS),
     solver=(2, 8),
     run=_TRIAL_RUN,
     trial=True,
 )
+_TRIALS = {
+    # Chains long enough to be trusted, so that there is a ratio of speeds.
+    "quick": replace(
+        _TRIAL,
+        compared=4,
+        speed=SpeedSize(
+            observations=2, blocks=2, each=1, draws=16, options={"warmup": 100, "max_draws": 800}
+        ),
+    ),
+}
 _PRESETS = {
     "quick": Sizes(compared=100, at_once=16, speed=SpeedSize(), solver=(8, 32)),
     "standard": Sizes(),
@@ -73,7 +85,7 @@ _PRESETS = {
 
 def sizes_of(preset: str, *, quick: bool) -> Sizes:
     """The sizes of a preset, or of a trial; what is not named takes the defaults."""
-    return _TRIAL if quick else _PRESETS.get(preset, Sizes())
+    return _TRIALS.get(preset, _TRIAL) if quick else _PRESETS.get(preset, Sizes())
 
 
 def draws_of_fields(sizes: Sizes, bytes_a_draw: int) -> int:
