@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sbikit import Draws, Sampler, Values, draw_seeds
 from sbikit.storage import read_draws, write_draws, write_json
@@ -16,6 +17,18 @@ def kept_figures(path: Path, make: Callable[[], dict[str, float]]) -> dict[str, 
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, make())
     return dict(json.loads(path.read_text()))
+
+
+def kept_record(path: Path, key: str, make: Callable[[], Any]) -> Any:
+    """What is in this file, plain JSON; made and written first where it is not there or has another key."""
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found["key"] == key:
+            return found["record"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = make()
+    write_json(path, {"key": key, "record": made})
+    return made
 
 
 def sampled(folder: Path, sampler: Sampler, observation: Values, n: int, seed: int, *, at_once: int) -> Draws:

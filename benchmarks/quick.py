@@ -18,10 +18,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from _metrics import goal_of
 from _product import product_seconds
 from _record import record
+
+from sbikit.storage import read_metrics
 
 SECONDS, MEGABYTES = 900.0, 4000.0
 
@@ -65,28 +67,15 @@ def _children_seconds() -> float:
 def calibration(folder: Path) -> None:
     """Every figure of every validator; those with a verdict have their ideal as goal."""
     shown = set()
-    for report in json.loads((folder / "metrics.json").read_text())["reports"]:
-        for metric in report["metrics"]:
-            name = f"{metric['name']} of {metric['variable']}"
+    for report in read_metrics(folder / "metrics.json"):
+        for metric in report.metrics:
+            name = f"{metric.name} of {metric.variable}"
             if name in shown:
                 continue
             shown.add(name)
-            judged = metric["verdict"] != "none"
-            record(
-                name,
-                metric["value"],
-                metric["error"],
-                goal=_goal(metric) if judged else None,
-                ok=metric["verdict"] == "pass" if judged else None,
-                floor=metric.get("floor"),
-                floor_error=metric.get("floor_error"),
-            )
-
-
-def _goal(metric: dict[str, Any]) -> str:
-    if metric.get("floor") is not None:
-        return "the floor, within the tolerance of agreement"
-    return f"{metric['ideal']:.4g}, within what the number of verdicts allows"
+            goal, ok = goal_of(metric)
+            floor, floor_error = metric.floor, metric.floor_error
+            record(name, metric.value, metric.error, goal=goal, ok=ok, floor=floor, floor_error=floor_error)
 
 
 def cost(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from _kept import sampled
+from _metrics import tell_metric
 from _record import record
 
 import sbikit
@@ -40,13 +41,4 @@ def table(folder: Path, scale: Scale) -> None:
         )
         evidence = Evidence(sampler.spec, truth, observation, draws, training, comparison)
         for metric in sbikit.load("validator", "agreement").validate(evidence, seed=3).metrics:
-            record(
-                f"{name}: {metric.name} of {metric.variable}",
-                metric.value,
-                metric.error,
-                goal=None if metric.verdict == "none" else "the floor, within the tolerance of agreement",
-                ok=None if metric.verdict == "none" else metric.verdict == "pass",
-                floor=metric.floor,
-                floor_error=metric.floor_error,
-                ideal=metric.ideal,
-            )
+            tell_metric(metric, record, f"{name}: {metric.name} of {metric.variable}")

@@ -81,10 +81,13 @@ class Agreement(Validator[AgreementOptions]):
         own = derive_seed(seed, "c2st")
         classifier = None if c2st is None else Classifier(c2st, self.options.c2st_observations, own)
         numbers = gather(comparison, compared, classifier)
-        metrics = self._metrics(numbers, lacking=wanted and c2st is None)
-        metrics += self._coherence(compared, numbers)
+        metrics = self.judge(numbers, compared, lacking=wanted and c2st is None)
         curves = _curves(compared, numbers, derive_seed(seed, "bootstrap"))
         return Report("agreement", tuple(metrics), curves, _REFERENCES)
+
+    def judge(self, numbers: Numbers, compared: ComparedVariables, *, lacking: bool = False) -> list[Metric]:
+        """Every figure of numbers, with its verdict; `lacking` as in `_metrics`."""
+        return self._metrics(numbers, lacking=lacking) + self._coherence(compared, numbers)
 
     def _metrics(self, numbers: Numbers, *, lacking: bool) -> list[Metric]:
         """All but coherence; `lacking` says that C2ST was wanted and sbi is not installed."""

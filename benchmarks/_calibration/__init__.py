@@ -1,0 +1,1 @@
+"""What `calibration.py` is made of."""
