@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
@@ -46,6 +47,8 @@ _LAW_JUDGES, _MOST_LAW_JUDGES = 0.1, 8192
 _GUIDE_JUDGES = 1024  # of these, at least, where there are as many: those that compare law and guide
 # Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
 _CORRELATED = 1024
+
+_TINY = 1e-30  # keeps the correlation with a map that is zero everywhere finite
 
 State: TypeAlias = tuple[Tensor, Tensor]
 """Field (B, C, *grid) and scalars (B, P)."""
@@ -301,7 +304,8 @@ class Denoiser(nn.Module):
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""
         if maps.shape[1] == 0:
             return maps.new_zeros(len(maps), self.field_map.channels, *self.grid)
-        return maps[:, self.data_channel]
+        there = (self.data_channel >= 0)[(..., *[None] * len(self.grid))]
+        return torch.where(there, maps[:, self.data_channel.clamp_min(0)], 0.0)
 
     def encode(self, values: Values) -> State:
         """Latents `(B, shape)` in working coordinates."""
@@ -387,10 +391,16 @@ def _bounded(vectors: Tensor, statistics: Tensor) -> Tensor:
 
 
 def _most_correlated(parts: Parts) -> Tensor:
-    """For each channel of "field" (m, C, *grid) the most correlated of the "maps" (m, K, *grid): (C,)."""
-    products = []
+    """For each channel of "field" (m, C, *grid) one of the "maps" (m, K, *grid), none twice, so that their
+    correlations are largest together: (C,), -1 where there is none left.
+    """
+    products, own = [], []
     for part in parts:
         a, b = (part[name].transpose(0, 1).flatten(1) for name in ("field", "maps"))
         products.append(a @ b.T)
-    total = torch.stack(products).sum(0)
-    return total.abs().argmax(1) if total.shape[1] else torch.zeros(len(total), dtype=torch.long)
+        own.append(b.square().sum(1))
+    total, power = torch.stack(products).sum(0), torch.stack(own).sum(0)
+    channel, found = linear_sum_assignment((total.abs() * (power + _TINY).rsqrt()).numpy(), maximize=True)
+    which = torch.full((len(total),), -1)
+    which[channel] = torch.from_numpy(found)
+    return which
