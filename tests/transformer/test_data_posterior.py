@@ -98,7 +98,8 @@ def test_the_law_is_the_density_that_training_makes_large() -> None:
             weight.normal_(0.0, 0.1, generator=source)
         found.learned.fill_(True)
         told, white = (torch.randn(50, n, generator=source) for n in (6, 3))
-        triangle = torch.tril(torch.randn(3, 3, generator=source)).double() + 2.0 * torch.eye(3)
+        root = torch.randn(3, 3, generator=source).double() + 2.0 * torch.eye(3)
+        triangle = torch.linalg.cholesky(root @ root.T)
         found.first.linear.normal_(0.0, 1.0, generator=source)
         found.first.covariance.copy_(triangle @ triangle.T)
         assert found.network is not None
