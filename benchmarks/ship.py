@@ -3,7 +3,8 @@
 Copies configuration, weights, calibration record and provenance to the folder NAME in `pretrained` of the
 transformer's plug-in, or in another one, `--into FOLDER`; `sbikit sample --pretrained NAME` then finds them.
 NAME is that of the preset that was trained. Refused, with exit status 2, is a run that is not finished, has a
-verdict that fails, is larger than 16 MiB, or names a path of this machine.
+verdict that fails, is larger than 16 MiB, or names a path of this machine. With `--despite agreement` those
+of the comparison with exact draws may fail; whoever draws is told how many of all verdicts pass.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path, metavar="RUNFOLDER")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--into", type=Path, default=INTO, metavar="FOLDER")
+    parser.add_argument("--despite", action="append", default=[], metavar="VALIDATOR")
     chosen = parser.parse_args()
     try:
-        print(ship(chosen.run, chosen.into / chosen.name))
+        print(ship(chosen.run, chosen.into / chosen.name, despite=chosen.despite))
     except SbikitError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,8 +1,9 @@
 """From a finished run to weights that ship, see `sbikit.run.pretrained`; what should not ship is refused.
 
-What ships has passed: a posterior without verdicts, or with one that fails, is no product. It names no place
-of the machine that trained it: a store, a cluster or the folder of a command are dropped, and a path that is
-part of the problem is refused.
+What ships has passed: a posterior without verdicts, or with one that fails, is no product, unless who ships
+it says which validator it ships despite; users are told how many verdicts pass. It names no place of the
+machine that trained it: a store, a cluster or the folder of a command are dropped, and a path that is part of
+the problem is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,13 @@ _PATH = re.compile(
 )
 
 
-def ship(run: Path, target: Path) -> Path:
+def ship(run: Path, target: Path, *, despite: Collection[str] = ()) -> Path:
     """Copy what ships of a finished run.
 
     Args:
         run: the run folder; it is left as it is.
         target: the new folder, which a plug-in offers by `sbikit_pretrained`.
+        despite: validators some of whose verdicts may fail.
 
     Returns:
         The new folder.
@@ -71,7 +73,7 @@ def ship(run: Path, target: Path) -> Path:
     folder = RunFolder.open(run)
     _refuse_files(folder.config)
     _refuse_unfinished(folder)
-    _refuse_failing(folder.metrics)
+    _refuse_failing(folder.metrics, despite)
     if target.exists():
         raise OptionError(
             "There is something of this name already; nothing was written.",
@@ -167,10 +169,11 @@ def _refuse_unfinished(folder: RunFolder) -> None:
             )
 
 
-def _refuse_failing(metrics: Path) -> None:
+def _refuse_failing(metrics: Path, despite: Collection[str]) -> None:
     verdicts = [
         (one.verdict, f"{report.validator}: {one.name} of {one.variable}")
         for report in read_metrics(metrics)
+        if report.validator not in despite
         for one in report.metrics
         if one.verdict != "none"
     ]

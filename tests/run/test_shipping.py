@@ -96,8 +96,24 @@ def test_a_run_that_does_not_pass_is_refused(run: Path, tmp_path: Path, verdict:
     assert caught.value.got == got
 
 
-def _judged(metric, verdict, *values):  # type: ignore[no-untyped-def]
-    return metric(*values[:5], verdict, *values[6:])
+def test_weights_may_ship_despite_a_validator_by_name(run: Path, tmp_path: Path) -> None:
+    parts = sys.modules["sbikit_toybox.parts"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "Metric", partial(_judged, parts.Metric, "fail", only="offset"))
+        failing = finished_run(tmp_path / "b", "--reference", "toy-exact")
+    with pytest.raises(RunFolderError) as caught:
+        ship(failing, tmp_path / "toys")
+    assert "toy-agreement: offset of" in str(caught.value.got)
+    with pytest.raises(RunFolderError) as caught:
+        ship(failing, tmp_path / "toys", despite=("toy-agreement", "toy-mean"))
+    assert caught.value.got == "no verdict"
+    shipped = ship(failing, tmp_path / "toys", despite=("toy-agreement",))
+    verdicts = open_shipped(Pretrained("toys", shipped, "")).verdicts()
+    assert "1 of 2 verdicts pass (toy-mean, toy-agreement; 40 held-out observations)" in verdicts
+
+
+def _judged(metric, verdict, *values, only=None):  # type: ignore[no-untyped-def]
+    return metric(*values[:5], verdict if only in (None, values[0]) else values[5], *values[6:])
 
 
 def test_a_run_that_is_too_large_or_names_a_path_is_refused(
