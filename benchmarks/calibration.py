@@ -13,7 +13,8 @@ The run in FOLDER/run is judged; where it is not there it is made with the prese
 
 Each is a line with its standard error, what it is for an exact posterior, its floor and its goal, where it
 has them. All draws and figures are kept in FOLDER, so the same command goes on where it was interrupted. How
-much is done is in `_calibration/sizes.py`; `--quick` is a trial of all of it in FOLDER/trial, at 32 pixels a
+much is done is in `_calibration/sizes.py`, or as `--observations`, `--draws`, `--compared` (with hmc) and
+`--only` say; `--quick` is a trial of all of it in FOLDER/trial, at 32 pixels a
 side and with hardly any training, within ten minutes for the preset `quick`: its figures are not results, and
 every line says so.
 """
@@ -24,6 +25,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from sbikit import SbikitError, UnsupportedError
 from sbikit.run import Run
 from sbikit.storage import object_digest
 
+STEPS = ("validators", "hmc", "speed", "solver")
 _OF_SDS, _OF_MEANS = 0.01, 0.02  # what a solver may get wrong: of the ratio of sds, and posterior sd
 
 
@@ -90,19 +93,36 @@ def main() -> None:
     words.add_argument("folder", type=Path)
     words.add_argument("--preset", default="quick", help="of the run, and of how much is done")
     words.add_argument("--quick", action="store_true", help="a trial, whose figures are no results")
+    for name, what in (
+        ("observations", "held-out ones"),
+        ("draws", "for each"),
+        ("compared", "with hmc, of these"),
+    ):
+        words.add_argument(f"--{name}", type=int, metavar="N", help=what)
+    words.add_argument("--only", default=",".join(STEPS), metavar="STEPS", help="commas between")
     given = words.parse_args()
+    chosen = given.only.split(",")
+    if unknown := set(chosen) - set(STEPS):
+        words.error(f"--only takes {', '.join(STEPS)}, not {', '.join(sorted(unknown))}")
     sizes = sizes_of(given.preset, quick=given.quick)
+    wanted = {name: getattr(given, name) for name in ("observations", "draws", "compared")}
+    sizes = replace(sizes, **{name: count for name, count in wanted.items() if count is not None})
     folder = given.folder / "trial" if sizes.trial else given.folder  # its run is no run of the preset
     tell = tell_trial if sizes.trial else record
     run = trained(folder / "run", given.preset, sizes)
     values = held_out(folder / "held-out.safetensors", run, sizes.observations)
-    kept = draw_all(folder / "draws", run, values, sizes)
-    judged = Judged(run, values, kept, folder / "judged", tell)
-    judged.tell_all()
-    judged.tell_power()
-    Beside(run, values, kept, folder / "beside", sizes, tell).tell_all()
-    tell_rate(folder, run, sizes, tell)
-    tell_evaluations(folder, run, sizes, tell)
+    if {"validators", "hmc"} & set(chosen):
+        kept = draw_all(folder / "draws", run, values, sizes)
+    if "validators" in chosen:
+        judged = Judged(run, values, kept, folder / "judged", tell)
+        judged.tell_all()
+        judged.tell_power()
+    if "hmc" in chosen:
+        Beside(run, values, kept, folder / "beside", sizes, tell).tell_all()
+    if "speed" in chosen:
+        tell_rate(folder, run, sizes, tell)
+    if "solver" in chosen:
+        tell_evaluations(folder, run, sizes, tell)
 
 
 if __name__ == "__main__":
