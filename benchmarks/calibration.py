@@ -14,9 +14,8 @@ The run in FOLDER/run is judged; where it is not there it is made with the prese
 Each is a line with its standard error, what it is for an exact posterior, its floor and its goal, where it
 has them. All draws and figures are kept in FOLDER, so the same command goes on where it was interrupted. How
 much is done is in `_calibration/sizes.py`, or as `--observations`, `--draws`, `--compared` (with hmc) and
-`--only` say; `--quick` is a trial of all of it in FOLDER/trial, at 32 pixels a
-side and with hardly any training, within ten minutes for the preset `quick`: its figures are not results, and
-every line says so.
+`--only` say. `--quick` is a trial of all of it in FOLDER/trial, at 32 pixels a side and with hardly any
+training, within ten minutes for the preset `quick`: its figures are not results, and every line says so.
 """
 
 from __future__ import annotations
