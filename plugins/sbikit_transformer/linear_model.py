@@ -12,6 +12,7 @@ is y ~ N(0, v_1), d = a y + n, n ~ N(0, v_2).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -135,28 +136,36 @@ def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor]:
     """
     found = modes.through(lambda part: _powers(part, rings)).joined()
     features, power = quadratic(found["u"]).double(), found["power"]
-    size = power.shape[-1]
+    size = math.isqrt(2 * power.shape[-1])
+    row, column = torch.tril_indices(size, size)
     # Powers of all of z in units of its own: a ring without power, of a blocky field or a constant channel,
     # has none in the field's own units.
-    own = power.diagonal(dim1=-2, dim2=-1)
+    own = power[..., row == column]
     least = _FLOOR * own.mean((0, 1)) + _TINY
     unit = torch.maximum(own.sqrt().mean(0).square(), least).sqrt()
-    power /= unit[:, :, None] * unit[:, None, :]
+    power /= unit[:, row] * unit[:, column]
     log_variance, slopes = [], []
-    for i in range(size):
-        slope = _fit_slopes(features, power[:, :, : i + 1, : i + 1])
-        left = _left(features, slope, power[:, :, : i + 1, : i + 1])
+    for i, slope in enumerate(_fit_slopes(features, power, size)):
         floor = least[i] / unit[:, i].square()
-        log_variance.append(fit_gamma(features, left.clamp_min(0.0) + floor))
+        left = _left(features, slope, power, i).clamp_min(0.0)
+        log_variance.append(fit_gamma(features, left + floor))
         log_variance[-1][0] += 2.0 * unit[:, i].log()
         slopes.append(slope * (unit[:, i] / unit[:, :i].T)[:, None])
     return torch.stack(log_variance), torch.cat(slopes)
 
 
 def _powers(part: Values, rings: Rings) -> dict[str, Tensor]:
-    """Parameters, and the cross-power a mode of fields and data, float64 (m, rings, 2 C, 2 C)."""
+    """Parameters, and the cross-power a mode of fields and data, float64 (m, rings, C (2 C + 1)): the lower
+    triangle, row by row.
+    """
     z = torch.cat([part["y"], part["d"]], 1).to(torch.complex128)
-    return {"u": part["u"], "power": cross_power(z, rings) / rings.count[:, None, None]}
+    row, column = torch.tril_indices(z.shape[1], z.shape[1])
+    return {"u": part["u"], "power": (cross_power(z, rings) / rings.count[:, None, None])[..., row, column]}
+
+
+def _at(i: int, j: int) -> int:
+    """Where the power of z_i and z_j is, i >= j."""
+    return i * (i + 1) // 2 + j
 
 
 def cross_power(z: Tensor, rings: Rings) -> Tensor:
@@ -168,36 +177,37 @@ def cross_power(z: Tensor, rings: Rings) -> Tensor:
     return torch.stack([part.flatten(-2) @ part.flatten(-2).mT for part in parts], 1)
 
 
-def _fit_slopes(features: Tensor, power: Tensor) -> Tensor:
-    """Slopes of the last of z in those before it, (i, F, rings): least squares over all modes.
+def _fit_slopes(features: Tensor, power: Tensor, size: int) -> list[Tensor]:
+    """Slopes of each of z in those before it, (i, F, rings): least squares over all modes.
 
     Args:
         features: (M, F).
-        power: of these, in units of their own, (M, rings, i + 1, i + 1).
+        power: of all of z, in units of their own, see `_powers`.
+        size: how many z are.
     """
-    count, size = power.shape[-1] - 1, features.shape[1]
-    found = features.new_zeros(count, size, power.shape[1])
-    if not count:
-        return found
-    ridge = _RIDGE * len(features) * torch.eye(count * size, dtype=features.dtype)
+    count = features.shape[1]
+    found = [features.new_zeros(i, count, power.shape[1]) for i in range(size)]
+    ridge = _RIDGE * len(features) * torch.eye(size * count, dtype=features.dtype)
     for ring in range(power.shape[1]):
-        squares = features.new_empty(count, size, count, size)
-        for j in range(count):
+        squares = features.new_empty(size, count, size, count)
+        for j in range(size - 1):
             for k in range(j + 1):
-                block = features.T @ (features * power[:, ring, j, k, None])
+                block = features.T @ (features * power[:, ring, _at(j, k), None])
                 squares[j, :, k], squares[k, :, j] = block, block
-        products = (features.T @ power[:, ring, :count, count]).T.reshape(-1, 1)
-        solved = torch.linalg.solve(squares.view(count * size, -1) + ridge, products)
-        found[:, :, ring] = solved.view(count, size)
+        for i in range(1, size):
+            numbers = i * count
+            told = squares[:i, :, :i].reshape(numbers, numbers) + ridge[:numbers, :numbers]
+            products = (features.T @ power[:, ring, _at(i, 0) : _at(i, i)]).T.reshape(-1, 1)
+            found[i][:, :, ring] = torch.linalg.solve(told, products).view(i, count)
     return found
 
 
-def _left(features: Tensor, slope: Tensor, power: Tensor) -> Tensor:
-    """Power of the last of z that those before it leave, (M, rings), from what `_fit_slopes` takes."""
-    count = len(slope)
-    left = power[..., count, count].clone()
-    if count:
-        a = torch.einsum("mf,jfr->mrj", features, slope)
-        left -= 2.0 * (a * power[..., :count, count]).sum(-1)
-        left += (a * (power[..., :count, :count] @ a[..., None])[..., 0]).sum(-1)
+def _left(features: Tensor, slope: Tensor, power: Tensor, i: int) -> Tensor:
+    """Power of z_i that those before it leave, (M, rings)."""
+    left = power[..., _at(i, i)].clone()
+    a = [features @ one for one in slope]
+    for j in range(i):
+        left -= 2.0 * a[j] * power[..., _at(i, j)]
+        for k in range(j + 1):
+            left += (1.0 if j == k else 2.0) * a[j] * a[k] * power[..., _at(j, k)]
     return left
