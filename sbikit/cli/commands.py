@@ -267,7 +267,7 @@ def sample(  # noqa: PLR0917
 
     [dim]sbikit sample DIR --observation obs.nc --draws 1000[/dim]
 
-    [dim]sbikit sample --pretrained NAME --observation obs.nc[/dim]
+    [dim]sbikit sample --pretrained quick --observation obs.nc[/dim]
     """
     if folder is None or pretrained is not None:
         of_folders = {"--reference": reference, "--workers": workers, "--cluster": cluster, "--redo": redo}
