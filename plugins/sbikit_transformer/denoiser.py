@@ -108,7 +108,7 @@ class Denoiser(nn.Module):
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
         self.register_buffer("data_channel", torch.zeros(channels, dtype=torch.long))
-        self.register_buffer("by_guide", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("by_guide", torch.ones((), dtype=torch.bool))
         self.register_buffer("low", torch.ones(2))
         self.register_buffer("end", torch.ones(2))
         self.first_law = LinearLaw(scalars, vectors)
