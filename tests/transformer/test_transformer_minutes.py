@@ -96,6 +96,6 @@ def test_a_rate_that_is_far_too_high_is_said_to_be() -> None:
     options = SMALL.model_copy(update={"minutes": None, "steps": 200, "rate": 1.0, "width": 32, "depth": 2})
     monitor = CuttingMonitor()
     with pytest.raises(TrainingError, match="diverged") as caught:
-        fit(Simulations(GaussianVector(), 0), options, monitor)
+        fit(Simulations(GaussianField(), 0), options, monitor)
     assert caught.value.fix.startswith("lower the option rate")
     assert monitor.records == []
