@@ -6,8 +6,7 @@ Observations are of the training stream, far beyond all that train, and no resul
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ from _product import product_seconds
 from _record import record
 from _run_folder import streams
 
-from sbikit import Monitor, QuietMonitor, draw_seeds, load
+from sbikit import Monitor, QuietMonitor, draw_seeds, load, one_thread
 from sbikit.roles.sampler import Sampler
 from sbikit.run import Run
 
@@ -43,17 +42,6 @@ class SpeedSize:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@contextmanager
-def one_thread_here() -> Iterator[None]:
-    """torch on one thread, and as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def speed(run: Run, size: SpeedSize, monitor: Monitor | None = None) -> dict[str, float]:
     """Seconds of the matrix product, seconds of a joint draw with its error, effective draws a second of hmc.
 
@@ -68,7 +56,7 @@ def speed(run: Run, size: SpeedSize, monitor: Monitor | None = None) -> dict[str
     count = max(size.observations, size.blocks * size.each)
     drawn = streams(run).training(FIRST, count)
     data = {name: drawn[name] for name in simulator.observed}
-    with one_thread_here():
+    with one_thread():
         products = [product_seconds()]
         seconds = [_seconds_a_draw(sampler, data, block, size) for block in range(size.blocks)]
         few = {name: value[: size.observations] for name, value in data.items()}

@@ -26,7 +26,7 @@ from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Networks, Transformer
-from sbikit_transformer.normal import Mixture, innovation, pairs
+from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
 from sbikit_transformer.shapes import COUNT, Shapes
 from sbikit_transformer.transforms import WHITE, FieldMap
 
@@ -174,29 +174,28 @@ class Denoiser(nn.Module):
             simulations: in parts; only what is told of each is kept.
             monitor: is told how far training is.
         """
-        guided: list[Tensor] = []
-        some: list[dict[str, Tensor]] = []
+        guided: list[Normal] = []
 
         def told_of(values: Values) -> dict[str, Tensor]:
             maps, vectors, statistics, _ = self.data_map(values)
-            u, modes = self.coordinates.encode(values), self._modes(maps)
-            if self.guide is not None and sum(map(len, guided)) < _GUIDE_JUDGES:
-                guided.append(self.guide.posterior(self.first_law(vectors), modes).log_density(u))
-            if not some:
-                told = {"vectors": vectors, "statistics": statistics, "modes": modes}
-                some.append({name: value[:_JUDGES] for name, value in told.items()})
-            return {"u": u, "told": _bounded(vectors, statistics)}
+            if self.guide is not None and sum(len(law.mean) for law in guided) < _GUIDE_JUDGES:
+                guided.append(self.guide.posterior(self.first_law(vectors), self._modes(maps)))
+            return {"u": self.coordinates.encode(values), "told": _bounded(vectors, statistics)}
 
         told = Parts(lambda: iter(simulations)).through(told_of).joined()
         count = len(told["u"])
         judges = max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
         self.posterior.fit(told["u"], told["told"], judges, monitor)
+        sd = self.posterior(told["told"][:_JUDGES]).whole().sd
         if guided:
-            by_guide = torch.cat(guided)[:judges]
-            some_told, some_u = (told[name][: len(by_guide)] for name in ("told", "u"))
-            self.by_guide.fill_(not better(self.posterior(some_told).log_density(some_u) - by_guide))
-        narrowest = float(self._law(**some[0]).whole().sd.quantile(_NARROW, 0).min())
-        self.low[0] = TrainingLevels.resolving(narrowest, with_field=False).low
+            law = Normal(
+                *(torch.cat(part)[:judges] for part in zip(*(g.parts() for g in guided), strict=True))
+            )
+            some_told, some_u = (told[name][: len(law.mean)] for name in ("told", "u"))
+            gain = self.posterior(some_told).log_density(some_u) - law.log_density(some_u)
+            self.by_guide.fill_(not better(gain))
+            sd = law.sd[:_JUDGES] if bool(self.by_guide) else sd
+        self.low[0] = TrainingLevels.resolving(float(sd.quantile(_NARROW, 0).min()), with_field=False).low
 
     @property
     def numbers_of_law(self) -> int:

@@ -37,8 +37,9 @@ from sbikit_transformer.polynomials import quadratic
 _ROUNDS = (0.5, 0.75, 1.0)
 # Tempers tried. A finer grid changes little of what is then learned.
 _TEMPERS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
-# Simulations that choose the temper, of one field: all tempers see the same ones, so few tell them apart.
-_JUDGES = 512
+# Simulations that choose the temper: of one field so many, of C a C-th of them, since each takes more time,
+# and no fewer than the last. All tempers see the same ones, so few tell them apart.
+_JUDGES, _LEAST_JUDGES = 512, 64
 # Nodes are drawn from a normal this much wider than the weighted nodes, and never narrower than this share
 # of what found them: wider ones waste nodes, narrower ones miss tails, and one node of all the weight would
 # make a point of them.
@@ -135,7 +136,7 @@ class Guide(torch.nn.Module):
         def judged(part: Values) -> dict[str, Tensor]:
             return {name: part[name] for name in ("u", "vectors")} | {"d": self.told(part["data"])}
 
-        some = parts.up_to(_JUDGES // self.channels).through(judged).joined()
+        some = parts.up_to(max(_LEAST_JUDGES, _JUDGES // self.channels)).through(judged).joined()
         self._fit_temper(some["u"], law(some["vectors"]), some["d"])
 
     def _fit_temper(self, u: Tensor, prior: Normal, data_modes: Tensor) -> None:
