@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sbikit.problem.spec import Spec
+from sbikit.report.figures.cells import cells
 from sbikit.report.figures.noise_levels import LevelCurve, noise_level_plot
 from sbikit.report.names import math_labels
 from sbikit.report.numbers import plural
@@ -33,13 +34,15 @@ def noise_levels(files: RunFiles) -> NoiseLevels | None:
     """What the last look found; None where no fit has looked."""
     last = _last_look(files.training)
     scalars = _curves(last, _OF_SCALAR, "implied by its gain")
-    pixels = _curves(last, _OF_PIXEL, "of the Gaussian guide")
+    spec = files.posterior.spec
+    cell = cells(*spec.fields).removesuffix("s")
+    pixels = _curves(last, _OF_PIXEL, "of the Gaussian guide", f"a {cell}")
     curves = [*list(scalars.values())[:_MOST_SCALARS], *pixels.values()]
     if not curves:
         return None
-    labels = _labels(files.posterior.spec)
+    labels = _labels(spec)
     shown = [replace(curve, title=labels.get(curve.title, curve.title)) for curve in curves]
-    return NoiseLevels(_picture(shown), _words(list(scalars.values()), int(last[0]["step"])))
+    return NoiseLevels(_picture(shown, cell), _words(list(scalars.values()), int(last[0]["step"])))
 
 
 def _last_look(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -56,14 +59,14 @@ def _keys(names: tuple[str, str]) -> list[str]:
 
 
 def _curves(
-    records: Sequence[Mapping[str, Any]], names: tuple[str, str], beside: str
+    records: Sequence[Mapping[str, Any]], names: tuple[str, str], beside: str, unnamed: str = ""
 ) -> dict[str, LevelCurve]:
-    """By the scalar's name; of pixels one."""
+    """By the scalar's name, or that of records without one."""
     rows: dict[str, list[list[float]]] = {}
     for one in records:
         if _holds(one, names):
             row = [float(one[key]) for key in _keys(names)]
-            rows.setdefault(str(one.get("scalar", "a pixel")), []).append(row)
+            rows.setdefault(str(one.get("scalar", unnamed)), []).append(row)
     curves = {}
     for name, found in rows.items():
         sigma, error, error_se, held, held_se = np.array(sorted(found)).T
@@ -90,12 +93,12 @@ def _words(scalars: Sequence[LevelCurve], step: int) -> str:
     )
 
 
-def _picture(curves: Sequence[LevelCurve]) -> Picture:
+def _picture(curves: Sequence[LevelCurve], cell: str) -> Picture:
     return make_picture(
         "noise_levels",
         "Errors of the denoiser by noise level",
         "Squared errors of denoised parameters, beside the variance that the denoiser's own gain implies, "
-        "and of a pixel given true parameters, beside the guide's; all as shares of what noise alone would "
+        f"and of a {cell} given true parameters, beside the guide's; all as shares of what noise alone would "
         "leave of the prior. Bars are standard errors.",
         "the two curves of a parameter on each other. An error above what is implied means draws that are "
         "too narrow or displaced, one below it draws that are too wide.",
