@@ -19,17 +19,21 @@ from sbikit.run import Run
 from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.estimator import TransformerSampler
 
-FIRST, MANY, TRIED = 10_000_000, 96, (10, 12, 16, 20, 28)
+FIRST, MANY, FIRST_LEVEL = 10_000_000, 96, 150.0
 
 Solved = dict[str, Any]
 """Keys: latent, evaluations, own (whether they are the sampler's), shift, shift error, ratio, ratio error."""
 
 
 class Latent(NamedTuple):
-    """A latent, and the sampler's attribute that holds the levels at which it is denoised."""
+    """A latent, the sampler's attribute that holds the levels at which it is denoised, how many are tried, and
+    which entry of the denoiser's `end` says below which level data tell nothing more.
+    """
 
     name: str
     levels: str
+    tried: tuple[int, ...]
+    end: int
 
 
 def solved(run: Run, observations: int = 8, draws: int = 32) -> Iterator[Solved]:
@@ -43,13 +47,19 @@ def solved(run: Run, observations: int = 8, draws: int = 32) -> Iterator[Solved]
         raise UnsupportedError("The sampler has no noise levels.", where="solver", got=type(sampler).__name__)
     vector, field = vector_and_field(run.spec)
     observation = streams(run).training(FIRST, observations)
-    for latent in (Latent(vector.name, "scalar_levels"), Latent(field.name, "field_levels")):
-        exact = _drawn(sampler, observation, latent, draws, MANY)
-        for evaluations in (0, *TRIED):
-            shift, ratio = compared(_drawn(sampler, observation, latent, draws, evaluations), exact)
+    for latent in (
+        Latent(vector.name, "scalar_levels", (10, 12, 16, 20, 28), 0),
+        Latent(field.name, "field_levels", (3, 4, 5, 6, 8, 12), 1),
+    ):
+        own: list[float] = getattr(sampler, latent.levels)
+        many = noise_levels(FIRST_LEVEL, float(sampler.denoiser.end[latent.end]), MANY)
+        exact = _drawn(sampler, observation, latent, draws, many)
+        for evaluations in (0, *latent.tried):
+            levels = noise_levels(own[0], own[-1], evaluations) if evaluations else own
+            shift, ratio = compared(_drawn(sampler, observation, latent, draws, levels), exact)
             yield {
                 "latent": latent.name,
-                "evaluations": evaluations or len(getattr(sampler, latent.levels)),
+                "evaluations": len(levels),
                 "own": evaluations == 0,
                 "shift": float(shift.mean()),
                 "shift error": float(shift.std() / observations**0.5),
@@ -66,14 +76,13 @@ def compared(found: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _drawn(
-    sampler: TransformerSampler, observation: Values, latent: Latent, draws: int, evaluations: int
+    sampler: TransformerSampler, observation: Values, latent: Latent, draws: int, levels: list[float]
 ) -> Tensor:
-    """Draws (n, B, P) of one latent with so many evaluations; 0 stands for the sampler's own levels."""
+    """Draws (n, B, P) of one latent that is denoised at these levels."""
     own: list[float] = getattr(sampler, latent.levels)
     seeds = draw_seeds(3, "solver", 0, len(next(iter(observation.values()))))
     try:
-        if evaluations:
-            setattr(sampler, latent.levels, noise_levels(own[0], own[-1], evaluations))
+        setattr(sampler, latent.levels, levels)
         return sampler.sample(observation, draws, seeds=seeds).values[latent.name].flatten(2)
     finally:
         setattr(sampler, latent.levels, own)

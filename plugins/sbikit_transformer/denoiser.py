@@ -9,7 +9,7 @@ transformer can see, and the guide's field.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, de
 from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
+from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Networks, Transformer
@@ -90,6 +91,7 @@ class Denoiser(nn.Module):
     by_guide: Tensor
     low: Tensor
     end: Tensor
+    path: Tensor
     precision: torch.dtype = torch.float32
     """Of the products inside the networks; what is around them stays in float32."""
 
@@ -111,6 +113,7 @@ class Denoiser(nn.Module):
         self.register_buffer("by_guide", torch.ones((), dtype=torch.bool))
         self.register_buffer("low", torch.ones(2))
         self.register_buffer("end", torch.ones(2))
+        self.register_buffer("path", torch.ones(3, dtype=torch.float64))
         self.first_law = LinearLaw(scalars, vectors)
         self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
         self.posterior = DataPosterior(scalars, vectors + statistics)
@@ -379,6 +382,23 @@ class Denoiser(nn.Module):
             out = self.network.field.of_field(inputs, scalars, (shapes.phi, told), summary, log_sigma)
         scale = error[spread]
         return guess.field + scale * out.to(u.dtype), scale
+
+    def draw_field(self, noise: Tensor, u: Tensor, condition: Condition, levels: Sequence[float]) -> Tensor:
+        """Draws of the field given data and scalars, (B, C, *grid).
+
+        Args:
+            noise: (B, C, *grid), standard normal.
+            u: (B, P), clean.
+            condition: of B observations.
+            levels: where the field is denoised.
+        """
+        assert self.guide is not None, "there is no latent field"
+
+        def denoise(state: Tensor, sigma: float) -> Tensor:
+            log_sigma = torch.full((len(state),), sigma, device=state.device).log()
+            return self.denoise_field(state, u, log_sigma, condition)[0]
+
+        return follow(denoise, noise, self.guide.expected(u, condition.modes, condition.vectors), levels)
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:
         return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)

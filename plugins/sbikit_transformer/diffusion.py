@@ -1,4 +1,4 @@
-r"""The solver that turns noise into draws.
+r"""The solver that turns noise into draws of scalars; that of fields is `guided_flow`.
 
 A state is x_sigma = x + sigma e, with the same sigma for every number of a draw and x in units of its prior's
 standard deviation. The probability flow dx / d(ln sigma) = x - D(x, sigma) has, from
@@ -33,15 +33,22 @@ def noise_levels(sigma_max: float, sigma_min: float, steps: int) -> list[float]:
     return torch.linspace(math.log(sigma_max), math.log(sigma_min), steps).exp().tolist()
 
 
-def solve(denoise: Callable[[Tensor, float], Tensor], noise: Tensor, levels: list[float]) -> Tensor:
-    """Follow the probability flow from `levels[0] * noise` to zero noise.
+def solve(
+    denoise: Callable[[Tensor, float], Tensor],
+    noise: Tensor,
+    levels: list[float],
+    about: Tensor | float = 0.0,
+) -> Tensor:
+    """Follow the probability flow from `about + levels[0] * noise` to zero noise.
 
     Args:
         denoise: D(x, sigma), the posterior mean of the clean state (B, ...).
         noise: (B, ...), standard normal.
+        about: the mean of the posterior, as far as it is known. Of an error of it the share r / levels[0]
+            stays in draws of a posterior of standard deviation r.
         levels: two or more decreasing noise levels; `denoise` is evaluated once at each.
     """
-    state = levels[0] * noise
+    state = about + levels[0] * noise
     found: list[Tensor] = []
     for i, sigma in enumerate(levels[:-1]):
         found = [*found[1 - _ORDER :], denoise(state, sigma)]

@@ -32,11 +32,11 @@ from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, State, common_grid
 from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.doubts import LEAST_DRAWS, judge
-from sbikit_transformer.levels import BEST, evaluations_between, field_levels
+from sbikit_transformer.levels import evaluations_between
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import looked_at, train, wanted_of_law
 
-_FORMAT = "diffusion-transformer 6"
+_FORMAT = "diffusion-transformer 7"
 # Of all draws that are solved together: fewer take more calls, and on processors more than caches hold take
 # longer: a draw of the quick preset 25.0 +- 0.7 ms with 4,096, 26.7 +- 0.6 with 1,024, 36 +- 4 with 16,384.
 # No draw depends on it but by rounding.
@@ -52,13 +52,11 @@ class TransformerSampler(Sampler):
         self.spec = denoiser.spec
         self.denoiser = denoiser.to(device).eval()
         self.device = device
-        highest, ends = options.sigma_max, denoiser.end.tolist()
-        self.scalar_levels, self.field_levels = (
-            noise_levels(highest, end, options.evaluations or evaluations_between(highest, end))
-            for end in ends
-        )
-        if options.evaluations is None and options.sigma_min is None and highest == BEST[0]:
-            self.field_levels = field_levels(ends[1])
+        highest, end = options.sigma_max, float(denoiser.end[0])
+        count = options.evaluations or evaluations_between(highest, end)
+        self.scalar_levels = noise_levels(highest, end, count)
+        first, last, evaluations = denoiser.path.tolist()
+        self.field_levels = noise_levels(first, last, int(evaluations))
 
     @torch.no_grad()
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
@@ -110,21 +108,17 @@ class TransformerSampler(Sampler):
             log_sigma = torch.full((len(state),), sigma, device=self.device).log()
             return self.denoiser.denoise_scalars(state, log_sigma, told)[0]
 
-        return solve(denoise, noise, self.scalar_levels)
+        mean = told.moments[:, : noise.shape[1]]
+        return solve(denoise, noise, self.scalar_levels, mean)
 
     def _field(self, told: Condition, noise: Tensor, u: Tensor) -> Tensor:
         """Draws of the field given data and scalars."""
-
-        def denoise(state: Tensor, sigma: float) -> Tensor:
-            log_sigma = torch.full((len(state),), sigma, device=self.device).log()
-            return self.denoiser.denoise_field(state, u, log_sigma, told)[0]
-
-        return solve(denoise, noise, self.field_levels)
+        return self.denoiser.draw_field(noise, u, told, self.field_levels)
 
     def _judge(self, told: Condition, clean: State) -> Trust:
         width = None
         if len(clean[1]) >= LEAST_DRAWS:
-            ends = self.scalar_levels[-1], self.field_levels[-1]
+            ends = self.denoiser.end.tolist()
             width = min(a / b for a, b in zip(self.denoiser.narrowest(clean), ends, strict=False))
         return judge(told.alien[0].tolist(), self.denoiser.data_map.most_alien.int().tolist(), width)
 

@@ -27,7 +27,8 @@ from sbikit import Values
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
-from sbikit_transformer.linear_model import LinearModel, cross_power, fit_model
+from sbikit_transformer.guided_flow import Expected
+from sbikit_transformer.linear_model import LinearModel, cross_power, fit_model, rotated, rotated_back
 from sbikit_transformer.normal import Normal, pairs
 from sbikit_transformer.polynomials import quadratic
 
@@ -200,6 +201,18 @@ class Guide(torch.nn.Module):
         del vectors
         modes = self.rings.transform(field), data_modes
         return Guess(*self._model(u).wiener(modes, sigma.square(), self.rings))
+
+    def expected(self, u: Tensor, data_modes: Tensor, vectors: Tensor) -> Expected:
+        """The normal law of a field, given scalars (B, P) and data; see `forward`."""
+        del vectors
+        rings = self.rings
+        mean, variance, axes = self._model(u).given(data_modes, rings)
+        return Expected(
+            rings.inverse(mean),
+            variance.sqrt().to(u.dtype)[..., rings.index],
+            lambda field: rotated(axes, rings.transform(field), rings),
+            lambda along: rings.inverse(rotated_back(axes, along, rings)),
+        )
 
     def _model(self, at: Tensor) -> LinearModel:
         """The model at scalars (*, P)."""

@@ -37,11 +37,6 @@ _RESOLVE = 0.2
 # Least share of the noise that is left where nothing is narrow: of r = 4.4 sigma, or of one observation in
 # twenty that is infinitely narrow.
 _LEFT = 0.95
-# Levels from 150 on at which the solver is most exact: they make small the fourth power of its error in ln r,
-# mean over normal posteriors of 50 widths r between .15 and 8 (the modes of a field). By scipy's Powell
-# (benchmarks/solver_levels.py): .3 % at most, where 16 levels evenly in ln sigma down to .05 have 1.7 %.
-BEST = (150.0, 48.1031, 7.7728, 2.3207, 1.0278, 0.4902, 0.2853, 0.1525, 0.1172, 0.0552)
-_EVEN_BELOW = 0.25  # of these, for draws that end further down
 # Of ln sigma between two evaluations. A larger one is cheaper, and draws are wider: see `diffusion`.
 _STEP = 0.54
 
@@ -109,19 +104,6 @@ def nothing_is_narrower(left: Tensor) -> bool:
     return bool((left >= _LEFT).all())
 
 
-def field_levels(end: float) -> list[float]:
-    """Levels at which a field is denoised on the way from `BEST[0]` to about `end`, the highest first.
-
-    They are `BEST`; for ends below `_HIGHEST_END` those of them far above, and then levels even in ln sigma.
-    """
-    if end >= _HIGHEST_END:
-        return list(BEST)
-    best = [level for level in BEST if level >= _EVEN_BELOW]
-    last = end * BEST[-1] / _HIGHEST_END
-    count = math.ceil(math.log(best[-1] / last) / _STEP)
-    return best + [best[-1] * (last / best[-1]) ** (i / count) for i in range(1, count + 1)]
-
-
 def evaluations_between(sigma_max: float, sigma_min: float) -> int:
-    """Evaluations of a draw that goes from one level to the other."""
+    """Evaluations of a draw of scalars that goes from one level to the other."""
     return 1 + math.ceil(math.log(sigma_max / sigma_min) / _STEP)

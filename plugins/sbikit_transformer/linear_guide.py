@@ -24,6 +24,7 @@ from sbikit import Field, Values
 from sbikit.learning import Leading, Parts
 from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guide import Guess, Guide
+from sbikit_transformer.guided_flow import Expected
 from sbikit_transformer.normal import Normal
 from sbikit_transformer.polynomials import least_squares
 
@@ -131,6 +132,22 @@ class LinearGuide(torch.nn.Module):
         across = rest * (left - along @ self.directions.T)
         w = told + (gain * along) @ self.directions.T + across
         return Guess(w.view_as(field), self._error(gain * noise, rest * noise))
+
+    def expected(self, u: Tensor, data_modes: Tensor, vectors: Tensor) -> Expected:
+        """The normal law of a field, given scalars and vectors; see `Guide.expected`."""
+        del data_modes
+        shape, count = (self.channels, *self.grid), len(self.variance)
+
+        def apart(field: Tensor) -> Tensor:
+            pixels = field.flatten(1)
+            along = pixels @ self.directions
+            return torch.cat([along, pixels - along @ self.directions.T], 1)
+
+        def together(parts: Tensor) -> Tensor:
+            return (parts[:, :count] @ self.directions.T + parts[:, count:]).unflatten(1, shape)
+
+        sd = torch.cat([self.variance, self.rest.expand(len(self.directions))]).sqrt()
+        return Expected(self._mean(vectors, u).unflatten(1, shape), sd, apart, together)
 
     def _error(self, along: Tensor, across: Tensor) -> Tensor:
         """Rms error of each channel, (B, C), of variances along (B, K) and across (B, 1)."""

@@ -107,16 +107,43 @@ class LinearModel:
             rings: of the grid.
         """
         channels = self.channels
-        eye = torch.eye(2 * channels, dtype=torch.float64, device=noise.device)
-        told = eye - self._slopes()
-        precision = told[..., :channels].mT @ (told / self.variance.mT.double()[..., None])
+        precision = self._precision()
         scale = noise.double()[:, None, None, None]
         # (precision + 1 / noise)^-1 (y / noise - ...), times noise above and below.
-        of_y = torch.linalg.inv(eye[:channels, :channels] + scale * precision[..., :channels])
+        eye = torch.eye(channels, dtype=torch.float64, device=noise.device)
+        of_y = torch.linalg.inv(eye + scale * precision[..., :channels])
         gain = torch.cat([of_y, -of_y @ (scale * precision[..., channels:])], -1)
         variance = of_y.diagonal(dim1=-2, dim2=-1).mT * noise.double()[:, None, None]
         error = ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
         return rings.inverse(_applied(gain, torch.cat(modes, 1), rings)), error.to(noise.dtype)
+
+    def given(self, data: Tensor, rings: Rings) -> tuple[Tensor, Tensor, Tensor]:
+        """Normal laws of the fields, at one u each: their means, modes (B, C, modes), and of each ring
+        variances (B, C, rings) along axes, the columns of (B, rings, C, C).
+
+        Args:
+            data: (B, C, modes).
+            rings: of the grid.
+        """
+        of_y, of_data = self._precision().split(self.channels, -1)
+        mean = _applied(-torch.linalg.solve(of_y, of_data), data, rings)
+        least_first, axes = torch.linalg.eigh(of_y)
+        return mean, least_first.reciprocal().mT, axes
+
+    def _precision(self) -> Tensor:
+        """The rows of the fields in the precision of all of z, (*, rings, C, 2 C) float64."""
+        told = torch.eye(2 * self.channels, dtype=torch.float64, device=self.slope.device) - self._slopes()
+        return told[..., : self.channels].mT @ (told / self.variance.mT.double()[..., None])
+
+
+def rotated(axes: Tensor, modes: Tensor, rings: Rings) -> Tensor:
+    """Of modes (B, C, modes) what lies along the columns of (B, rings, C, C): (B, C, modes)."""
+    return _applied(axes.mT, modes, rings)
+
+
+def rotated_back(axes: Tensor, along: Tensor, rings: Rings) -> Tensor:
+    """The inverse of `rotated`."""
+    return _applied(axes, along, rings)
 
 
 def _applied(gain: Tensor, modes: Tensor, rings: Rings) -> Tensor:

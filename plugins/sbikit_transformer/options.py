@@ -60,11 +60,13 @@ class TransformerOptions(Options):
         default=None,
         ge=2,
         le=10_000,
-        description="network evaluations a draw, of parameters and of fields; where left out 10 of fields "
-        "(more where data are sharp), and about two for each factor e of noise of parameters",
+        description="network evaluations a draw, of parameters and of fields; where left out as few of "
+        "fields as draw like many, 4 at least, and about two for each factor e of noise of parameters",
     )
     sigma_max: float = Option(
-        default=150.0, gt=1, description="first noise level, in prior standard deviations"
+        default=150.0,
+        gt=1,
+        description="first noise level, in prior standard deviations; of fields 12 to 36, unless it is lower",
     )
     sigma_min: float | None = Option(
         default=None,

@@ -39,6 +39,8 @@ from sbikit.learning import (
     validation_size,
 )
 from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.diffusion import noise_levels
+from sbikit_transformer.field_levels import FIRSTS, enough_levels, last_level
 from sbikit_transformer.held_out_error import HeldOutError
 from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
@@ -160,14 +162,18 @@ def train(
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
         denoiser.precision = torch.float32
+        denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
         if o.sigma_min is not None:
             denoiser.end.fill_(o.sigma_min)
-            return
-        denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
         if denoiser.guide is not None:
             used = draws.used(trainer.steps)
             judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
-            _find_end(denoiser, judges, seed)
+            device = denoiser.end.device
+            chunks = [{name: value.to(device) for name, value in drawn.items()} for drawn in judges]
+            if o.sigma_min is None:
+                _find_end(denoiser, chunks, seed)
+            levels = _levels_of_field(denoiser, chunks[0], o, seed, monitor)
+            denoiser.path.copy_(torch.tensor([levels[0], levels[-1], len(levels)], dtype=torch.float64))
 
 
 def wanted_of_law(options: TransformerOptions) -> int:
@@ -279,16 +285,22 @@ def _is_hidden(name: str) -> bool:
     return ".blocks." in name and any(f".{part}.weight" in name for part in ("qkv", "out", "up", "down"))
 
 
-def _find_end(denoiser: Denoiser, draws: Iterable[Values], seed: int) -> None:
-    """Where draws of the field end: the highest level below which data tell nothing more, of chunks of
-    simulations.
-    """
+def _levels_of_field(
+    denoiser: Denoiser, simulations: Values, options: TransformerOptions, seed: int, monitor: Monitor
+) -> list[float]:
+    """Where the field is denoised on the way to a draw."""
+    firsts = sorted({min(first, options.sigma_max) for first in FIRSTS})
+    if options.evaluations is not None:
+        last = options.sigma_min or last_level(float(denoiser.end[1]))
+        return noise_levels(firsts[-1], last, options.evaluations)
+    source = generator(derive_seed(seed, "levels"))
+    return enough_levels(denoiser, simulations, source, monitor, firsts=firsts, last=options.sigma_min)
+
+
+def _find_end(denoiser: Denoiser, chunks: Iterable[Values], seed: int) -> None:
+    """The highest level of the field below which data tell nothing more, of chunks of simulations."""
     ends = denoiser.field_levels().ends()
     denoiser.end[1] = ends[-1]
-    device = denoiser.end.device
-    chunks = []
-    for drawn in draws if len(ends) > 1 else ():
-        chunks.append({name: value.to(device) for name, value in drawn.items()})
     for end in ends[:-1]:
         left = denoiser.noise_left(chunks, end, generator(derive_seed(seed, "noise left")))
         if nothing_is_narrower(left):

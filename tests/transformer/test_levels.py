@@ -27,7 +27,7 @@ from sbikit import (
 )
 from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.estimator import DiffusionTransformer
-from sbikit_transformer.levels import TrainingLevels, evaluations_between, field_levels, nothing_is_narrower
+from sbikit_transformer.levels import TrainingLevels, evaluations_between, nothing_is_narrower
 from sbikit_transformer.normal import innovation
 from sbikit_transformer.options import TransformerOptions
 
@@ -89,17 +89,16 @@ def test_the_solver_reaches_a_known_normal(steps: int) -> None:
     assert float(error.max()) < {16: 0.07, 22: 0.02, 32: 0.005}[steps]
 
 
-@pytest.mark.parametrize("end", [0.05, 0.0125, 0.002])
-def test_the_levels_of_a_field_make_normal_laws_as_wide_as_they_are(end: float) -> None:
-    """Of every width above three times the end, and far above the prior's, as modes of a field have."""
-    levels = field_levels(end)
-    assert levels == sorted(levels, reverse=True)
-    assert levels[-1] < 1.2 * end
-    assert len(levels) <= 11 + 2.0 * math.log(0.05 / end)
-    sd = torch.logspace(math.log10(3.0 * end), math.log10(8.0), 40, dtype=torch.float64)
-    found = solve(lambda x, sigma: sd**2 * x / (sd**2 + sigma**2), torch.ones_like(sd), levels)
-    exact = sd * 150.0 / (sd**2 + 150.0**2).sqrt()
-    assert float((found / exact - 1.0).abs().max()) < (0.004 if end == 0.05 else 0.02)
+def test_a_flow_that_starts_about_the_mean_has_no_offset() -> None:
+    """From 150 about zero draws of N(30, 1) lie 30 / 150 too low."""
+    mean = torch.full((4, 1), 30.0, dtype=torch.float64)
+
+    def denoise(state: Tensor, sigma: float) -> Tensor:
+        return (state + sigma**2 * mean) / (1.0 + sigma**2)
+
+    zero, levels = torch.zeros_like(mean), noise_levels(150.0, 0.002, 32)
+    assert float((solve(denoise, zero, levels) - mean).abs().max()) == pytest.approx(0.2, rel=0.01)
+    assert float((solve(denoise, zero, levels, mean) - mean).abs().max()) < 1e-9
 
 
 def test_a_step_is_exact_where_the_denoiser_is_a_parabola_of_the_level() -> None:
@@ -193,14 +192,24 @@ def test_scalar_and_field_are_as_wide_as_their_posteriors() -> None:
 
 def test_wide_posteriors_cost_no_further_evaluations() -> None:
     sampler = fitted(Measured(0.5, 1.0))
-    assert len(sampler.field_levels) == 10
-    assert sampler.field_levels[-1] == pytest.approx(0.0552)
+    assert len(sampler.field_levels) == 4
+    assert sampler.field_levels[-1] == pytest.approx(0.15)
 
 
-@pytest.mark.parametrize("option", [{"sigma_max": 100.0}, {"evaluations": 13}, {"sigma_min": 0.02}])
-def test_levels_are_even_where_an_option_says_where_they_are(option: dict[str, float]) -> None:
-    steps = torch.tensor(fitted(Measured(0.5, 1.0), **option).field_levels).log().diff()
-    torch.testing.assert_close(steps, steps.mean().expand_as(steps))
+@pytest.mark.parametrize(
+    ("option", "first", "last", "count"),
+    [
+        ({"sigma_max": 10.0}, 10.0, 0.15, 4),
+        ({"evaluations": 13}, 36.0, 0.15, 13),
+        ({"sigma_min": 0.02}, 12.0, 0.02, 6),
+        ({"sigma_min": 0.02, "evaluations": 9}, 36.0, 0.02, 9),
+    ],
+)
+def test_levels_of_a_field_lie_where_options_say(
+    option: dict[str, float], first: float, last: float, count: int
+) -> None:
+    levels = fitted(Measured(0.5, 1.0), **option).field_levels
+    assert (levels[0], levels[-1], len(levels)) == (pytest.approx(first), pytest.approx(last), count)
 
 
 def test_draws_at_the_last_level_are_doubted() -> None:

@@ -104,6 +104,12 @@ def test_the_linear_guide_is_the_exact_denoiser_of_a_normal_law(
     assert np.sqrt((((found - seen @ gain.T) / sd) ** 2).mean()) < 0.12  # from 8,192 simulations
     np.testing.assert_allclose(float(guess.error[0]), np.sqrt(np.diag(left).mean()), rtol=0.06)
 
+    # The same law, without the noisy walk: its denoiser is the guide's.
+    normal = denoiser.guide.expected(u, told.modes, told.vectors)
+    along = normal.apart(noisy - normal.mean)
+    shrunk = normal.sd.square() / (normal.sd.square() + sigma**2) * along
+    torch.testing.assert_close(normal.mean + normal.together(shrunk), guess.field, rtol=1e-4, atol=1e-4)
+
     gain, left = conditioned(everything[:2], everything[2 + N :], np.zeros((N, N)))
     sd = np.sqrt(np.diag(left))
     expected = values["data"][:, 0].double().numpy() @ gain.T

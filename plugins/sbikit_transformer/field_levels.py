@@ -1,0 +1,126 @@
+"""Noise levels at which a field is denoised on the way to a draw: as few as draw like many would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from sbikit import Monitor, Values
+from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.diffusion import noise_levels
+
+# First levels: above them what the denoiser adds to the guide is taken to be what it is there. Modes that
+# noise of 12 does not hide, of steep spectra, need a higher one.
+FIRSTS = (12.0, 20.0, 36.0)
+# Last level, in units of that below which data tell nothing more, and where nothing is narrow. The line on
+# which the rest of the way lies is right up to half the width of a posterior, which is 4 of the former.
+_LAST, _HIGHEST_LAST = 3.0, 0.15
+# Of ln sigma between two levels, those that are tried: from 4 levels where nothing is narrow to 16.
+_STEPS = (1.5, 1.1, 0.88, 0.63, 0.37)
+# Levels that stand for as many as one likes, and from where.
+_MANY_STEP, _MANY_FIRST = 0.25, 150.0
+# What a few levels may change, of each channel: a standard deviation, and a mean in units of it (rms).
+_OF_SD, _OF_MEAN = 0.005, 0.015
+# Observations and draws of each by which levels are chosen, from the same noise with few and many: standard
+# deviations then agree within their errors of .001 to .002.
+_OBSERVATIONS, _DRAWS = 8, 8
+
+
+def enough_levels(
+    denoiser: Denoiser,
+    simulations: Values,
+    source: torch.Generator,
+    monitor: Monitor,
+    *,
+    firsts: Sequence[float] = FIRSTS,
+    last: float | None = None,
+) -> list[float]:
+    """The fewest levels, of those tried, that draw fields as many do.
+
+    Args:
+        denoiser: trained, with its `end`.
+        simulations: of all variables, each (M, *shape), on its device; the first ones are drawn for.
+        source: of the noise.
+        monitor: is told how far it is, and where none of those tried are enough.
+        firsts: first levels to try.
+        last: the last one, where it is fixed.
+    """
+    end = float(denoiser.end[1]) if last is None else last
+    few = levels_tried(firsts, end, fixed=last is not None)
+    shown = {name: value[:_OBSERVATIONS] for name, value in simulations.items()}
+    judged = _Judged(denoiser, shown, source)
+    many = noise_levels(_MANY_FIRST, end, 1 + math.ceil(math.log(_MANY_FIRST / end) / _MANY_STEP))
+    with monitor.progress("choosing noise levels", len(few) + 1) as advance:
+        exact = judged.drawn(many)
+        advance(1)
+        for levels in few:
+            if judged.agree(judged.drawn(levels), exact):
+                advance(len(few) - few.index(levels))
+                return levels
+            advance(1)
+    monitor.say(
+        f"diffusion-transformer: {len(few[-1])} noise levels of a field are not enough for draws within "
+        f"{100 * _OF_SD:g} % of their spread; `evaluations` asks for more"
+    )
+    return few[-1]
+
+
+def levels_tried(firsts: Sequence[float], end: float, *, fixed: bool = False) -> list[list[float]]:
+    """Levels that may be enough, the fewest first.
+
+    Args:
+        firsts: first levels.
+        end: below which data tell nothing more.
+        fixed: whether levels go there.
+    """
+    lasts = {end} if fixed else {_HIGHEST_LAST, last_level(end)}
+    ranges = [(first, last, math.log(first / last)) for first in firsts for last in lasts]
+    tried = [
+        noise_levels(first, last, 1 + math.ceil(wide / step))
+        for first, last, wide in ranges
+        for step in _STEPS
+    ]
+    return sorted(tried, key=lambda levels: (len(levels), levels[0], -levels[-1]))
+
+
+def last_level(end: float) -> float:
+    """The last level, where data tell nothing more below `end`."""
+    return min(_HIGHEST_LAST, _LAST * end)
+
+
+class _Judged:
+    """Draws of a few observations from the same noise, at their true scalars, which are draws as well."""
+
+    def __init__(self, denoiser: Denoiser, simulations: Values, source: torch.Generator) -> None:
+        self._denoiser = denoiser
+        field, self._u = denoiser.encode(simulations)
+        self._told = denoiser.condition(simulations)
+        shape = (len(field), _DRAWS, *field.shape[1:])
+        self._noise = torch.randn(shape, generator=source).to(field.device)
+        self._vary = denoiser.field_map.vary()
+
+    @torch.no_grad()
+    def drawn(self, levels: Sequence[float]) -> Tensor:
+        """(B, _DRAWS, C, *grid)."""
+        return torch.stack(list(self._each(levels)))
+
+    def _each(self, levels: Sequence[float]) -> Iterator[Tensor]:
+        for b, noise in enumerate(self._noise):
+            told = self._told.rows(slice(b, b + 1)).repeat(_DRAWS)
+            yield self._denoiser.draw_field(noise, self._u[b : b + 1].repeat(_DRAWS, 1), told, levels)
+
+    def agree(self, found: Tensor, exact: Tensor) -> bool:
+        """Whether draws agree, channel by channel."""
+        for channel, vary in enumerate(self._vary):
+            a, b = (x[:, :, channel, vary].double() for x in (found, exact))
+            if not vary.any():
+                continue
+            sd = b.std(1)
+            shift = ((a - b).mean(1) / sd.clamp_min(torch.finfo(sd.dtype).tiny)).square().mean(1).sqrt()
+            ratio = (a.var(1).mean(1) / b.var(1).mean(1)).sqrt()
+            if float(shift.mean()) > _OF_MEAN or abs(float(ratio.mean()) - 1.0) > _OF_SD:
+                return False
+        return True
