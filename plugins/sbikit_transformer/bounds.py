@@ -24,9 +24,8 @@ _SKEWED = 0.3
 # How far below the least value simulated that bound lies, in units of the median's distance from it. A
 # larger value straightens less, a smaller one leaves draws less room below what was simulated.
 _SPARE = 0.05
-# Widths c tried, in units of the mean's distance from the nearer bound. The first, logarithmic up to half the
-# mean, is for a bound that the simulator declares. Powers of two up to a field that is logarithmic
-# throughout: finer steps would leave less skewness and take as many passes more.
+# Widths c tried, in units of the mean's distance from the nearer bound. Powers of two from a field that is
+# logarithmic up to half the mean to one that is so throughout: finer steps would take as many passes more.
 SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # Least distance from a bound, in units of c or of the distance between two bounds, if that is less: a float32
 # on it would go to minus infinity. It is softened to -14 c, which a larger value would bring nearer.
@@ -56,6 +55,13 @@ def soften(x: Tensor, low: Tensor, c: Tensor, high: Tensor | float = math.inf) -
     z, w = torch.maximum((x - low) / c, least), torch.maximum((high - x) / c, least)
     # ln(expm1(z)) without overflow.
     return low + c * (z + torch.log(-torch.expm1(-z)) - torch.log(-torch.expm1(-w)))
+
+
+def stretch(x: Tensor, low: Tensor, c: Tensor, high: Tensor | float = math.inf) -> Tensor:
+    """dt / dx of `soften`."""
+    least = _LEAST_HEIGHT * (torch.as_tensor(high - low) / c).clamp_max(1.0)
+    z, w = torch.maximum((x - low) / c, least), torch.maximum((high - x) / c, least)
+    return 1.0 / -torch.expm1(-z) + 1.0 / torch.expm1(w)
 
 
 def harden(t: Tensor, low: Tensor, c: Tensor, high: Tensor | float = math.inf) -> Tensor:

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
 from sbikit.learning import Coordinates, Parts, Spill
+from sbikit_transformer.bend_choice import DATA, choose_bends
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
+from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
@@ -164,9 +166,13 @@ class Denoiser(nn.Module):
         self.first_law.fit(known["u"], known["vectors"])
         if self.guide is None:
             return
-        self.field_map.fit(spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white))
-        some = spill.parts().up_to(_CORRELATED).through(self._clean)
-        self.data_channel.copy_(_most_correlated(some))
+        latents = spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white)
+        self.field_map.fit(latents)
+        some = spill.parts().up_to(_CORRELATED)
+        self.data_channel.copy_(_most_correlated(some.through(self._clean)))
+        if self.field_map.declared and isinstance(self.guide, Guide):
+            choose_bends(self.field_map, spill.parts().through(self._with_data), self.guide.rings)
+            self.field_map.fit_scale(latents)
         self.guide.fit(spill.parts().through(self._guided), self.first_law)
         self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
 
@@ -219,6 +225,11 @@ class Denoiser(nn.Module):
 
     def _with_white(self, latents: Values) -> dict[str, Tensor]:
         return {**latents, WHITE: self.coordinates.encode(latents)}
+
+    def _with_data(self, part: Values) -> dict[str, Tensor]:
+        """Latents, white scalars, and the data field of each channel."""
+        maps, _ = self.data_map.maps_and_vectors(part)
+        return self._with_white({v.name: part[v.name] for v in self.spec.latents}) | {DATA: self._data(maps)}
 
     def _known(self, part: Values) -> dict[str, Tensor]:
         """Scalars and observed vectors."""

@@ -28,9 +28,15 @@ from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guided_flow import Expected
-from sbikit_transformer.linear_model import LinearModel, cross_power, fit_model, rotated, rotated_back
+from sbikit_transformer.linear_model import (
+    LinearModel,
+    cross_power,
+    fit_model,
+    model_at,
+    rotated,
+    rotated_back,
+)
 from sbikit_transformer.normal import Normal, pairs
-from sbikit_transformer.polynomials import quadratic
 
 # Share of the likelihood in each round of nodes. The first rounds see part of it, so that their few nodes
 # near the data do not take all the weight; the last must be 1. A further round costs as much as each of
@@ -216,9 +222,4 @@ class Guide(torch.nn.Module):
 
     def _model(self, at: Tensor) -> LinearModel:
         """The model at scalars (*, P)."""
-        coefficients = torch.cat([self.log_variance, self.slope]).transpose(0, 1)
-        values = quadratic(at.clamp(-_REACH, _REACH)) @ coefficients.flatten(1)
-        log_variance, slope = values.unflatten(-1, coefficients.shape[1:]).split(
-            [len(self.log_variance), len(self.slope)], -2
-        )
-        return LinearModel(torch.exp(log_variance), slope)
+        return model_at(at.clamp(-_REACH, _REACH), self.log_variance, self.slope)

@@ -130,6 +130,19 @@ class LinearModel:
         least_first, axes = torch.linalg.eigh(of_y)
         return mean, least_first.reciprocal().mT, axes
 
+    def log_density(self, modes: tuple[Tensor, Tensor], rings: Rings) -> Tensor:
+        """Of the fields given data, at one u each, (B,), float64, without the constant.
+
+        Args:
+            modes: of fields and data, each (B, C, modes).
+            rings: of the grid.
+        """
+        mean, variance, axes = self.given(modes[1], rings)
+        along = rotated(axes, modes[0] - mean, rings)
+        power = torch.view_as_real(along).double().square().sum(-1)
+        of_mode = variance[..., rings.index]
+        return -0.5 * ((power / of_mode + of_mode.log()) * rings.weight).sum((1, 2))
+
     def _precision(self) -> Tensor:
         """The rows of the fields in the precision of all of z, (*, rings, C, 2 C) float64."""
         told = torch.eye(2 * self.channels, dtype=torch.float64, device=self.slope.device) - self._slopes()
@@ -151,6 +164,14 @@ def _applied(gain: Tensor, modes: Tensor, rings: Rings) -> Tensor:
     each = gain.to(modes.real.dtype).index_select(1, rings.index)
     parts = torch.view_as_real(modes).transpose(1, 2)
     return torch.view_as_complex((each @ parts).transpose(1, 2).contiguous())
+
+
+def model_at(u: Tensor, log_variance: Tensor, slope: Tensor) -> LinearModel:
+    """The model at scalars (*, P), of coefficients as `fit_model` finds them."""
+    coefficients = torch.cat([log_variance, slope]).transpose(0, 1)
+    values = quadratic(u) @ coefficients.flatten(1)
+    ln, slopes = values.unflatten(-1, coefficients.shape[1:]).split([len(log_variance), len(slope)], -2)
+    return LinearModel(torch.exp(ln), slopes)
 
 
 def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor]:

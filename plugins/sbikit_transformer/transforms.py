@@ -2,8 +2,8 @@ r"""The map between latent fields and the coordinates in which the network works
 
 It is y = (t - m(u)) / s, where t opens the bounds of the field, see `bounds`. A lower bound may depend on the
 parameters, and is information on them, so a field is decoded with the parameters of its own draw. The width
-of the bend is half the mean height where the simulator declares such a bound; elsewhere it is what brings the
-field nearest to normal, since it may be far from that above its bound too. The mean m is quadratic in the
+of the bend is what brings the field nearest to normal; where the simulator declares such a bound it starts at
+half the mean height, and `bend_choice` finds better ones. The mean m is quadratic in the
 white scalars u. Mean and scale s are one number a channel where the field is stationary, else one a pixel.
 All of it is done in units of each channel's own mean and spread.
 """
@@ -27,7 +27,7 @@ from sbikit import (
     supports,
 )
 from sbikit.learning import LeastSquares, Mean, Moments, Parts, spread
-from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften
+from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften, stretch
 from sbikit_transformer.polynomials import least_squares, quadratic
 
 # Least scale, in units of the channel's spread: what varies less, by rounding, is drawn as its mean. In
@@ -74,6 +74,7 @@ class FieldMap(torch.nn.Module):
         self.register_buffer("depth", torch.ones(self.channels))
         self.register_buffer("sign", torch.ones(self.channels))
         self.register_buffer("top", torch.full((self.channels,), math.inf))
+        self.declared: list[int] = []  # of fit: channels whose lower bound the simulator declares
         self.supports = {f.name: support_bounds(f.name, f.support) for f in fields}
 
     mean: Tensor
@@ -131,6 +132,10 @@ class FieldMap(torch.nn.Module):
         """Fit bounds, mean and scale to simulations: latents, each (m, *shape), and `WHITE` (m, P)."""
         self._fit_units(parts)
         self._fit_bounds(parts)
+        self.fit_scale(parts)
+
+    def fit_scale(self, parts: Parts) -> None:
+        """Fit mean and scale, with the bounds that are known; see `fit`."""
         targets = [least_squares() for _ in range(self.channels)]
         shape = torch.Size()
         for part in parts:
@@ -155,6 +160,7 @@ class FieldMap(torch.nn.Module):
 
     def _fit_bounds(self, parts: Parts) -> None:
         """Centre, bounds and bend of each channel."""
+        self.declared.clear()
         centre, depths = Mean(), [Mean() for _ in range(self.channels)]
         least, largest = torch.full((2, self.channels), math.inf).unbind()
         declared: Values = {}
@@ -175,6 +181,8 @@ class FieldMap(torch.nn.Module):
                     self.depth[channel] = depths[channel].value
                     self.top[channel] = self._supported(field, channel)[1]
                     self.bounded[channel] = bool(self.depth[channel] > 0)
+                    if self.bounded[channel]:
+                        self.declared.append(channel)
                 else:
                     extremes = float(least[channel]), -float(largest[channel])
                     self._fit_bend(channel, field, self._sampled(parts, channel), extremes)
@@ -222,6 +230,14 @@ class FieldMap(torch.nn.Module):
         self.centre[channel] *= bend.sign
         self.depth[channel] = self.centre[channel] - bend.low
         self.softness[channel] = bend.c / self.depth[channel]
+
+    def log_stretch(self, values: Values, u: Tensor) -> Tensor:
+        """ln dy / dx of each channel in units of its own, where it varies, summed over pixels, (*, C)."""
+        low, c = self._bound(values, u)
+        x = self._stack(values) * self._spread(self.sign)
+        bent = stretch(x, low, c, self._spread(self.top)).log()
+        ln = torch.where(self._spread(self.bounded), bent, 0.0) - torch.where(self.sd > 0, self.sd, 1.0).log()
+        return (ln * self.vary()).flatten(-len(self.grid)).sum(-1)
 
     def _soften(self, x: Tensor, vectors: Values, u: Tensor) -> Tensor:
         low, c = self._bound(vectors, u)
