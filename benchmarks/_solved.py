@@ -26,8 +26,13 @@ Solved = dict[str, Any]
 
 
 class Latent(NamedTuple):
-    """A latent, the sampler's attribute that holds the levels at which it is denoised, how many are tried, and
-    which entry of the denoiser's `end` says below which level data tell nothing more.
+    """A latent.
+
+    Args:
+        name: its name.
+        levels: the sampler's attribute that holds the levels at which it is denoised.
+        tried: other numbers of levels.
+        end: the entry of the denoiser's `end` that says below which level data tell nothing more of it.
     """
 
     name: str
