@@ -19,8 +19,8 @@ from sbikit_transformer.bounds import SOFTNESS
 from sbikit_transformer.linear_model import fit_model, model_at
 from sbikit_transformer.transforms import WHITE, FieldMap
 
-# Simulations that tell, by how many pixels they have: scores of half as many numbers differ by .001 a pixel
-# where the best two widths do by .002.
+# Simulations that tell, by how many pixels they have: by 2^18 numbers of a channel the scores of the best two
+# widths of the quick preset differ by .0023 +- .0003 a number.
 _NUMBERS, _LEAST, _MOST = 2**20, 256, 1024
 DATA = "data/of channels"  # no name of a variable
 

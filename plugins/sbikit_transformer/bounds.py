@@ -51,17 +51,21 @@ class Bend:
 
 def soften(x: Tensor, low: Tensor, c: Tensor, high: Tensor | float = math.inf) -> Tensor:
     """t of a field x that lies between `low` and `high`; all broadcast."""
-    least = _LEAST_HEIGHT * (torch.as_tensor(high - low) / c).clamp_max(1.0)
-    z, w = torch.maximum((x - low) / c, least), torch.maximum((high - x) / c, least)
+    z, w = _heights(x, low, c, high)
     # ln(expm1(z)) without overflow.
     return low + c * (z + torch.log(-torch.expm1(-z)) - torch.log(-torch.expm1(-w)))
 
 
 def stretch(x: Tensor, low: Tensor, c: Tensor, high: Tensor | float = math.inf) -> Tensor:
     """dt / dx of `soften`."""
-    least = _LEAST_HEIGHT * (torch.as_tensor(high - low) / c).clamp_max(1.0)
-    z, w = torch.maximum((x - low) / c, least), torch.maximum((high - x) / c, least)
+    z, w = _heights(x, low, c, high)
     return 1.0 / -torch.expm1(-z) + 1.0 / torch.expm1(w)
+
+
+def _heights(x: Tensor, low: Tensor, c: Tensor, high: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Distances z and w from either bound, in units of c."""
+    least = _LEAST_HEIGHT * (torch.as_tensor(high - low) / c).clamp_max(1.0)
+    return torch.maximum((x - low) / c, least), torch.maximum((high - x) / c, least)
 
 
 def harden(t: Tensor, low: Tensor, c: Tensor, high: Tensor | float = math.inf) -> Tensor:

@@ -115,6 +115,7 @@ class Denoiser(nn.Module):
         self.register_buffer("by_guide", torch.ones((), dtype=torch.bool))
         self.register_buffer("low", torch.ones(2))
         self.register_buffer("end", torch.ones(2))
+        # Where the field is denoised on the way to a draw: first level, last level, how many.
         self.register_buffer("path", torch.ones(3, dtype=torch.float64))
         self.first_law = LinearLaw(scalars, vectors)
         self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)

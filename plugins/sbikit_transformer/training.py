@@ -40,7 +40,7 @@ from sbikit.learning import (
 )
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
-from sbikit_transformer.field_levels import FIRSTS, enough_levels, last_level
+from sbikit_transformer.field_levels import FIRSTS, OBSERVATIONS, enough_levels, last_level
 from sbikit_transformer.held_out_error import HeldOutError
 from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
@@ -172,7 +172,8 @@ def train(
             chunks = [{name: value.to(device) for name, value in drawn.items()} for drawn in judges]
             if o.sigma_min is None:
                 _find_end(denoiser, chunks, seed)
-            levels = _levels_of_field(denoiser, chunks[0], o, seed, monitor)
+            shown = {v: torch.cat([chunk[v] for chunk in chunks[:OBSERVATIONS]]) for v in chunks[0]}
+            levels = _levels_of_field(denoiser, shown, o, seed, monitor)
             denoiser.path.copy_(torch.tensor([levels[0], levels[-1], len(levels)], dtype=torch.float64))
 
 

@@ -136,6 +136,20 @@ def test_a_field_that_is_far_from_what_the_guide_knows_gets_more_levels(
     assert abs(float(y.mean())) < 3.0 / math.sqrt(400)
 
 
+def test_draws_that_are_not_finite_are_not_enough(silent: tuple[Simulations, Denoiser]) -> None:
+    """Of a network that fails where levels are far apart more levels are taken, and not its failure."""
+    simulations, denoiser = silent
+
+    class Failing(Denoiser):
+        def draw_field(self, noise, u, condition, levels):
+            found = super().draw_field(noise, u, condition, levels)
+            return found if len(levels) > 5 else torch.full_like(found, math.nan)
+
+    failing = Failing(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    failing.load_state_dict(denoiser.state_dict())
+    assert len(chosen((simulations, failing))) == 6
+
+
 def test_where_none_are_enough_it_is_said(
     silent: tuple[Simulations, Denoiser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
