@@ -30,7 +30,7 @@ from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
-from sbikit_transformer.shapes import COUNT, Shapes
+from sbikit_transformer.shapes import COUNT, ShapesOf
 from sbikit_transformer.transforms import WHITE, FieldMap
 
 # Least unit of a scalar's correction, in standard deviations of its noise: the law may be surer than it is
@@ -119,6 +119,7 @@ class Denoiser(nn.Module):
         self.register_buffer("path", torch.ones(3, dtype=torch.float64))
         self.first_law = LinearLaw(scalars, vectors)
         self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
+        self.shapes = ShapesOf(self.grid) if channels else None
         self.posterior = DataPosterior(scalars, vectors + statistics)
         periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)
         moments = 2 * scalars + pairs(scalars)
@@ -376,10 +377,11 @@ class Denoiser(nn.Module):
             condition: of B observations.
         """
         assert self.guide is not None, "there is no latent field"
+        assert self.shapes is not None
         sigma = log_sigma.exp()
         with torch.no_grad():
             guess = self.guide(field, u, condition.modes, condition.vectors, sigma)
-            shapes = Shapes.of(guess.field, guess.error, field, sigma)
+            shapes = self.shapes(guess.field, guess.error, field, sigma)
             expected, log_sd, _ = condition.moments.split([u.shape[1], u.shape[1], pairs(u.shape[1])], 1)
             surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
             told = torch.cat([shapes.innovations, surprise[:, None].expand(-1, field.shape[1], -1)], 2)

@@ -18,12 +18,12 @@ FIRSTS = (12.0, 20.0, 36.0)
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _HIGHEST_LAST = 3.0, 0.15
-# Of ln sigma between two levels, those that are tried: from 4 levels where nothing is narrow to 16.
-_STEPS = (1.5, 1.1, 0.88, 0.63, 0.37)
+# Of ln sigma between two levels, those that are tried: from 3 levels where nothing is narrow to 16.
+_STEPS = (2.2, 1.5, 1.1, 0.88, 0.63, 0.37)
 # Levels that stand for as many as one likes, and from where.
 _MANY_STEP, _MANY_FIRST = 0.25, 150.0
 # What a few levels may change, of each channel: a standard deviation, and a mean in units of it (rms).
-_OF_SD, _OF_MEAN = 0.005, 0.015
+_OF_SD, _OF_MEAN = 0.005, 0.02
 # Observations and draws of each by which levels are chosen, from the same noise with few and many: standard
 # deviations then agree within their errors of .001 to .002.
 OBSERVATIONS, _DRAWS = 8, 8

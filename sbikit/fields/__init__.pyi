@@ -2,6 +2,7 @@ from .moments import Moments as Moments
 from .moments import histogram as histogram
 from .moments import moments as moments
 from .rings import Rings as Rings
+from .rings import logarithmic_edges as logarithmic_edges
 from .rings import wave_numbers as wave_numbers
 from .rings import wave_range as wave_range
 from .scales import Scales as Scales

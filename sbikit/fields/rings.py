@@ -19,10 +19,11 @@ from sbikit.problem.errors import SpecError
 # Shells of one |k| each up to this radius, where power may be steep; radii rounded to integers beyond. A
 # larger value gives more rings of few modes: on a square grid 19 of 4 or 8 modes up to 6, 44 up to 10.
 _EXACT = 6
+_EDGE = 1e-6  # relative, by which a band's edge lies below a mode that is on it: more than rounding
 
 
 class Rings(torch.nn.Module):
-    """Assigns the modes of a real FFT to rings; made by `shells`, `linear` or `between`.
+    """Assigns the modes of a real FFT to rings; made by `shells`, `linear`, `logarithmic` or `between`.
 
     Args:
         grid: pixels along each axis.
@@ -87,6 +88,11 @@ class Rings(torch.nn.Module):
         return cls.between(grid, extent, edges.tolist())
 
     @classmethod
+    def logarithmic(cls, grid: tuple[int, ...], extent: tuple[float, ...], bands: int) -> Rings:
+        """Bands of `logarithmic_edges`; none of a grid that has no mode but k = 0."""
+        return cls.between(grid, extent, logarithmic_edges(grid, extent, bands))
+
+    @classmethod
     def between(cls, grid: tuple[int, ...], extent: tuple[float, ...], edges: Sequence[float]) -> Rings:
         """Rings of edges[i] <= |k| < edges[i + 1], edges rising, in radians a unit of extent."""
         k = wave_numbers(grid, extent)
@@ -132,6 +138,18 @@ def wave_range(grid: tuple[int, ...], extent: tuple[float, ...]) -> tuple[float,
         raise SpecError("The grid has no mode to take a spectrum of.", where="power spectrum", got=str(grid))
     k = wave_numbers(grid, extent)
     return float(k[k > 0].min()), min(nyquist)
+
+
+def logarithmic_edges(grid: tuple[int, ...], extent: tuple[float, ...], bands: int) -> list[float]:
+    """Borders of equal parts of log |k| between the smallest |k| that is not zero and the smallest Nyquist
+    wave number: (bands + 1,), the last one infinite, so that the corners belong to the last band; none of a
+    grid that has no mode but k = 0.
+    """
+    if max(grid) == 1:
+        return []
+    smallest, nyquist = wave_range(grid, extent)
+    first = smallest * (1.0 - _EDGE)
+    return [*(first * (nyquist / smallest) ** (i / bands) for i in range(bands)), math.inf]
 
 
 def _lengths(grid: tuple[int, ...], units: Sequence[float], dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sbikit import SpecError, generator
-from sbikit.fields import Rings, wave_numbers, wave_range
+from sbikit.fields import Rings, logarithmic_edges, wave_numbers, wave_range
 
 GRIDS = [
     ((16,), (2.0,)),
@@ -65,6 +65,20 @@ def test_wave_numbers_are_those_of_the_grid(grid: tuple[int, ...], extent: tuple
     smallest, nyquist = wave_range(grid, extent)
     assert smallest == pytest.approx(k[k > 0].min())
     assert nyquist == pytest.approx(min(np.pi * n / size for n, size in zip(grid, extent, strict=True)))
+
+
+@pytest.mark.parametrize(("grid", "extent"), GRIDS)
+def test_logarithmic_bands_are_equal_parts_of_log_k_and_hold_all_but_the_mean(
+    grid: tuple[int, ...], extent: tuple[float, ...]
+) -> None:
+    first, *inner, last = logarithmic_edges(grid, extent, 3)
+    smallest, nyquist = wave_range(grid, extent)
+    np.testing.assert_allclose([first, *inner], np.geomspace(smallest, nyquist, 4)[:-1], rtol=1e-5)
+    assert first < smallest
+    assert last == math.inf
+    bands = Rings.logarithmic(grid, extent, 3)
+    assert int(bands.count.sum()) == math.prod(grid) - 1
+    assert len(Rings.logarithmic((1, 1), (1.0, 1.0), 3)) == 0
 
 
 def test_modes_outside_every_bin_have_no_ring() -> None:

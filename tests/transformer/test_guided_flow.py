@@ -97,13 +97,13 @@ def chosen(silent: tuple[Simulations, Denoiser], **options: float) -> list[float
 
 def test_of_a_guide_that_is_right_the_fewest_levels_are_enough(silent: tuple[Simulations, Denoiser]) -> None:
     assert chosen(silent) == levels_tried(FIRSTS, 0.05)[0]
-    assert len(chosen(silent)) == 4
+    assert len(chosen(silent)) == 3
 
 
 def test_levels_go_where_they_are_told_to(silent: tuple[Simulations, Denoiser]) -> None:
     levels = chosen(silent, last=0.01)
     assert levels[-1] == pytest.approx(0.01)
-    assert len(levels) == 6
+    assert len(levels) == 5
 
 
 class Narrow(Denoiser):

@@ -12,22 +12,31 @@ from scipy import stats
 from small_transformer import small_transformer
 
 from sbikit import generator
-from sbikit_transformer.shapes import COUNT, Shapes
+from sbikit_transformer.shapes import COUNT, ShapesOf
+
+
+def bands(w: np.ndarray) -> list[np.ndarray]:
+    """A field in three equal parts of log |k| from the lowest mode to Nyquist, corners in the last."""
+    k = np.sqrt(sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in w.shape), indexing="ij")))
+    lowest = k[k > 0].min()
+    edges = lowest * (0.5 / lowest) ** (np.arange(3) / 3) - 1e-7
+    band = (k[..., None] >= edges).sum(-1)  # 0 is the mean
+    return [np.fft.ifftn(np.where(band == i, np.fft.fftn(w), 0.0)).real for i in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("grid", [(40,), (8, 6), (3, 4, 5)])
-def test_shapes_are_hermite_polynomials_of_the_standardised_field(grid: tuple[int, ...]) -> None:
+def test_shapes_are_bands_and_hermite_polynomials_of_the_field(grid: tuple[int, ...]) -> None:
     field = torch.randn(3, 2, *grid, generator=generator(1)).exp()
-    found = Shapes.of(field, torch.full((3, 2), 0.1), field, torch.ones(3))
+    found = ShapesOf(grid)(field, torch.full((3, 2), 0.1), field, torch.ones(3))
     for b, c in np.ndindex(3, 2):
-        w = field[b, c].double().numpy().ravel()
+        w = field[b, c].double().numpy()
         x = (w - w.mean()) / w.std()
-        for m in range(COUNT):
-            phi = hermeval(x, [0.0] * m + [1.0])
-            np.testing.assert_allclose(
-                found.phi[b, c, m].numpy().ravel(), phi / np.sqrt((phi**2).sum()), rtol=1e-3, atol=1e-5
-            )
-        expected = [math.log(w.var()), stats.skew(w), w.mean()]
+        shapes = [np.ones_like(w), *bands(w), *(hermeval(x, [0.0] * m + [1.0]) for m in (2, 3))]
+        assert len(shapes) == COUNT
+        for one, phi in zip(found.phi[b, c].numpy(), shapes, strict=True):
+            norm = np.sqrt((phi**2).sum())
+            np.testing.assert_allclose(one, phi / norm if norm > 1e-9 else 0.0, rtol=1e-3, atol=1e-5)
+        expected = [math.log(w.var()), stats.skew(w.ravel()), w.mean()]
         np.testing.assert_allclose(found.moments[b, c::2].numpy(), expected, rtol=1e-3, atol=1e-4)
     assert not found.innovations.any()
 
@@ -40,8 +49,8 @@ def test_innovations_are_standard_normal_where_the_guide_is_right() -> None:
     error = torch.full((4000, 1), math.sqrt(gain) * sigma)
     # Directions are those of another field, as of data: along W itself the innovation is not normal.
     other = torch.randn(4000, 1, 16, generator=source)
-    phi = Shapes.of(other, error, noisy, torch.full((4000,), sigma)).phi
-    unexpected = Shapes.of(noisy * gain, error, noisy, torch.full((4000,), sigma))
+    phi = ShapesOf((16,))(other, error, noisy, torch.full((4000,), sigma)).phi
+    unexpected = ShapesOf((16,))(noisy * gain, error, noisy, torch.full((4000,), sigma))
     left = (noisy - gain * noisy) / math.sqrt(sigma**2 - gain * sigma**2)
     along = (phi * left[:, :, None]).sum(-1)
     torch.testing.assert_close(along.std(0), torch.ones(1, COUNT), rtol=0.05, atol=0)
@@ -49,9 +58,10 @@ def test_innovations_are_standard_normal_where_the_guide_is_right() -> None:
     torch.testing.assert_close(unexpected.innovations, own, rtol=1e-3, atol=1e-3)
 
 
-def test_a_flat_field_has_finite_shapes() -> None:
-    flat = torch.full((2, 1, 5, 5), 3.0)
-    found = Shapes.of(flat, torch.zeros(2, 1), flat, torch.ones(2))
+@pytest.mark.parametrize("grid", [(5, 5), (1,), (2, 1), (1, 1, 3)])
+def test_a_flat_field_has_finite_shapes(grid: tuple[int, ...]) -> None:
+    flat = torch.full((2, 1, *grid), 3.0)
+    found = ShapesOf(grid)(flat, torch.zeros(2, 1), flat, torch.ones(2))
     assert all(bool(part.isfinite().all()) for part in (found.phi, found.innovations, found.moments))
 
 

@@ -9,17 +9,14 @@ whose grid does not close on itself are tapered first; fields that are not stati
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from sbikit import Field
-from sbikit.fields import Rings, tapered, wave_range
+from sbikit.fields import Rings, logarithmic_edges, tapered, wave_range
 from sbikit_calibration.agreement.trio import Floats, Maps
 
 BANDS = ("low", "mid", "high")  # more would have fewer modes and larger errors each
 _MOST_RINGS = 16  # points of the curve, for the same reason
-_EDGE = 1e-6  # relative, by which a band's edge lies below a mode that is on it: more than rounding
 
 
 class PowerBins:
@@ -62,7 +59,4 @@ def _rings(field: Field) -> Rings:
 
 def _band_edges(field: Field) -> list[float]:
     """Borders of the three bands, (4,); none where there is no mode."""
-    if not _has_modes(field):
-        return []
-    smallest, nyquist = wave_range(field.grid, field.extent)
-    return [*(smallest * (nyquist / smallest) ** (i / 3) * (1 - _EDGE) for i in range(3)), math.inf]
+    return logarithmic_edges(field.grid, field.extent, len(BANDS)) if _has_modes(field) else []
