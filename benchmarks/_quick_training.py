@@ -43,7 +43,7 @@ def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
         nodes=o.guide_nodes,
     )
     denoiser.fit_maps([simulations.training(0, GUIDE)])
-    denoiser.fit_posterior([simulations.training(GUIDE, GUIDE)], sbikit.QuietMonitor())
+    denoiser.fit_posterior(denoiser.teaching(simulations.training(GUIDE, GUIDE)), sbikit.QuietMonitor())
     return denoiser
 
 

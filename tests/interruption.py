@@ -13,10 +13,13 @@ class Interrupted(Exception):
 
 
 class CuttingMonitor(QuietMonitor):
-    """Cuts the training after so many steps, and keeps what it is told: rounds apart from looks."""
+    """Cuts the training, or what has another title, after so many steps, and keeps what it is told: rounds
+    apart from looks, and where each title started.
+    """
 
-    def __init__(self, cut: int | None = None) -> None:
-        self.cut = cut
+    def __init__(self, cut: int | None = None, title: str = "training") -> None:
+        self.cut, self.title = cut, title
+        self.starts: dict[str, int] = {}
         self.started = 0
         self.records: list[dict[str, float | int | str]] = []
         self.seen: list[dict[str, float | int | str]] = []
@@ -26,11 +29,12 @@ class CuttingMonitor(QuietMonitor):
         self, title: str, total: int, start: int = 0
     ) -> AbstractContextManager[Callable[[int], None]]:
         self.started = done = start
+        self.starts[title] = start
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            if title == "training" and done == self.cut:
+            if title == self.title and done == self.cut:
                 raise Interrupted
 
         @contextmanager

@@ -47,7 +47,8 @@ _NARROW = 0.05
 _PURE_NOISE = 150.0
 # Of the simulations that teach what data tell of the scalars, the share that judges, and the most that do.
 _LAW_JUDGES, _MOST_LAW_JUDGES = 0.1, 8192
-_GUIDE_JUDGES = 1024  # of these, at least, where there are as many: those that compare law and guide
+GUIDED = 1024  # of these, at least, where there are as many: those that compare law and guide
+_OF_GUIDE = ("guide/mean", "guide/variance", "guide/basis")  # parts of its normal law
 # Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
 _CORRELATED = 1024
 
@@ -178,30 +179,38 @@ class Denoiser(nn.Module):
         self.guide.fit(spill.parts().through(self._guided), self.first_law)
         self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
 
-    def fit_posterior(self, simulations: Iterable[Values], monitor: Monitor) -> None:
-        """Learn what data tell of the scalars, once the constants are fitted.
+    @torch.no_grad()
+    def teaching(self, values: Values, *, guided: bool = True) -> dict[str, Tensor]:
+        """What simulations teach of the scalars given data, once the constants are fitted.
 
         Args:
-            simulations: in parts; only what is told of each is kept.
+            values: of all variables, each (m, *shape).
+            guided: whether the guide is asked, too: of the first `GUIDED`, which compare it with what is
+                learned.
+
+        Returns:
+            Rows (m, ...): scalars, what is told of the data, and the guide's law where it is asked.
+        """
+        maps, vectors, statistics, _ = self.data_map(values)
+        rows = {"u": self.coordinates.encode(values), "told": _bounded(vectors, statistics)}
+        if self.guide is None or not guided:
+            return rows
+        law = self.guide.posterior(self.first_law(vectors), self._modes(maps))
+        return rows | dict(zip(_OF_GUIDE, law.parts(), strict=True))
+
+    def fit_posterior(self, told: Values, monitor: Monitor) -> None:
+        """Learn what data tell of the scalars.
+
+        Args:
+            told: what `teaching` gave of all simulations.
             monitor: is told how far training is.
         """
-        guided: list[Normal] = []
-
-        def told_of(values: Values) -> dict[str, Tensor]:
-            maps, vectors, statistics, _ = self.data_map(values)
-            if self.guide is not None and sum(len(law.mean) for law in guided) < _GUIDE_JUDGES:
-                guided.append(self.guide.posterior(self.first_law(vectors), self._modes(maps)))
-            return {"u": self.coordinates.encode(values), "told": _bounded(vectors, statistics)}
-
-        told = Parts(lambda: iter(simulations)).through(told_of).joined()
         count = len(told["u"])
         judges = max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
         self.posterior.fit(told["u"], told["told"], judges, monitor)
         sd = self.posterior(told["told"][:_JUDGES]).whole().sd
-        if guided:
-            law = Normal(
-                *(torch.cat(part)[:judges] for part in zip(*(g.parts() for g in guided), strict=True))
-            )
+        if self.guide is not None:
+            law = Normal(*(told[name][:judges] for name in _OF_GUIDE))
             some_told, some_u = (told[name][: len(law.mean)] for name in ("told", "u"))
             gain = self.posterior(some_told).log_density(some_u) - law.log_density(some_u)
             self.by_guide.fill_(not better(gain))

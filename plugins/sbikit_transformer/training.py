@@ -46,9 +46,8 @@ from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
+from sbikit_transformer.preparation import Preparation, Reading
 
-# Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it.
-_CHUNK, _CHUNK_NUMBERS = 512, 2**22
 # Muon moves a weight by the rate over the root of the width, AdamW by the rate: at the quick preset's width
 # of 64 both then move a weight alike. Jordan et al. 2024 use 0.02 beside AdamW's 3e-4 for wider networks.
 _MUON_RATE = 10.0
@@ -89,6 +88,9 @@ _MOST_LOOKED_AT, _LEAST_LOOKED_AT = 512, 16
 # default rate and comes down again, to 300 times at 300 times the rate.
 _MOST_RISE = 10.0
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
+_CONSTANTS = (
+    "diffusion-transformer constants 1"  # format of what is kept of an unfinished fit before the training
+)
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
 
 
@@ -123,9 +125,9 @@ def train(
     taught_from, taught_by = _of_law(denoiser, options, guided_by, kept, monitor)
     shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
-        read = _Reading(denoiser, shared, monitor)
-        denoiser.fit_maps(read("the Gaussian guide", 0, guided_by), workspace.folder)
-        denoiser.fit_posterior(read("what data tell", taught_from, taught_by), monitor)
+        before = Preparation(denoiser, Reading(denoiser, shared, monitor), identity, workspace)
+        before.fit_constants(guided_by)
+        denoiser.fit_posterior(before.teaching(taught_from, taught_by), monitor)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)
@@ -140,7 +142,7 @@ def train(
     loss = DenoisingLoss(denoiser, draws, copies=copies, seed=seed, device=workspace.device)
     looks = None
     if workspace.team.rank == 0:  # which alone logs
-        apart = _never_trained(_Reading(denoiser, simulations, monitor), kept, options)
+        apart = _never_trained(Reading(denoiser, simulations, monitor), kept, options)
         at_once = min(o.batch, workspace.at_once or o.batch)
         error = HeldOutError(denoiser, apart, batch=at_once, seed=seed, device=workspace.device)
         looks = _looks(error, o.batch)
@@ -187,7 +189,7 @@ def looked_at(options: TransformerOptions) -> int:
     return min(_MOST_LOOKED_AT, max(_LEAST_LOOKED_AT, options.guide_simulations // 16))
 
 
-def _never_trained(read: _Reading, kept: FixedSet | None, options: TransformerOptions) -> Values:
+def _never_trained(read: Reading, kept: FixedSet | None, options: TransformerOptions) -> Values:
     """Simulations to look at the networks with: far along an endless stream, or those that judge."""
     count = looked_at(options)
     if kept is None:
@@ -324,22 +326,3 @@ def _first(chunks: Iterable[Values], batch: int, count: int = _JUDGES) -> Iterat
         left -= len(next(iter(values.values())))
         if left <= 0:
             return
-
-
-class _Reading:
-    """Simulations in chunks, with progress."""
-
-    def __init__(self, denoiser: Denoiser, simulations: JointDraws, monitor: Monitor) -> None:
-        spec = denoiser.spec
-        numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
-        self._at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
-        self._simulations, self._monitor = simulations, monitor
-
-    def __call__(self, what: str, first: int, count: int) -> Iterator[Values]:
-        """Training draws from `first` on, `count` of them, for something."""
-        verb = "reading" if self._simulations.size is not None else "simulating"
-        with self._monitor.progress(f"{verb} for {what}", count) as advance:
-            for at in range(first, first + count, self._at_once):
-                some = min(self._at_once, first + count - at)
-                yield self._simulations.training(at, some)
-                advance(some)

@@ -17,6 +17,7 @@ from .fresh_noise import FreshNoise as FreshNoise
 from .gradients import Divisible as Divisible
 from .identity import describe_problem as describe_problem
 from .identity import fingerprint as fingerprint
+from .kept_rows import KeptRows as KeptRows
 from .looks import Looks as Looks
 from .looks import Record as Record
 from .moments import LeastSquares as LeastSquares

@@ -28,6 +28,7 @@ from sbikit import (
     normals,
 )
 from sbikit.fields import Rings
+from sbikit.learning import kept_rows
 from sbikit.testing import GaussianField, GaussianVector, check_sampler
 from sbikit_transformer import estimator, training
 from sbikit_transformer.bounds import harden, soften
@@ -253,6 +254,42 @@ def test_an_interrupted_training_ends_where_it_would_have_ended(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="other options, another seed or another problem"):
         transformer.fit(simulations, seed=4, workspace=folder, monitor=QuietMonitor())
+
+
+GUIDE_STAGE = "simulating for the Gaussian guide"
+
+
+@pytest.mark.parametrize(
+    ("title", "cut", "starts"),
+    [
+        (GUIDE_STAGE, 256, {GUIDE_STAGE: 0, "simulating for what data tell": 0}),
+        ("simulating for what data tell", 2048, {"simulating for what data tell": 2048}),
+        ("learning what data tell", 100, {"simulating for what data tell": 24 * 256}),
+        ("training", 10, {"training": 0}),
+    ],
+)
+def test_a_fit_that_is_cut_before_it_trains_goes_on_with_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, cut: int, starts: dict[str, int]
+) -> None:
+    monkeypatch.setattr(kept_rows, "_KEEP_SECONDS", 0.0)
+    options = SMALL.model_copy(update={"steps": 20, "guide_simulations": 256})
+    simulations = Simulations(GaussianField(), 0)
+    transformer = DiffusionTransformer(options)
+    folder = Workspace(tmp_path)
+    whole = transformer.fit(simulations, seed=3, workspace=Workspace(), monitor=QuietMonitor())
+    with pytest.raises(Interrupted):
+        transformer.fit(simulations, seed=3, workspace=folder, monitor=CuttingMonitor(cut, title))
+    kept = title != GUIDE_STAGE
+    if kept:
+        with pytest.raises(CheckpointError, match="other options, another seed or another problem"):
+            transformer.fit(simulations, seed=4, workspace=folder, monitor=QuietMonitor())
+    again = CuttingMonitor()
+    resumed = transformer.fit(simulations, seed=3, workspace=folder, monitor=again)
+    assert starts.items() <= again.starts.items()
+    assert kept == (GUIDE_STAGE not in again.starts)
+    weights = resumed.denoiser.state_dict()
+    for name, value in whole.denoiser.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=0)
 
 
 def test_no_more_simulations_teach_what_data_tell_than_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,82 @@
+"""What is fitted before the networks train: constants and guide, and what simulations teach of the scalars.
+
+An interrupted fit keeps both, the second as it comes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from sbikit import JointDraws, Monitor, Values, Workspace
+from sbikit.learning import KeptRows, read_checkpoint, write_checkpoint
+from sbikit_transformer.denoiser import GUIDED, Denoiser
+
+# Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it.
+_CHUNK, _CHUNK_NUMBERS = 512, 2**22
+_FORMAT = "diffusion-transformer constants 1"
+
+
+class Reading:
+    """Simulations in chunks, with progress."""
+
+    def __init__(self, denoiser: Denoiser, simulations: JointDraws, monitor: Monitor) -> None:
+        spec = denoiser.spec
+        numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
+        self._at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
+        self._simulations, self._monitor = simulations, monitor
+
+    def __call__(self, what: str, first: int, count: int, done: int = 0) -> Iterator[Values]:
+        """Training draws from `first` on, `count` of them but for those that are done, for something."""
+        verb = "reading" if self._simulations.size is not None else "simulating"
+        with self._monitor.progress(f"{verb} for {what}", count, done) as advance:
+            for at in range(first + done, first + count, self._at_once):
+                some = min(self._at_once, first + count - at)
+                yield self._simulations.training(at, some)
+                advance(some)
+
+
+class Preparation:
+    """Fits a denoiser but for its networks.
+
+    Args:
+        denoiser: on the CPU.
+        read: simulations, which all processes of a team read together.
+        identity: of the fit, see `fingerprint`.
+        workspace: where what is done is kept.
+    """
+
+    def __init__(self, denoiser: Denoiser, read: Reading, identity: str, workspace: Workspace) -> None:
+        self._denoiser, self._read, self._identity = denoiser, read, identity
+        self._folder, self._writes = workspace.folder, workspace.team.rank == 0
+
+    def fit_constants(self, count: int) -> None:
+        """Constants and guide, to the first `count` simulations.
+
+        Raises:
+            CheckpointError: what is kept of them is damaged, or of another fit.
+        """
+        path = None if self._folder is None else self._folder / "constants.safetensors"
+        if path is not None and path.exists():
+            kept = read_checkpoint(path, _FORMAT)
+            kept.check_identity(self._identity)
+            kept.restore("denoiser", self._denoiser)
+            return
+        self._denoiser.fit_maps(self._read("the Gaussian guide", 0, count), self._folder)
+        if path is not None and self._writes:
+            header = {"identity": self._identity}
+            write_checkpoint(path, _FORMAT, {"denoiser": self._denoiser.state_dict()}, header)
+
+    def teaching(self, first: int, count: int) -> Values:
+        """What `count` simulations from `first` on teach, see `Denoiser.teaching`.
+
+        Raises:
+            CheckpointError: what is kept of it is damaged, or of another fit.
+        """
+
+        def rest(done: int) -> Iterator[Values]:
+            for values in self._read("what data tell", first, count, done):
+                yield self._denoiser.teaching(values, guided=done < GUIDED)
+                done += len(next(iter(values.values())))
+
+        return KeptRows(self._folder, "told", self._identity, writes=self._writes).joined(rest)
