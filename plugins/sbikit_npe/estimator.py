@@ -21,7 +21,7 @@ from sbikit import (
     UnsupportedError,
     Workspace,
 )
-from sbikit.learning import SharedDraws, fingerprint
+from sbikit.learning import SharedDraws
 from sbikit_npe.flow import load_posterior_nn
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.pairs import SIMULATIONS, Source
@@ -78,12 +78,11 @@ class NPE(Estimator[NPEOptions]):
         sampler, pairs = source.pairs(workspace, monitor)
         for module in (sampler.coordinates, sampler.flow):
             workspace.team.agree(module)
-        identity = fingerprint(self.options.model_dump(), sampler.problem, simulations.seed, seed)
         train(
             sampler.to(workspace.device).flow,
             pairs,
             self.options,
-            identity=identity,
+            identity=source.identity,
             workspace=workspace,
             monitor=monitor,
         )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from sbikit import JointDraws, Monitor, Spec, Values, Workspace, check_memory
-from sbikit.learning import FixedSet, Parts, Spill, validation_size
+from sbikit.learning import (
+    FixedSet,
+    KeptRows,
+    Parts,
+    Spill,
+    describe_problem,
+    fingerprint,
+    validation_size,
+)
 from sbikit_npe.embedding import ROWS, Reader
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.sampler import NPESampler
@@ -33,41 +42,52 @@ class Source:
         spec: the problem, with latent vectors alone.
         options: how many, and the architecture.
         seed: fixes initial weights and the order of the pairs.
+
+    Attributes:
+        identity: all that the fit depends on.
     """
 
     def __init__(self, simulations: JointDraws, spec: Spec, options: NPEOptions, seed: int) -> None:
         self._simulations, self._spec, self._options, self._seed = simulations, spec, options, seed
+        problem = describe_problem(simulations.simulator, spec)
+        self.identity = fingerprint(options.model_dump(), problem, simulations.seed, seed)
         self._reader = Reader(simulations.simulator, spec)
 
     def pairs(self, workspace: Workspace, monitor: Monitor) -> tuple[NPESampler, Held | FixedSet]:
         """A sampler with its scales, untrained, and what it is to be trained on."""
         size = self._simulations.size
-        return self.drawn(monitor) if size is None else self.kept(size, workspace, monitor)
+        return self.drawn(workspace, monitor) if size is None else self.kept(size, workspace, monitor)
 
-    def drawn(self, monitor: Monitor) -> tuple[NPESampler, Held]:
-        """Of an endless stream, held in memory.
+    def drawn(self, workspace: Workspace, monitor: Monitor) -> tuple[NPESampler, Held]:
+        """Of an endless stream, held in memory; an interrupted fit kept those that it had.
 
         Raises:
             OptionError: there is no memory for as many.
+            CheckpointError: what was kept is damaged, or of another fit.
         """
-        o, names = self._options, [v.name for v in self._spec.latents]
+        o = self._options
+        keys = {f"latent/{v.name}": v.name for v in self._spec.latents}
         total = SIMULATIONS if o.simulations is None else o.simulations
-        parts, rows = [], []
-        with monitor.progress("simulating", total) as advance:
-            for first in range(0, total, _CHUNK):
-                draws = self._simulations.training(first, min(_CHUNK, total - first))
-                parts.append({name: draws[name] for name in names})
-                rows.append(self._reader.rows(draws))
-                check_memory(
-                    total * rows[0][0].numel(),
-                    f"{total:,} simulations of {rows[0][0].numel():,} numbers each",
-                    where="estimator.simulations",
-                    fix="ask for fewer, or keep simulations: those are read from the disk",
-                )
-                advance(len(rows[-1]))
-        latents = {name: torch.cat([part[name] for part in parts]) for name in names}
-        seen = torch.cat(rows)
-        sampler = self._sampler(draws)
+
+        def rest(done: int) -> Iterator[Values]:
+            with monitor.progress("simulating", total, done) as advance:
+                for first in range(done, total, _CHUNK):
+                    draws = self._simulations.training(first, min(_CHUNK, total - first))
+                    rows = self._reader.rows(draws)
+                    check_memory(
+                        total * rows[0].numel(),
+                        f"{total:,} simulations of {rows[0].numel():,} numbers each",
+                        where="estimator.simulations",
+                        fix="ask for fewer, or keep simulations: those are read from the disk",
+                    )
+                    yield {**{key: draws[name] for key, name in keys.items()}, ROWS: rows}
+                    advance(len(rows))
+
+        kept = KeptRows(workspace.folder, "pairs", self.identity, writes=workspace.team.rank == 0)
+        drawn = kept.joined(rest)
+        latents = {name: drawn[key] for key, name in keys.items()}
+        seen = drawn[ROWS]
+        sampler = self._sampler(self._simulations.training(0, 1))
         sampler.coordinates.fit(latents)
         sampler.flow.embedding_net.fit_scales(_in_parts(seen[:_SCALING_ROWS]))
         pairs = {COORDINATES: sampler.coordinates.encode(latents), ROWS: seen}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interruption import CuttingMonitor, Interrupted
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -33,7 +34,7 @@ from sbikit import (
     Workspace,
     draw_seeds,
 )
-from sbikit.learning import read_checkpoint, write_checkpoint
+from sbikit.learning import kept_rows, read_checkpoint, write_checkpoint
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,
@@ -273,6 +274,19 @@ def test_an_interrupted_fit_goes_on_and_ends_where_the_other_does(tmp_path: Path
     assert third.records == []
 
 
+def test_simulations_that_an_interrupted_fit_made_are_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_rows, "_KEEP_SECONDS", 0.0)
+    options = SMALL.model_copy(update={"simulations": 1200})
+    whole = fit(GaussianVector(), options)
+    with pytest.raises(Interrupted):
+        fit(GaussianVector(), options, folder=tmp_path, monitor=CuttingMonitor(1024, "simulating"))
+    again = CuttingMonitor()
+    assert torch.equal(draw(fit(GaussianVector(), options, folder=tmp_path, monitor=again)), draw(whole))
+    assert again.starts["simulating"] == 1024
+
+
 @pytest.mark.parametrize("change", ["options", "seed", "stream"])
 def test_the_checkpoint_of_another_fit_is_not_gone_on_with(tmp_path: Path, change: str) -> None:
     fit(GaussianVector(), folder=tmp_path)
@@ -282,9 +296,10 @@ def test_the_checkpoint_of_another_fit_is_not_gone_on_with(tmp_path: Path, chang
         fit(GaussianVector(), options, stream=stream, seed=seed, folder=tmp_path)
 
 
-def test_a_damaged_checkpoint_is_not_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["training", "pairs-000000000000"])
+def test_a_damaged_checkpoint_is_not_gone_on_with(tmp_path: Path, name: str) -> None:
     fit(GaussianVector(), folder=tmp_path)
-    (file,) = tmp_path.iterdir()
+    file = tmp_path / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(CheckpointError, match="cannot be read"):
         fit(GaussianVector(), folder=tmp_path)

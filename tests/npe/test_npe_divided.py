@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sbikit import QuietMonitor, Simulations
+from sbikit import QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianVector
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.pairs import Source
@@ -16,7 +16,7 @@ def test_parts_of_a_step_make_up_the_whole() -> None:
     """Of 160 pairs that train the last step of an epoch has 16."""
     options = NPEOptions(simulations=200, batch=48, transforms=1, hidden=8)
     source = Source(Simulations(GaussianVector(), 0), GaussianVector().spec, options, seed=0)
-    sampler, pairs = source.drawn(QuietMonitor())
+    sampler, pairs = source.drawn(Workspace(), QuietMonitor())
     loss = Likelihood(sampler.flow, pairs, torch.device("cpu"))
     assert [loss.rows(step) for step in (0, 2, 3, 4)] == [48, 48, 16, 48]
     for step in (1, 3, 6):
