@@ -15,6 +15,7 @@ from sbikit_npe.options import NPEOptions
 from sbikit_transformer.conditions import DataMap
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.transforms import WHITE, FieldMap
 
 SCALES = [1e-30, 1e-9, 1e-3, 1e9, 1e30]
@@ -125,7 +126,7 @@ def test_fields_in_working_coordinates(scale: float, offset: float, stationary: 
     for problem in changed("field", scale, offset, stationary):
         draws = Simulations(problem, 0).training(0, 400)
         u = draws["theta"].float()
-        mapped = FieldMap(problem, problem.spec.fields, 1)
+        mapped = FieldMap(problem, problem.spec.fields, Quadratic(torch.zeros(1, dtype=torch.bool)))
         mapped.fit(Parts.held({**draws, WHITE: u}))
         coded.append(mapped.encode(draws, u))
         back = mapped.decode(coded[-1], draws, u)["field"]

@@ -17,6 +17,7 @@ from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.bounds import SOFTNESS
 from sbikit_transformer.linear_model import fit_model, model_at
+from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.transforms import WHITE, FieldMap
 
 # Simulations that tell, by how many pixels they have: by 2^18 numbers of a channel the scores of the best two
@@ -43,7 +44,7 @@ def choose_bends(field_map: FieldMap, parts: Parts, rings: Rings) -> None:
         y = rings.transform(field_map.encode(some, some[WHITE]))
         log_stretch = field_map.log_stretch(some, some[WHITE]).double().mean(0)
         of_normal = [
-            _log_density(some[WHITE], y[:, channel, None], data[:, channel, None], rings)
+            _log_density(some[WHITE], y[:, channel, None], data[:, channel, None], rings, field_map.quadratic)
             for channel in field_map.declared
         ]
         scores.append(torch.stack(of_normal) + log_stretch[field_map.declared])
@@ -51,7 +52,7 @@ def choose_bends(field_map: FieldMap, parts: Parts, rings: Rings) -> None:
     field_map.softness[field_map.declared] = torch.tensor(SOFTNESS)[best]
 
 
-def _log_density(u: Tensor, y: Tensor, data: Tensor, rings: Rings) -> Tensor:
+def _log_density(u: Tensor, y: Tensor, data: Tensor, rings: Rings, quadratic: Quadratic) -> Tensor:
     """Mean of ln N(y; W, V), of a law that is fitted to fields and data of one channel, (M, 1, modes)."""
-    found = fit_model(Parts.held({"u": u, "y": y, "d": data}), rings)
-    return model_at(u.double(), *found).log_density((y, data), rings).mean()
+    found = fit_model(Parts.held({"u": u, "y": y, "d": data}), rings, quadratic)
+    return model_at(quadratic(u.double()), *found).log_density((y, data), rings).mean()

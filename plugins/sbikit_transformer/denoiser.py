@@ -30,6 +30,7 @@ from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
+from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.shapes import COUNT, ShapesOf
 from sbikit_transformer.transforms import WHITE, FieldMap
 
@@ -106,7 +107,8 @@ class Denoiser(nn.Module):
         self.grid = common_grid(spec)
         self.coordinates = Coordinates(simulator.prior, spec.vectors)
         scalars = self.coordinates.size
-        self.field_map = FieldMap(simulator, spec.fields, scalars)
+        quadratic = Quadratic(self.coordinates.bounded)
+        self.field_map = FieldMap(simulator, spec.fields, quadratic)
         channels = self.field_map.channels
         self.data_map = DataMap(simulator, spec, self.grid)
         maps, vectors, statistics = (
@@ -119,7 +121,7 @@ class Denoiser(nn.Module):
         # Where the field is denoised on the way to a draw: first level, last level, how many.
         self.register_buffer("path", torch.ones(3, dtype=torch.float64))
         self.first_law = LinearLaw(scalars, vectors)
-        self.guide = make_guide(spec.fields, scalars, self.grid, vectors, nodes)
+        self.guide = make_guide(spec.fields, quadratic, self.grid, vectors, nodes)
         self.shapes = ShapesOf(self.grid) if channels else None
         self.posterior = DataPosterior(scalars, vectors + statistics)
         periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)

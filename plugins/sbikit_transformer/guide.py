@@ -2,7 +2,7 @@ r"""The Gaussian guide: exact posteriors of a Gaussian model with unknown parame
 
 The model, fitted once to training simulations, is a normal law of all latent fields y and of the data field d
 most correlated with each, jointly, in every ring of Fourier modes: see `linear_model`. Its log variances and
-slopes are quadratic in u, the P latent scalars in white coordinates.
+slopes are quadratic in the P latent scalars, see `Quadratic`; u are their white coordinates.
 
 Of the scalars it tells p(u | d), as a normal law: nodes u_q spread over a normal law of u that is known
 before are weighted by the tempered likelihood of d, which depends on the data through their cross-power a
@@ -37,6 +37,7 @@ from sbikit_transformer.linear_model import (
     rotated_back,
 )
 from sbikit_transformer.normal import Normal, pairs
+from sbikit_transformer.polynomials import Quadratic
 
 # Share of the likelihood in each round of nodes. The first rounds see part of it, so that their few nodes
 # near the data do not take all the weight; the last must be 1. A further round costs as much as each of
@@ -99,22 +100,21 @@ class Guide(torch.nn.Module):
     """A fitted guide. Build empty, then `fit`, or load its state.
 
     Args:
-        scalars: P.
+        quadratic: features of the P scalars.
         channels: C of the latent field, at least 1.
         grid: its grid.
         nodes: number of quadrature nodes.
     """
 
-    def __init__(self, scalars: int, channels: int, grid: tuple[int, ...], nodes: int) -> None:
+    def __init__(self, quadratic: Quadratic, channels: int, grid: tuple[int, ...], nodes: int) -> None:
         super().__init__()
-        self.scalars, self.channels = scalars, channels
+        self.quadratic, self.channels = quadratic, channels
         self.rings = Rings.shells(grid)
-        features = 1 + scalars + scalars * (scalars + 1) // 2
         size = 2 * channels
-        self.register_buffer("log_variance", torch.zeros(size, features, len(self.rings)))
-        self.register_buffer("slope", torch.zeros(pairs(size), features, len(self.rings)))
+        self.register_buffer("log_variance", torch.zeros(size, quadratic.count, len(self.rings)))
+        self.register_buffer("slope", torch.zeros(pairs(size), quadratic.count, len(self.rings)))
         self.register_buffer("temper", torch.ones(()))
-        sobol = qmc.Sobol(scalars, scramble=True, rng=0).random(nodes)
+        sobol = qmc.Sobol(quadratic.scalars, scramble=True, rng=0).random(nodes)
         self.register_buffer("nodes", ndtri(torch.from_numpy(sobol).clamp(_EDGE, 1 - _EDGE)).float())
 
     log_variance: Tensor
@@ -136,7 +136,7 @@ class Guide(torch.nn.Module):
             y, d = rings.transform(part["field"]), rings.transform(part["data"])
             return {"u": part["u"], "y": y, "d": d}
 
-        log_variance, slope = fit_model(parts.through(modes), rings)
+        log_variance, slope = fit_model(parts.through(modes), rings, self.quadratic)
         self.log_variance.copy_(log_variance)
         self.slope.copy_(slope)
 
@@ -222,4 +222,4 @@ class Guide(torch.nn.Module):
 
     def _model(self, at: Tensor) -> LinearModel:
         """The model at scalars (*, P)."""
-        return model_at(at.clamp(-_REACH, _REACH), self.log_variance, self.slope)
+        return model_at(self.quadratic(at.clamp(-_REACH, _REACH)), self.log_variance, self.slope)

@@ -1,13 +1,14 @@
 r"""The guide of fields that are not stationary: the exact denoiser of one normal law.
 
-With u the latent scalars, y the latent fields in working coordinates and v the observed vectors, among them
-the leading principal components of the data, the model fitted to training simulations is
+With w the latent scalars in natural coordinates (`Quadratic`), y the latent fields in working coordinates
+and v the observed vectors, among them the leading principal components of the data, the model fitted to
+training simulations is
 
-    y = A (1, v, u) + r,    r ~ N(0, C),    C = B S B^T + s (1 - B B^T).
+    y = A (1, v, w) + r,    r ~ N(0, C),    C = B S B^T + s (1 - B B^T).
 
 B holds the leading directions of the residuals, S is their variance along each, and s the mean variance of a
 pixel across them. Nothing in it assumes that one place is like another. Given a noisy state x = y + sigma e
-the mean is A (1, v, u) + C (C + sigma^2)^-1 (x - A (1, v, u)).
+the mean is A (1, v, w) + C (C + sigma^2)^-1 (x - A (1, v, w)).
 
 What it leaves out, all that is not linear, costs accuracy of the starting point, never correctness of what is
 learned.
@@ -26,7 +27,7 @@ from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guide import Guess, Guide
 from sbikit_transformer.guided_flow import Expected
 from sbikit_transformer.normal import Normal
-from sbikit_transformer.polynomials import least_squares
+from sbikit_transformer.polynomials import Quadratic, least_squares
 
 # Directions of the fields' residuals: more follow finer structure, and cost memory and time a step.
 _DIRECTIONS = 64
@@ -42,7 +43,7 @@ class LinearGuide(torch.nn.Module):
     """A fitted linear guide. Build empty, then `fit`, or load its state; it is called as `Guide` is.
 
     Args:
-        scalars: P.
+        quadratic: knows the natural coordinates w of the P scalars.
         channels: C of the latent field, at least 1.
         grid: its grid.
         observed: length V of the observed vectors together.
@@ -53,13 +54,14 @@ class LinearGuide(torch.nn.Module):
     variance: Tensor
     rest: Tensor
 
-    def __init__(self, scalars: int, channels: int, grid: tuple[int, ...], observed: int) -> None:
+    def __init__(self, quadratic: Quadratic, channels: int, grid: tuple[int, ...], observed: int) -> None:
         super().__init__()
+        self.quadratic = quadratic
         self.channels, self.grid = channels, grid
         pixels = channels * math.prod(grid)
         count = min(_DIRECTIONS, pixels)
         shapes = {
-            "linear": (1 + observed + scalars, pixels),
+            "linear": (1 + observed + quadratic.scalars, pixels),
             "directions": (pixels, count),
             "variance": (count,),
             "rest": (),
@@ -92,7 +94,9 @@ class LinearGuide(torch.nn.Module):
         columns = [slice(first, first + step) for first in range(0, self.linear.shape[1], step)]
         found = [least_squares() for _ in columns]
         for values in parts:
-            told = torch.cat([torch.ones(len(values["u"]), 1), values["vectors"], values["u"]], 1).double()
+            told = torch.cat(
+                [torch.ones(len(values["u"]), 1), values["vectors"], self.quadratic.natural(values["u"])], 1
+            ).double()
             target = values["field"].flatten(1)
             for part, one in zip(columns, found, strict=True):
                 one.add(told, target[:, part].double())
@@ -109,7 +113,7 @@ class LinearGuide(torch.nn.Module):
 
     def _mean(self, vectors: Tensor, u: Tensor) -> Tensor:
         """Mean of the pixels given vectors and scalars, (B, pixels)."""
-        return self.linear[0] + torch.cat([vectors, u], 1) @ self.linear[1:]
+        return self.linear[0] + torch.cat([vectors, self.quadratic.natural(u)], 1) @ self.linear[1:]
 
     def told(self, data: Tensor) -> Tensor:
         """What the guide is told of data fields (B, C, *grid): nothing, (B, 0); vectors tell of them."""
@@ -158,12 +162,12 @@ class LinearGuide(torch.nn.Module):
 
 
 def make_guide(
-    fields: tuple[Field, ...], scalars: int, grid: tuple[int, ...], observed: int, nodes: int
+    fields: tuple[Field, ...], quadratic: Quadratic, grid: tuple[int, ...], observed: int, nodes: int
 ) -> Guide | LinearGuide | None:
     """The guide that fits the latent fields: by rings of modes only where all are stationary."""
     channels = sum(field.channels for field in fields)
     if not channels:
         return None
     if all(field.stationary for field in fields):
-        return Guide(scalars, channels, grid, nodes)
-    return LinearGuide(scalars, channels, grid, observed)
+        return Guide(quadratic, channels, grid, nodes)
+    return LinearGuide(quadratic, channels, grid, observed)

@@ -21,7 +21,7 @@ from torch import Tensor
 from sbikit import Values
 from sbikit.fields import Rings
 from sbikit.learning import Parts
-from sbikit_transformer.polynomials import fit_gamma, quadratic
+from sbikit_transformer.polynomials import Quadratic, fit_gamma
 
 # Of the mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep spectra.
 _FLOOR = 1e-6
@@ -166,21 +166,21 @@ def _applied(gain: Tensor, modes: Tensor, rings: Rings) -> Tensor:
     return torch.view_as_complex((each @ parts).transpose(1, 2).contiguous())
 
 
-def model_at(u: Tensor, log_variance: Tensor, slope: Tensor) -> LinearModel:
-    """The model at scalars (*, P), of coefficients as `fit_model` finds them."""
+def model_at(features: Tensor, log_variance: Tensor, slope: Tensor) -> LinearModel:
+    """The model at scalars of which there are features (*, F), of coefficients as `fit_model` finds them."""
     coefficients = torch.cat([log_variance, slope]).transpose(0, 1)
-    values = quadratic(u) @ coefficients.flatten(1)
+    values = features @ coefficients.flatten(1)
     ln, slopes = values.unflatten(-1, coefficients.shape[1:]).split([len(log_variance), len(slope)], -2)
     return LinearModel(torch.exp(ln), slopes)
 
 
-def fit_model(modes: Parts, rings: Rings) -> tuple[Tensor, Tensor]:
-    """Coefficients of log v, (2 C, F, rings), and of the slopes, (C (2 C - 1), F, rings), float64, on the
-    features of `quadratic`.
+def fit_model(modes: Parts, rings: Rings, quadratic: Quadratic) -> tuple[Tensor, Tensor]:
+    """Coefficients of log v, (2 C, F, rings), and of the slopes, (C (2 C - 1), F, rings), float64.
 
     Args:
         modes: in parts parameters "u" (m, P), and modes "y" of fields and "d" of data, each (m, C, modes).
         rings: of the grid.
+        quadratic: the F features of the parameters.
     """
     found = modes.through(lambda part: _powers(part, rings)).joined()
     features, power = quadratic(found["u"]).double(), found["power"]

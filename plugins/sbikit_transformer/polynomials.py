@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.special import ndtr
 
 from sbikit.learning import LeastSquares
 
@@ -24,6 +27,35 @@ def quadratic(u: Tensor) -> Tensor:
     size = u.shape[-1]
     row, column = torch.triu_indices(size, size)
     return torch.cat([torch.ones_like(u[..., :1]), u, u[..., row] * u[..., column]], dim=-1)
+
+
+class Quadratic(nn.Module):
+    """The features of `quadratic`, of scalars in coordinates in which they are natural.
+
+    What depends smoothly on a parameter with a uniform law does not on its white coordinate, which the law's
+    bounds stretch: a spectrum's slope in that of S8 changes fivefold between the middle and 1.7 standard
+    deviations. A scalar whose law has two bounds is taken by its rank, of variance one,
+    sqrt(12) (Phi(u) - 1 / 2); of a uniform law that is the parameter itself.
+
+    Args:
+        bounded: which of the P scalars are such, (P,).
+    """
+
+    bounded: Tensor
+
+    def __init__(self, bounded: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("bounded", bounded, persistent=False)
+        self.scalars = len(bounded)
+        self.count = 1 + self.scalars + self.scalars * (self.scalars + 1) // 2
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Of white scalars (..., P) the features (..., count)."""
+        return quadratic(self.natural(u))
+
+    def natural(self, u: Tensor) -> Tensor:
+        """White scalars (..., P) in natural coordinates."""
+        return torch.where(self.bounded, math.sqrt(12.0) * (ndtr(u) - 0.5), u)
 
 
 def fit_least_squares(features: Tensor, target: Tensor) -> Tensor:

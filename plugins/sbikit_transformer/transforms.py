@@ -3,8 +3,8 @@ r"""The map between latent fields and the coordinates in which the network works
 It is y = (t - m(u)) / s, where t opens the bounds of the field, see `bounds`. A lower bound may depend on the
 parameters, and is information on them, so a field is decoded with the parameters of its own draw. The width
 of the bend is what brings the field nearest to normal; where the simulator declares such a bound it starts at
-half the mean height, and `bend_choice` finds better ones. The mean m is quadratic in the
-white scalars u. Mean and scale s are one number a channel where the field is stationary, else one a pixel.
+half the mean height, and `bend_choice` finds better ones. The mean m is quadratic in the scalars, see
+`Quadratic`. Mean and scale s are one number a channel where the field is stationary, else one a pixel.
 All of it is done in units of each channel's own mean and spread.
 """
 
@@ -28,7 +28,7 @@ from sbikit import (
 )
 from sbikit.learning import LeastSquares, Mean, Moments, Parts, spread
 from sbikit_transformer.bounds import SOFTNESS, fit_bend, harden, soften, stretch
-from sbikit_transformer.polynomials import least_squares, quadratic
+from sbikit_transformer.polynomials import Quadratic, least_squares
 
 # Least scale, in units of the channel's spread: what varies less, by rounding, is drawn as its mean. In
 # float32 and, where pixels have scales of their own, in float64.
@@ -52,19 +52,19 @@ class FieldMap(torch.nn.Module):
         UnsupportedError: the support of a field is no interval.
     """
 
-    def __init__(self, simulator: Simulator, fields: tuple[Field, ...], scalars: int) -> None:
+    def __init__(self, simulator: Simulator, fields: tuple[Field, ...], quadratic: Quadratic) -> None:
         super().__init__()
+        self.quadratic = quadratic
         self.simulator = simulator
         self.fields = fields
         self.channels = sum(f.channels for f in fields)
         self.grid = fields[0].grid if fields else ()
-        features = 1 + scalars + scalars * (scalars + 1) // 2
         placed = [not f.stationary for f in fields for _ in range(f.channels)]
         self.somewhere = any(placed)
         self.dtype = torch.float64 if self.somewhere else torch.float32
         cells = self.grid if self.somewhere else (1,) * len(self.grid)
         self.register_buffer("placed", torch.tensor(placed, dtype=torch.bool), persistent=False)
-        self.register_buffer("mean", torch.zeros(features, self.channels, *cells, dtype=self.dtype))
+        self.register_buffer("mean", torch.zeros(quadratic.count, self.channels, *cells, dtype=self.dtype))
         self.register_buffer("sd", torch.ones(self.channels, *cells, dtype=self.dtype))
         self.register_buffer("offset", torch.zeros(self.channels))
         self.register_buffer("unit", torch.ones(self.channels))
@@ -139,7 +139,7 @@ class FieldMap(torch.nn.Module):
         targets = [least_squares() for _ in range(self.channels)]
         shape = torch.Size()
         for part in parts:
-            features = quadratic(part[WHITE]).double()
+            features = self.quadratic(part[WHITE]).double()
             cells = self._by_cell(self._soften(self._stack(part), part, part[WHITE]))
             shape = cells.shape[2:]
             for channel, target in enumerate(targets):  # one at a time: less memory
@@ -197,7 +197,7 @@ class FieldMap(torch.nn.Module):
         found = [Moments(len(self.grid) if placed else 0) for placed in self.placed.tolist()]
         means = [target.solution() for target in targets]
         for part in parts:
-            features = quadratic(part[WHITE]).double()
+            features = self.quadratic(part[WHITE]).double()
             t = self._soften(self._stack(part), part, part[WHITE])
             for channel, (moments, mean) in enumerate(zip(found, means, strict=True)):
                 fitted = (features @ mean).unflatten(1, self.mean.shape[2:])
@@ -213,7 +213,7 @@ class FieldMap(torch.nn.Module):
 
     def _mean(self, u: Tensor) -> Tensor:
         """m at scalars (*, P), (*, C, *cells)."""
-        return torch.tensordot(quadratic(u).to(self.dtype), self.mean, 1)
+        return torch.tensordot(self.quadratic(u).to(self.dtype), self.mean, 1)
 
     def _supported(self, field: Field, channel: int) -> tuple[float, float]:
         """Bounds of a field's support in the units of a channel."""

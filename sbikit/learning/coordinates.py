@@ -53,6 +53,16 @@ class Coordinates(nn.Module):
         self.register_buffer("mean", torch.zeros(self.size, dtype=torch.float64))
         self.register_buffer("sd", torch.ones(self.size, dtype=torch.float64))
 
+    @property
+    def bounded(self) -> Tensor:
+        """Which of the D scalars are the prior's and have a lower and an upper bound, (D,)."""
+        found = torch.zeros(self.size, dtype=torch.bool)
+        for vector, part in self._parts():
+            if vector.name == self._prior.name:
+                laws = self._prior.laws.values()
+                found[part] = torch.tensor([math.isfinite(law.high - law.low) for law in laws])
+        return found
+
     def fit(self, latents: Values) -> None:
         """Set the scales of what the prior does not whiten, from training draws (M, D_i)."""
         self.fit_parts((latents,))

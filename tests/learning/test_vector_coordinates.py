@@ -65,3 +65,7 @@ def test_a_support_without_a_bijection_is_refused() -> None:
     counted = Vector("n", ("n",), support=constraints.nonnegative_integer)
     with pytest.raises(UnsupportedError, match="support of 'n'"):
         Coordinates(PRIOR, (PRIOR.variable, counted))
+
+
+def test_bounded_are_the_prior_s_own_laws_of_two_bounds() -> None:
+    assert Coordinates(PRIOR, (HIDDEN, PRIOR.variable)).bounded.tolist() == [False, False, True, False]

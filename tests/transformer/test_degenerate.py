@@ -17,6 +17,7 @@ from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.linear_model import fit_model
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.polynomials import Quadratic
 
 SMALL = TransformerOptions(
     steps=2, width=16, depth=1, heads=2, guide_simulations=256, guide_nodes=16, batch=8
@@ -128,7 +129,7 @@ def test_scalars_that_the_data_tie_to_each_other_have_their_exact_moments() -> N
     vectors = torch.cat([v, v], 1)  # the second is a copy of the first
     law = LinearLaw(2, 2)
     law.fit(u, vectors)
-    guide = Guide(2, 1, (4, 4), nodes=256)
+    guide = Guide(Quadratic(torch.zeros(2, dtype=torch.bool)), 1, (4, 4), nodes=256)
     guide.fit(Parts.held({"u": u, "field": field, "data": field, "vectors": vectors}), law)
     found = guide.posterior(law(vectors[:8]), guide.told(field[:8]))
     torch.testing.assert_close(found.mean.sum(1), math.sqrt(2.0) * v[:8, 0], rtol=0, atol=1e-3)
@@ -147,7 +148,7 @@ def test_rings_without_power_say_nothing_of_the_data() -> None:
     d = 2.0 * low + 0.5 * rings.transform(n)
     u = torch.randn(4000, 1, generator=source)
     modes = Parts.held({"u": u, "y": low[:, None], "d": d[:, None]})
-    (log_power, log_noise), (slope,) = fit_model(modes, rings)
+    (log_power, log_noise), (slope,) = fit_model(modes, rings, Quadratic(torch.zeros(1, dtype=torch.bool)))
     torch.testing.assert_close(slope[0, :2], torch.full((2,), 2.0, dtype=torch.float64), rtol=0, atol=0.05)
     assert float(slope[0, 2:].abs().max()) < 1.0  # the ratio of the two roundings is 10^7
     torch.testing.assert_close(
@@ -161,7 +162,7 @@ def test_a_field_of_zeros_leaves_the_law_as_it_was() -> None:
     zeros = torch.zeros(512, 1, 4)
     law = LinearLaw(2, 0)
     law.fit(u, torch.zeros(512, 0))
-    guide = Guide(2, 1, (4,), nodes=64)
+    guide = Guide(Quadratic(torch.zeros(2, dtype=torch.bool)), 1, (4,), nodes=64)
     guide.fit(Parts.held({"u": u, "field": zeros, "data": zeros, "vectors": torch.zeros(512, 0)}), law)
     first = law(torch.zeros(4, 0))
     found = guide.posterior(first, guide.told(zeros[:4]))

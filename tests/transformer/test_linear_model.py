@@ -12,8 +12,10 @@ from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.linear_model import cross_power, fit_model
+from sbikit_transformer.polynomials import Quadratic
 
 RINGS = Rings.shells((8, 8))
+WHITE = Quadratic(torch.zeros(1, dtype=torch.bool))
 SIZE = 4  # two fields and their data
 
 
@@ -41,9 +43,9 @@ def guide() -> Guide:
     """Fitted to 20,000 simulations."""
     u = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(1))
     z = drawn(u, 2)
-    found = Guide(1, 2, (8, 8), nodes=16)
+    found = Guide(WHITE, 2, (8, 8), nodes=16)
     modes = {"u": u, "y": RINGS.transform(z[:, :2]), "d": RINGS.transform(z[:, 2:])}
-    log_variance, slope = fit_model(Parts.held(modes), RINGS)
+    log_variance, slope = fit_model(Parts.held(modes), RINGS, WHITE)
     found.log_variance.copy_(log_variance)
     found.slope.copy_(slope)
     return found
@@ -120,7 +122,7 @@ def test_the_likelihood_is_that_of_scipy(guide: Guide) -> None:
 
 def test_one_field_has_the_closed_form() -> None:
     """d = b y + n: what scalars alone can tell, and no matrix."""
-    guide = Guide(1, 1, (8, 8), nodes=16)
+    guide = Guide(WHITE, 1, (8, 8), nodes=16)
     guide.log_variance[0, 0], guide.log_variance[1, 0], guide.slope[0, 0] = 0.7, -0.4, 1.5
     p, n, b, sigma = np.exp(0.7), np.exp(-0.4), 1.5, 0.8
     x, d = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(6))
@@ -128,3 +130,31 @@ def test_one_field_has_the_closed_form() -> None:
     variance = 1.0 / (1.0 / p + b**2 / n + 1.0 / sigma**2)
     torch.testing.assert_close(guess.field, variance * (b * d / n + x / sigma**2))
     assert float(guess.error) == pytest.approx(variance**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_power_of_a_bounded_parameter_is_smooth_up_to_its_bounds(bounded: bool) -> None:
+    """y ~ N(0, s^4), s uniform between .6 and 1: ln v = 4 ln s, of which its white coordinate knows no
+    quadratic.
+    """
+    source = torch.Generator().manual_seed(7)
+    u = torch.randn(20_000, 1, generator=source)
+    s = 0.6 + 0.4 * stats.norm.cdf(u.numpy())
+    y = torch.from_numpy(s[..., None, None] ** 2).float() * torch.randn(20_000, 1, 8, 8, generator=source)
+    modes = RINGS.transform(y)
+    quadratic = Quadratic(torch.tensor([bounded]))
+    parts = Parts.held({"u": u, "y": modes, "d": modes})
+    log_variance, _ = fit_model(parts, RINGS, quadratic)
+    at = torch.tensor([[-2.5], [-1.4], [0.0], [1.4], [2.5]], dtype=torch.float64)
+    found = quadratic(at) @ log_variance[0]
+    expected = 4.0 * np.log(0.6 + 0.4 * stats.norm.cdf(at.numpy()))
+    many = RINGS.count >= 4.0
+    worst = float((found - torch.from_numpy(expected))[:, many].abs().max())
+    assert worst < 0.06 if bounded else worst > 0.2
+
+
+def test_natural_coordinates_are_ranks_of_variance_one() -> None:
+    u = torch.linspace(-3.0, 3.0, 13, dtype=torch.float64)[:, None].expand(-1, 2)
+    found = Quadratic(torch.tensor([True, False])).natural(u)
+    np.testing.assert_allclose(found[:, 0], stats.uniform(-(3**0.5), 12**0.5).ppf(stats.norm.cdf(u[:, 0])))
+    assert torch.equal(found[:, 1], u[:, 1])

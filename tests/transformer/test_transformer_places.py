@@ -30,6 +30,7 @@ from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.linear_guide import LinearGuide
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.transforms import WHITE, FieldMap
 
 N = 12
@@ -138,7 +139,7 @@ def test_a_pixel_that_never_changes_is_drawn_as_it_is() -> None:
 
     simulator = Fixed()
     values = Simulations(simulator, 0).training(0, 256)
-    mapped = FieldMap(simulator, simulator.spec.fields, 2)
+    mapped = FieldMap(simulator, simulator.spec.fields, Quadratic(torch.zeros(2, dtype=torch.bool)))
     u = values["theta"]
     mapped.fit(Parts.held({**values, WHITE: u}))
     drawn = mapped.decode(torch.randn(256, 1, N, generator=generator(1)), values, u)["walk"]
