@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from sbikit import JointDraws, Monitor, Spec, Values, Workspace, check_memory
@@ -87,7 +88,8 @@ class Source:
         drawn = kept.joined(rest)
         latents = {name: drawn[key] for key, name in keys.items()}
         seen = drawn[ROWS]
-        sampler = self._sampler(self._simulations.training(0, 1))
+        # Zeros in the shape of one observation tell what there is to see, and no simulation is made for it.
+        sampler = self._sampler({v.name: torch.zeros(1, *v.shape) for v in self._spec.observables})
         sampler.coordinates.fit(latents)
         sampler.flow.embedding_net.fit_scales(_in_parts(seen[:_SCALING_ROWS]))
         pairs = {COORDINATES: sampler.coordinates.encode(latents), ROWS: seen}

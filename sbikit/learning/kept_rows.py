@@ -1,6 +1,4 @@
-"""Rows that are made part after part and kept in files, so that what is interrupted goes on and starts anew
-with nothing.
-"""
+"""Rows that are made part after part and kept in files, so that an interruption loses the last few alone."""
 
 from __future__ import annotations
 
