@@ -1,8 +1,8 @@
 """Train the paper's setting a piece at a time: `python benchmarks/paper.py FOLDER [--minutes 9]`.
 
 128 pixels a side, five bins and six parameters (arXiv:2606.31988). The run is in FOLDER/run; where it is not
-there it is made with the preset `paper`, and with a smaller network, for two processor cores, unless `--whole`
-asks for the preset's own. Each call goes on for so many minutes, ends with a checkpoint, and says
+there it is made with the preset `paper`, and with a smaller network, for two processor cores, unless
+`--whole` asks for the preset's own. Each call goes on for so many minutes, ends with a checkpoint, and says
 how far it is and what all calls have cost; `--pieces N` makes N of them in one call. It takes an accelerator
 where there is one (`--device`). Exit status 0 once the network is trained, 75 before. `python
 benchmarks/calibration.py FOLDER --preset paper` then judges it.
@@ -22,8 +22,8 @@ from pathlib import Path
 from _product import product_seconds
 from _record import record
 
-# For processors: 7.6 million weights, 4.1 of them the field's; patches of 64 pixels, 8 simulations a step. What
-# all steps cost was not measured yet.
+# For processors: 7.6 million weights, 4.1 of them the field's; patches of 64 pixels, 8 simulations a step.
+# What all steps cost was not measured yet.
 FOR_PROCESSORS = {
     "estimator.width": 128,
     "estimator.depth": 6,

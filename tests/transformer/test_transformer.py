@@ -25,6 +25,7 @@ from sbikit import (
     Workspace,
     draw_seeds,
     generator,
+    load,
     normals,
 )
 from sbikit.fields import Rings
@@ -35,6 +36,7 @@ from sbikit_transformer.bounds import harden, soften
 from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, patch_size
 from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.guide import Guide
 from sbikit_transformer.network import patchify, unpatchify
 from sbikit_transformer.options import TransformerOptions
 
@@ -254,6 +256,16 @@ def test_an_interrupted_training_ends_where_it_would_have_ended(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="other options, another seed or another problem"):
         transformer.fit(simulations, seed=4, workspace=folder, monitor=QuietMonitor())
+
+
+@pytest.mark.parametrize(("simulator", "bounded"), [("lognormal", [True] * 3), ("gaussian", [False] * 2)])
+def test_fields_depend_on_bounded_parameters_themselves(simulator: str, bounded: list[bool]) -> None:
+    """Omega_m, S8 and w0 have uniform priors; those of the toy are normal."""
+    problem = load("simulator", "lognormal") if simulator == "lognormal" else GaussianField()
+    made = Denoiser(problem, problem.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    assert made.field_map.quadratic.bounded.tolist() == bounded
+    assert isinstance(made.guide, Guide)
+    assert made.guide.quadratic.bounded.tolist() == bounded
 
 
 GUIDE_STAGE = "simulating for the Gaussian guide"
