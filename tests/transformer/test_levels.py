@@ -192,16 +192,16 @@ def test_scalar_and_field_are_as_wide_as_their_posteriors() -> None:
 
 def test_wide_posteriors_cost_no_further_evaluations() -> None:
     sampler = fitted(Measured(0.5, 1.0))
-    assert len(sampler.field_levels) == 4
+    assert len(sampler.field_levels) == 3
     assert sampler.field_levels[-1] == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize(
     ("option", "first", "last", "count"),
     [
-        ({"sigma_max": 10.0}, 10.0, 0.15, 4),
+        ({"sigma_max": 10.0}, 10.0, 0.15, 3),
         ({"evaluations": 13}, 36.0, 0.15, 13),
-        ({"sigma_min": 0.02}, 12.0, 0.02, 6),
+        ({"sigma_min": 0.02}, 12.0, 0.02, 4),
         ({"sigma_min": 0.02, "evaluations": 9}, 36.0, 0.02, 9),
     ],
 )

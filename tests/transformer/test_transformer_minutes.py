@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from kept_draws import KeptDraws
 from torch import Tensor
 
 from sbikit import BEYOND_TRAINING, JointDraws, OptionError, Simulations, TrainingError, Workspace, load
+from sbikit.learning import trainer
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
 from sbikit_transformer import training
 from sbikit_transformer.estimator import DiffusionTransformer
@@ -42,7 +45,9 @@ def fit(
 def test_minutes_are_as_many_steps_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    """Interrupted after its first rounds, too."""
+    """Interrupted after its first rounds, too; by a clock on which a step takes .02 s on any machine."""
+    ticks = count()
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: 0.02 * next(ticks)))
     for name in ("_JUDGE_EVERY", "_LOG_EVERY"):
         monkeypatch.setattr(training, name, 4)
     monkeypatch.setattr(training, "_KEEP_SECONDS", 0.0)
