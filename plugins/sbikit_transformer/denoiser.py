@@ -96,6 +96,7 @@ class Denoiser(nn.Module):
     low: Tensor
     end: Tensor
     path: Tensor
+    knots: Tensor
     precision: torch.dtype = torch.float32
     """Of the products inside the networks; what is around them stays in float32."""
 
@@ -120,6 +121,8 @@ class Denoiser(nn.Module):
         self.register_buffer("end", torch.ones(2))
         # Where the field is denoised on the way to a draw: first level, last level, how many.
         self.register_buffer("path", torch.ones(3, dtype=torch.float64))
+        # At how many levels the scalars' network is evaluated.
+        self.register_buffer("knots", torch.full((), 2))
         self.first_law = LinearLaw(scalars, vectors)
         self.guide = make_guide(spec.fields, quadratic, self.grid, vectors, nodes)
         self.shapes = ShapesOf(self.grid) if channels else None
@@ -364,17 +367,29 @@ class Denoiser(nn.Module):
             log_sigma: (B,).
             condition: of B observations.
         """
-        sigma, law = log_sigma.exp(), condition.law
-        mean, sd = law.given_noisy(u, sigma)
+        mean, sd, scale = self._guess_scalars(u, log_sigma, condition)
+        sigma = log_sigma.exp()
         shrink = (1.0 + sigma.square()).rsqrt()[:, None]
-        floor = _SCALAR_ERROR * sigma[:, None] * shrink
-        scale = (sd.square() + floor.square()).sqrt()
         scalars = torch.stack([u * shrink, mean, sd.log()], -1)
         summary = torch.cat([condition.moments, condition.told], 1)
         unexpected = innovation(u - mean, sd, sigma[:, None]).clamp(-FARTHEST, FARTHEST)
         with self._products(u):
             out = self.network.scalars.of_scalars(condition.maps, scalars, unexpected, summary, log_sigma)
         return mean + scale * out.to(u.dtype), scale
+
+    def guess_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """What the law alone expects of the clean scalars, and the scale, as `denoise_scalars`."""
+        mean, _, scale = self._guess_scalars(u, log_sigma, condition)
+        return mean, scale
+
+    def _guess_scalars(
+        self, u: Tensor, log_sigma: Tensor, condition: Condition
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the law expects of the clean scalars, its standard deviation, and the scale."""
+        sigma = log_sigma.exp()
+        mean, sd = condition.law.given_noisy(u, sigma)
+        floor = _SCALAR_ERROR * (sigma * (1.0 + sigma.square()).rsqrt())[:, None]
+        return mean, sd, (sd.square() + floor.square()).sqrt()
 
     def denoise_field(
         self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition

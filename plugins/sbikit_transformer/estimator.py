@@ -30,13 +30,13 @@ from sbikit import (
 from sbikit.learning import describe_problem, fingerprint, read_checkpoint, write_checkpoint
 from sbikit_transformer.conditions import Condition
 from sbikit_transformer.denoiser import Denoiser, State, common_grid
-from sbikit_transformer.diffusion import noise_levels, solve
+from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.doubts import LEAST_DRAWS, judge
-from sbikit_transformer.levels import evaluations_between
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.scalar_flow import draw_scalars
 from sbikit_transformer.training import looked_at, train, wanted_of_law
 
-_FORMAT = "diffusion-transformer 9"
+_FORMAT = "diffusion-transformer 10"
 # Of all draws that are solved together: fewer take more calls, and on processors more than caches hold take
 # longer: a draw of the quick preset 25.0 +- 0.7 ms with 4,096, 26.7 +- 0.6 with 1,024, 36 +- 4 with 16,384.
 # No draw depends on it but by rounding.
@@ -52,9 +52,8 @@ class TransformerSampler(Sampler):
         self.spec = denoiser.spec
         self.denoiser = denoiser.to(device).eval()
         self.device = device
-        highest, end = options.sigma_max, float(denoiser.end[0])
-        count = options.evaluations or evaluations_between(highest, end)
-        self.scalar_levels = noise_levels(highest, end, count)
+        count = options.evaluations or int(denoiser.knots)
+        self.scalar_levels = noise_levels(options.sigma_max, float(denoiser.end[0]), count)
         first, last, evaluations = denoiser.path.tolist()
         self.field_levels = noise_levels(first, last, int(evaluations))
 
@@ -103,13 +102,7 @@ class TransformerSampler(Sampler):
 
     def _scalars(self, told: Condition, noise: Tensor) -> Tensor:
         """Draws of the scalars given data."""
-
-        def denoise(state: Tensor, sigma: float) -> Tensor:
-            log_sigma = torch.full((len(state),), sigma, device=self.device).log()
-            return self.denoiser.denoise_scalars(state, log_sigma, told)[0]
-
-        mean = told.moments[:, : noise.shape[1]]
-        return solve(denoise, noise, self.scalar_levels, mean)
+        return draw_scalars(self.denoiser, noise, told, self.scalar_levels)
 
     def _field(self, told: Condition, noise: Tensor, u: Tensor) -> Tensor:
         """Draws of the field given data and scalars."""

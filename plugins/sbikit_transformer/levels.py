@@ -37,8 +37,6 @@ _RESOLVE = 0.2
 # Least share of the noise that is left where nothing is narrow: of r = 4.4 sigma, or of one observation in
 # twenty that is infinitely narrow.
 _LEFT = 0.95
-# Of ln sigma between two evaluations. A larger one is cheaper, and draws are wider: see `diffusion`.
-_STEP = 0.54
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,3 @@ def nothing_is_narrower(left: Tensor) -> bool:
         left: share of the noise of that level that the denoiser leaves, (components,).
     """
     return bool((left >= _LEFT).all())
-
-
-def evaluations_between(sigma_max: float, sigma_min: float) -> int:
-    """Evaluations of a draw of scalars that goes from one level to the other."""
-    return 1 + math.ceil(math.log(sigma_max / sigma_min) / _STEP)

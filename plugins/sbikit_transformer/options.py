@@ -60,8 +60,8 @@ class TransformerOptions(Options):
         default=None,
         ge=2,
         le=10_000,
-        description="network evaluations a draw, of parameters and of fields; where left out as few of "
-        "fields as draw like many, 4 at least, and about two for each factor e of noise of parameters",
+        description="network evaluations a draw, of parameters and of fields; where left out as few as draw "
+        "like many",
     )
     sigma_max: float = Option(
         default=150.0,

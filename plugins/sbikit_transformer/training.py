@@ -47,6 +47,7 @@ from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
 from sbikit_transformer.preparation import Preparation, Reading
+from sbikit_transformer.scalar_flow import enough_knots
 
 # Muon moves a weight by the rate over the root of the width, AdamW by the rate: at the quick preset's width
 # of 64 both then move a weight alike. Jordan et al. 2024 use 0.02 beside AdamW's 3e-4 for wider networks.
@@ -164,19 +165,30 @@ def train(
         trainer.run(workspace, monitor, identity)
         denoiser.eval()
         denoiser.precision = torch.float32
-        denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
-        if o.sigma_min is not None:
-            denoiser.end.fill_(o.sigma_min)
-        if denoiser.guide is not None:
-            used = draws.used(trainer.steps)
-            judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
-            device = denoiser.end.device
-            chunks = [{name: value.to(device) for name, value in drawn.items()} for drawn in judges]
-            if o.sigma_min is None:
-                _find_end(denoiser, chunks, seed)
-            shown = {v: torch.cat([chunk[v] for chunk in chunks[:OBSERVATIONS]]) for v in chunks[0]}
-            levels = _levels_of_field(denoiser, shown, o, seed, monitor)
-            denoiser.path.copy_(torch.tensor([levels[0], levels[-1], len(levels)], dtype=torch.float64))
+        used = draws.used(trainer.steps)
+        judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
+        _choose_levels(denoiser, judges, o, seed, monitor)
+
+
+def _choose_levels(
+    denoiser: Denoiser, judges: Iterable[Values], options: TransformerOptions, seed: int, monitor: Monitor
+) -> None:
+    """Where draws end, and at how many levels the networks are evaluated on the way there."""
+    o, device = options, denoiser.end.device
+    denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
+    if o.sigma_min is not None:
+        denoiser.end.fill_(o.sigma_min)
+    chunks = [{name: value.to(device) for name, value in drawn.items()} for drawn in judges]
+    shown = {v: torch.cat([chunk[v] for chunk in chunks[:OBSERVATIONS]]) for v in chunks[0]}
+    if o.evaluations is None:
+        source = generator(derive_seed(seed, "levels of scalars"))
+        denoiser.knots.fill_(enough_knots(denoiser, shown, source, monitor, first=o.sigma_max))
+    if denoiser.guide is None:
+        return
+    if o.sigma_min is None:
+        _find_end(denoiser, chunks, seed)
+    levels = _levels_of_field(denoiser, shown, o, seed, monitor)
+    denoiser.path.copy_(torch.tensor([levels[0], levels[-1], len(levels)], dtype=torch.float64))
 
 
 def wanted_of_law(options: TransformerOptions) -> int:

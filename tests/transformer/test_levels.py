@@ -27,7 +27,7 @@ from sbikit import (
 )
 from sbikit_transformer.diffusion import noise_levels, solve
 from sbikit_transformer.estimator import DiffusionTransformer
-from sbikit_transformer.levels import TrainingLevels, evaluations_between, nothing_is_narrower
+from sbikit_transformer.levels import TrainingLevels, nothing_is_narrower
 from sbikit_transformer.normal import innovation
 from sbikit_transformer.options import TransformerOptions
 
@@ -153,11 +153,6 @@ def test_a_narrow_component_is_seen_in_the_noise_that_is_left() -> None:
     assert nothing_is_narrower(r**2 / (r**2 + 0.05**2))
     r = torch.tensor([1.0, 0.1, 0.3])
     assert not nothing_is_narrower(r**2 / (r**2 + 0.05**2))
-
-
-def test_evaluations_follow_the_range_of_levels() -> None:
-    assert evaluations_between(150.0, 0.05) == 16
-    assert evaluations_between(150.0, 0.002) == 22
 
 
 # --- draws ----------------------------------------------------------------------------------
