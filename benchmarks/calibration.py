@@ -12,10 +12,11 @@ The run in FOLDER/run is judged; where it is not there it is made with the prese
     solver      how many network evaluations a draw needs
 
 Each is a line with its standard error, what it is for an exact posterior, its floor and its goal, where it
-has them. All draws and figures are kept in FOLDER, so the same command goes on where it was interrupted. How
-much is done is in `_calibration/sizes.py`, or as `--observations`, `--draws`, `--compared` (with hmc) and
-`--only` say. `--quick` is a trial of all of it in FOLDER/trial, at 32 pixels a side and with hardly any
-training, within ten minutes for the preset `quick`: its figures are not results, and every line says so.
+has them. `--set simulator.n_gal=100` makes the run with that setting. All draws and figures are kept in
+FOLDER, so the same command goes on where it was interrupted. How much is done is in `_calibration/sizes.py`,
+or as `--observations`, `--draws`, `--compared` (with hmc) and `--only` say. `--quick` is a trial of all of it
+in FOLDER/trial, at 32 pixels a side and with hardly any training, within ten minutes for the preset `quick`:
+its figures are not results, and every line says so.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ def main() -> None:
     ):
         words.add_argument(f"--{name}", type=int, metavar="N", help=what)
     words.add_argument("--only", default=",".join(STEPS), metavar="STEPS", help="commas between")
+    words.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of the run, where it is made"
+    )
     given = words.parse_args()
     chosen = given.only.split(",")
     if unknown := set(chosen) - set(STEPS):
@@ -108,7 +112,7 @@ def main() -> None:
     sizes = replace(sizes, **{name: count for name, count in wanted.items() if count is not None})
     folder = given.folder / "trial" if sizes.trial else given.folder  # its run is no run of the preset
     tell = tell_trial if sizes.trial else record
-    run = trained(folder / "run", given.preset, sizes)
+    run = trained(folder / "run", given.preset, sizes, given.set)
     values = held_out(folder / "held-out.safetensors", run, sizes.observations)
     if {"validators", "hmc"} & set(chosen):
         kept = draw_all(folder / "draws", run, values, sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,10 +19,18 @@ from sbikit.storage import object_digest, read_tensors, write_tensors
 _AT_ONCE = 32  # held-out simulations between two marks of progress
 
 
-def trained(folder: Path, preset: str, sizes: Sizes) -> Run:
-    """The run in a folder; what it lacks is made first, with the preset where it is not there at all."""
+def trained(folder: Path, preset: str, sizes: Sizes, settings: Sequence[str] = ()) -> Run:
+    """The run in a folder; what it lacks is made first.
+
+    Args:
+        folder: its place.
+        preset: of the run, where it is not there at all.
+        sizes: with settings of its own.
+        settings: more, as `sbikit init` takes them after `--set`.
+    """
     if not (folder / "run.yaml").exists():
-        _sbikit("init", str(folder), "--preset", preset, *_settings(sizes, preset))
+        more = [word for setting in settings for word in ("--set", setting)]
+        _sbikit("init", str(folder), "--preset", preset, *_settings(sizes, preset), *more)
     _sbikit("fit", str(folder))
     return opened(folder)
 

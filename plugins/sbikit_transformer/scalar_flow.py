@@ -32,7 +32,7 @@ _BETWEEN = (3.0, 2.2, 1.5, 1.0, 0.7, 0.54, _STEP)
 # looked at: of a width that is wrong by half a per cent they are less than .0082 off.
 _OFF, _SHARE = 0.0082, 0.9
 # Observations and draws of each by which they are chosen.
-OBSERVATIONS, _DRAWS = 8, 32
+OBSERVATIONS, _DRAWS = 8, 16
 # A draw's own width is seen from noise that differs by so much.
 _OTHER = 0.05
 _MEDIAN = 0.6745  # of a standard normal number's absolute value
