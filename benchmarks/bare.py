@@ -30,8 +30,8 @@ if __name__ == "__main__":
     folder: Path = given.folder / "run"
     try:
         if not (folder / "run.yaml").exists():
-            settings = [f"estimator.steps={given.steps}", "estimator.copies=1", "estimator.law_simulations=64"]
-            chosen = [word for setting in settings for word in ("--set", setting)]
+            settings = (f"steps={given.steps}", "copies=1", "law_simulations=64")
+            chosen = [word for setting in settings for word in ("--set", f"estimator.{setting}")]
             command = [sys.executable, "-m", "sbikit", "init", str(folder), "--preset", "quick", *chosen]
             subprocess.run(command, check=True)
         with bare():
