@@ -53,7 +53,7 @@ def solved(run: Run, observations: int = 8, draws: int = 32) -> Iterator[Solved]
     vector, field = vector_and_field(run.spec)
     observation = streams(run).training(FIRST, observations)
     for latent in (
-        Latent(vector.name, "scalar_levels", (10, 12, 16, 20, 28), 0),
+        Latent(vector.name, "scalar_levels", (3, 4, 6, 8, 12, 22), 0),
         Latent(field.name, "field_levels", (3, 4, 5, 6, 8, 12), 1),
     ):
         own: list[float] = getattr(sampler, latent.levels)
