@@ -166,7 +166,9 @@ def train(
         denoiser.eval()
         denoiser.precision = torch.float32
         used = draws.used(trainer.steps)
-        judges = _last(shared, used, o.batch) if kept is None else _first(kept.judging(), o.batch)
+        count = _JUDGES if with_field else OBSERVATIONS
+        last = _last(shared, used, o.batch, count)
+        judges = last if kept is None else _first(kept.judging(), o.batch, count)
         _choose_levels(denoiser, judges, o, seed, monitor)
 
 
@@ -178,6 +180,8 @@ def _choose_levels(
     denoiser.end[0] = denoiser.scalar_levels().ends()[-1]
     if o.sigma_min is not None:
         denoiser.end.fill_(o.sigma_min)
+    if denoiser.guide is None and o.evaluations is not None:
+        return
     chunks = [{name: value.to(device) for name, value in drawn.items()} for drawn in judges]
     shown = {v: torch.cat([chunk[v] for chunk in chunks[:OBSERVATIONS]]) for v in chunks[0]}
     if o.evaluations is None:
@@ -323,13 +327,13 @@ def _find_end(denoiser: Denoiser, chunks: Iterable[Values], seed: int) -> None:
             return
 
 
-def _last(simulations: JointDraws, used: int, batch: int) -> Iterator[Values]:
+def _last(simulations: JointDraws, used: int, batch: int, count: int) -> Iterator[Values]:
     """The last training draws, in chunks."""
-    for first in range(used - min(_JUDGES, used), used, batch):
+    for first in range(used - min(count, used), used, batch):
         yield simulations.training(first, min(batch, used - first))
 
 
-def _first(chunks: Iterable[Values], batch: int, count: int = _JUDGES) -> Iterator[Values]:
+def _first(chunks: Iterable[Values], batch: int, count: int) -> Iterator[Values]:
     """The first of the draws that judge, in chunks."""
     left = count
     for values in chunks:

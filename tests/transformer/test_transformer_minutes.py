@@ -81,7 +81,9 @@ def test_steps_and_minutes_exclude_each_other() -> None:
 
 
 def test_as_many_draws_are_wanted_as_a_fit_asks_for() -> None:
-    """Of minutes those before the first step, which are what one waits for beside the minutes."""
+    """Of minutes those before the first step, which are what one waits for beside the minutes. The last eight
+    are had once more, to choose levels.
+    """
     asked = []
 
     class Watched(Simulations):
@@ -92,7 +94,9 @@ def test_as_many_draws_are_wanted_as_a_fit_asks_for() -> None:
     options = SMALL.model_copy(update={"minutes": None, "steps": 5})
     fit(Watched(GaussianVector(), 0), options, CuttingMonitor())
     wanted = DiffusionTransformer(options).draws_wanted()
-    assert sum(count for _, count in asked) == wanted
+    distinct = {number for first, count in asked for number in range(first, first + count)}
+    assert len(distinct) == wanted
+    assert sum(count for _, count in asked) == wanted + 8
     assert [count for first, count in asked if first >= BEYOND_TRAINING] == [16]
     assert DiffusionTransformer(SMALL).draws_wanted() == wanted - 5 * 16
 
