@@ -1,8 +1,8 @@
 """The quick preset without guide and statistics: `python benchmarks/bare.py FOLDER --steps N [WORDS ...]`.
 
 Trains the same networks on the same stream, but for what the guide knows of maps and statistics tell of
-parameters, for N steps, then judges them as `benchmarks/calibration.py` does, which takes WORDS. N such that
-the fit takes as many CPU seconds as that of the preset are the fair ones; both are told.
+parameters, for N steps, then judges them as `benchmarks/calibration.py` does, which takes WORDS. What a fit
+took is told in CPU seconds: fair are as many steps as take the preset's.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from _run_folder import opened
 from sbikit import SbikitError, one_thread
 from sbikit.run import run_stages
 
+
+def fit_here(folder: Path) -> None:
+    """Fit in this process, whose denoiser is bare, and tell what it took, unless it was fitted before."""
+    run = opened(folder, "cpu")
+    if run.folder.ledger.key("fit"):
+        return
+    began, products = time.process_time(), [product_seconds()]
+    with one_thread():
+        run_stages(run, ["fit"])
+    seconds = time.process_time() - began
+    products.append(product_seconds())
+    record("CPU seconds of this fit, or of its last part", seconds, None)
+    record("the same", 2.0 * seconds / sum(products), None, ratio_to="the matrix product")
+
+
 if __name__ == "__main__":
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("folder", type=Path)
     words.add_argument("--steps", type=int, required=True, help="of training")
     given, rest = words.parse_known_args()
-    folder: Path = given.folder / "run"
+    settings = (f"steps={given.steps}", "copies=1", "law_simulations=64")
+    chosen = [word for setting in settings for word in ("--set", f"estimator.{setting}")]
     try:
-        if not (folder / "run.yaml").exists():
-            settings = (f"steps={given.steps}", "copies=1", "law_simulations=64")
-            chosen = [word for setting in settings for word in ("--set", f"estimator.{setting}")]
-            command = [sys.executable, "-m", "sbikit", "init", str(folder), "--preset", "quick", *chosen]
-            subprocess.run(command, check=True)
         with bare():
-            run = opened(folder, "cpu")
-            began, product = time.process_time(), product_seconds()
-            with one_thread():
-                run_stages(run, ["fit"])
-            seconds = time.process_time() - began
-            if seconds > 60.0:  # else it was fitted before
-                record("CPU seconds of the fit", seconds, None)
-                record("the same in matrix products", seconds / product, None)
-            sys.argv = ["calibration.py", str(given.folder), *rest]
-            calibration.main()
+            calibration.main([*rest, *chosen], fit_here)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     except SbikitError as error:

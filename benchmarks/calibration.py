@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from _calibration.beside import Beside
 from _calibration.drawn import draw_all
 from _calibration.judged import Judged
 from _calibration.sizes import Sizes, sizes_of
-from _calibration.trained import held_out, identity, trained
+from _calibration.trained import fit_apart, held_out, identity, trained
 from _kept import kept_record
 from _record import record
 from _solved import MANY, solved, tell_solved
@@ -87,8 +87,13 @@ def _exact(one: dict[str, Any]) -> bool:
     return abs(one["ratio"] - 1.0) <= _OF_SDS and one["shift"] <= _OF_MEANS
 
 
-def main() -> None:
-    """Do what is missing, and tell all."""
+def main(arguments: Sequence[str] | None = None, fit: Callable[[Path], None] = fit_apart) -> None:
+    """Do what is missing, and tell all.
+
+    Args:
+        arguments: those of the command line where left out.
+        fit: see `trained`.
+    """
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("folder", type=Path)
     words.add_argument("--preset", default="quick", help="of the run, and of how much is done")
@@ -100,10 +105,8 @@ def main() -> None:
     ):
         words.add_argument(f"--{name}", type=int, metavar="N", help=what)
     words.add_argument("--only", default=",".join(STEPS), metavar="STEPS", help="commas between")
-    words.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="of the run, where it is made"
-    )
-    given = words.parse_args()
+    words.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the run")
+    given = words.parse_args(arguments)
     chosen = given.only.split(",")
     if unknown := set(chosen) - set(STEPS):
         words.error(f"--only takes {', '.join(STEPS)}, not {', '.join(sorted(unknown))}")
@@ -112,7 +115,7 @@ def main() -> None:
     sizes = replace(sizes, **{name: count for name, count in wanted.items() if count is not None})
     folder = given.folder / "trial" if sizes.trial else given.folder  # its run is no run of the preset
     tell = tell_trial if sizes.trial else record
-    run = trained(folder / "run", given.preset, sizes, given.set)
+    run = trained(folder / "run", given.preset, sizes, given.set, fit)
     values = held_out(folder / "held-out.safetensors", run, sizes.observations)
     if {"validators", "hmc"} & set(chosen):
         kept = draw_all(folder / "draws", run, values, sizes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,14 +12,27 @@ from _run_folder import opened, streams
 from torch import Tensor
 
 from _calibration.sizes import Sizes
+from sbikit import OptionError
 from sbikit.run import Run
-from sbikit.run.config import load_config
+from sbikit.run.config import load_config, read_config
+from sbikit.run.draft import Overrides
 from sbikit.storage import object_digest, read_tensors, write_tensors
 
 _AT_ONCE = 32  # held-out simulations between two marks of progress
 
 
-def trained(folder: Path, preset: str, sizes: Sizes, settings: Sequence[str] = ()) -> Run:
+def fit_apart(folder: Path) -> None:
+    """`sbikit fit`, which goes on with what is there."""
+    _sbikit("fit", str(folder))
+
+
+def trained(
+    folder: Path,
+    preset: str,
+    sizes: Sizes,
+    settings: Sequence[str] = (),
+    fit: Callable[[Path], None] = fit_apart,
+) -> Run:
     """The run in a folder; what it lacks is made first.
 
     Args:
@@ -27,12 +40,29 @@ def trained(folder: Path, preset: str, sizes: Sizes, settings: Sequence[str] = (
         preset: of the run, where it is not there at all.
         sizes: with settings of its own.
         settings: more, as `sbikit init` takes them after `--set`.
+        fit: trains the run in a folder, or finds that it is trained.
+
+    Raises:
+        OptionError: the run is there, with other settings than those given.
     """
     if not (folder / "run.yaml").exists():
         more = [word for setting in settings for word in ("--set", setting)]
         _sbikit("init", str(folder), "--preset", preset, *_settings(sizes, preset), *more)
-    _sbikit("fit", str(folder))
+    _check(folder / "run.yaml", settings)
+    fit(folder)
     return opened(folder)
+
+
+def _check(file: Path, settings: Sequence[str]) -> None:
+    """Refuse settings that a run does not have."""
+    now, wanted = read_config(file), load_config("quick", file, Overrides(assignments=tuple(settings)))
+    if now.tree() != wanted.tree():
+        raise OptionError(
+            "The run was made with other settings.",
+            where=str(file),
+            expected=", ".join(settings),
+            fix="leave --set out to go on with the run, or choose another folder",
+        )
 
 
 def _settings(sizes: Sizes, preset: str) -> list[str]:

@@ -42,7 +42,7 @@ def enough_levels(
 
     Args:
         denoiser: trained, with its `end`.
-        simulations: of all variables, each (M, *shape), on its device; the first ones are drawn for.
+        simulations: of all variables, each (M, *shape), on its device, all of which are drawn for.
         source: of the noise.
         monitor: is told how far it is, and where none of those tried are enough.
         firsts: first levels to try.
@@ -50,8 +50,7 @@ def enough_levels(
     """
     end = float(denoiser.end[1]) if last is None else last
     few = levels_tried(firsts, end, fixed=last is not None)
-    shown = {name: value[:OBSERVATIONS] for name, value in simulations.items()}
-    judged = _Judged(denoiser, shown, source)
+    judged = _Judged(denoiser, simulations, source)
     many = noise_levels(_MANY_FIRST, end, 1 + math.ceil(math.log(_MANY_FIRST / end) / _MANY_STEP))
     with monitor.progress("choosing noise levels", len(few) + 1) as advance:
         exact = judged.drawn(many)

@@ -31,8 +31,8 @@ _BETWEEN = (3.0, 2.2, 1.5, 1.0, 0.7, 0.54, _STEP)
 # How far from where many knots lead a draw may end, in its posterior's own width around it. Nine in ten are
 # looked at: of a width that is wrong by half a per cent they are less than .0082 off.
 _OFF, _SHARE = 0.0082, 0.9
-# Observations and draws of each by which they are chosen.
-OBSERVATIONS, _DRAWS = 8, 16
+# Draws of each observation by which they are chosen.
+_DRAWS = 16
 # A draw's own width is seen from noise that differs by so much.
 _OTHER = 0.05
 _MEDIAN = 0.6745  # of a standard normal number's absolute value
@@ -86,14 +86,14 @@ def enough_knots(
 
     Args:
         denoiser: trained, with its `end`.
-        simulations: of all variables, each (M, *shape), on its device; the first ones are drawn for.
+        simulations: of all variables, each (M, *shape), on its device, all of which are drawn for.
         source: of the noise.
         monitor: is told how far it is.
         first: the first level.
     """
     end = float(denoiser.end[0])
     few = [1 + math.ceil(math.log(first / end) / between) for between in _BETWEEN]
-    told = denoiser.condition({name: value[:OBSERVATIONS] for name, value in simulations.items()})
+    told = denoiser.condition(simulations)
     size = (len(told.moments) * _DRAWS, denoiser.coordinates.size)
     noise, other = torch.randn(2, *size, generator=source).to(told.moments.device)
     each = told.repeat(_DRAWS)

@@ -183,7 +183,8 @@ def _choose_levels(
     if denoiser.guide is None and o.evaluations is not None:
         return
     chunks = [{name: value.to(device) for name, value in drawn.items()} for drawn in judges]
-    shown = {v: torch.cat([chunk[v] for chunk in chunks[:OBSERVATIONS]]) for v in chunks[0]}
+    some = chunks[:OBSERVATIONS]
+    shown = {v: torch.cat([chunk[v] for chunk in some])[:OBSERVATIONS] for v in chunks[0]}
     if o.evaluations is None:
         source = generator(derive_seed(seed, "levels of scalars"))
         denoiser.knots.fill_(enough_knots(denoiser, shown, source, monitor, first=o.sigma_max))

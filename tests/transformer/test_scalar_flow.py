@@ -13,7 +13,6 @@ from scipy.stats import kstest, norm
 from torch import Tensor
 
 from sbikit import QuietMonitor, generator
-from sbikit_transformer.conditions import Condition
 from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.normal import Mixture, Normal
 from sbikit_transformer.scalar_flow import draw_scalars, enough_knots
@@ -114,8 +113,3 @@ def test_as_many_are_taken_as_a_law_that_is_wrong_needs(mean: float, sd: float) 
 
 def test_evaluations_are_saved_where_a_law_is_nearly_right() -> None:
     assert knots_of(Known(normal(0.02, 0.98), normal(0.0, 1.0))) < 9
-
-
-def test_a_condition_has_what_the_solver_asks_of_it() -> None:
-    for name in ("moments", "repeat"):
-        assert name in Condition.__dataclass_fields__ or hasattr(Condition, name)
