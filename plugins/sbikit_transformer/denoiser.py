@@ -154,14 +154,17 @@ class Denoiser(nn.Module):
             else None,
         )
 
-    def fit_maps(self, simulations: Iterable[Values], folder: Path | None = None) -> None:
+    def fit_maps(
+        self, simulations: Iterable[Values], folder: Path | None = None, monitor: Monitor | None = None
+    ) -> None:
         """Fit all constants and the guide to simulations that come in parts.
 
         Args:
             simulations: of all variables, each (m, *shape).
             folder: for files of what does not fit in memory.
+            monitor: hears how far each pass through such files is.
         """
-        with Spill(folder) as spill:
+        with Spill(folder, monitor=monitor, title="fitting the Gaussian guide") as spill:
             for values in simulations:
                 spill.add({v.name: values[v.name] for v in self.spec.latents} | self.data_map.seen(values))
             self._fit_maps(spill)

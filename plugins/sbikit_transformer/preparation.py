@@ -18,18 +18,18 @@ _FORMAT = "diffusion-transformer constants 1"
 
 
 class Reading:
-    """Simulations in chunks, with progress."""
+    """Simulations in chunks, with progress, which `monitor` hears of."""
 
     def __init__(self, denoiser: Denoiser, simulations: JointDraws, monitor: Monitor) -> None:
         spec = denoiser.spec
         numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
         self._at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
-        self._simulations, self._monitor = simulations, monitor
+        self._simulations, self.monitor = simulations, monitor
 
     def __call__(self, what: str, first: int, count: int, done: int = 0) -> Iterator[Values]:
         """Training draws from `first` on, `count` of them but for those that are done, for something."""
         verb = "reading" if self._simulations.size is not None else "simulating"
-        with self._monitor.progress(f"{verb} for {what}", count, done) as advance:
+        with self.monitor.progress(f"{verb} for {what}", count, done) as advance:
             for at in range(first + done, first + count, self._at_once):
                 some = min(self._at_once, first + count - at)
                 yield self._simulations.training(at, some)
@@ -62,7 +62,7 @@ class Preparation:
             kept.check_identity(self._identity)
             kept.restore("denoiser", self._denoiser)
             return
-        self._denoiser.fit_maps(self._read("the Gaussian guide", 0, count), self._folder)
+        self._denoiser.fit_maps(self._read("the Gaussian guide", 0, count), self._folder, self._read.monitor)
         if path is not None and self._writes:
             header = {"identity": self._identity}
             write_checkpoint(path, _FORMAT, {"denoiser": self._denoiser.state_dict()}, header)

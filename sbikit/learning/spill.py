@@ -15,6 +15,7 @@ from torch import Tensor
 from sbikit.learning.checkpoint import damaged
 from sbikit.learning.parts import Parts
 from sbikit.problem.variables import Values
+from sbikit.roles.monitor import Monitor, QuietMonitor
 from sbikit.storage.tensors import read_tensors, write_tensors
 
 # Numbers that are held in memory as one part, 268 MB, and of a part in files, 34 MB. What is made of a part
@@ -29,10 +30,22 @@ class Spill:
         folder: where files may lie, there already; None: in a temporary folder of the system.
         held: numbers that are held in memory.
         part: numbers of a part in files.
+        monitor: hears how far each pass through files is.
+        title: what the passes are for.
     """
 
-    def __init__(self, folder: Path | None, held: int = _HELD, part: int = _PART) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        held: int = _HELD,
+        part: int = _PART,
+        *,
+        monitor: Monitor | None = None,
+        title: str = "reading",
+    ) -> None:
         self._folder, self._most, self._part_size = folder, held, part
+        self._monitor, self._title = monitor or QuietMonitor(), title
+        self._rows = self._passes = 0
         self._waiting: list[dict[str, Tensor]] = []
         self._held = 0
         self._files: list[dict[str, Path]] = []
@@ -54,6 +67,7 @@ class Spill:
             OSError: they cannot be written.
         """
         self._waiting.append(dict(values))
+        self._rows += len(next(iter(values.values())))
         self._held += sum(value.numel() for value in values.values())
         if self._held > (self._most if self._place is None else self._part_size):
             self._write()
@@ -72,10 +86,16 @@ class Spill:
         return Parts(lambda: self._go(names))
 
     def _go(self, names: tuple[str, ...]) -> Iterator[Values]:
-        for files in self._files:
-            yield {name: _read(files[name]) for name in names or files}
-        for values in self._waiting:
-            yield {name: values[name] for name in names or values}
+        if not self._files:
+            for values in self._waiting:
+                yield {name: values[name] for name in names or values}
+            return
+        self._passes += 1
+        with self._monitor.progress(f"{self._title}, pass {self._passes}", self._rows) as advance:
+            for files in self._files:
+                part = {name: _read(files[name]) for name in names or files}
+                yield part
+                advance(len(next(iter(part.values()))))
 
     def _write(self) -> None:
         if self._place is None:

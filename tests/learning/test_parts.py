@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit import CheckpointError, Normal, Prior, Vector, generator
+from sbikit import CheckpointError, Normal, Prior, QuietMonitor, Vector, generator
 from sbikit.learning import (
     Coordinates,
     Leading,
@@ -156,6 +158,28 @@ def test_what_does_not_fit_lies_in_files_and_comes_back(tmp_path: Path, held: in
         some = spill.parts().up_to(50).through(lambda part: {"twice": 2 * part["label"]}).joined()
         assert torch.equal(some["twice"], 2 * torch.arange(50))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("held", [90 * 21, 0])
+def test_each_pass_through_files_is_told(tmp_path: Path, held: int) -> None:
+    told: dict[str, list[int]] = {}
+
+    class Listening(QuietMonitor):
+        def progress(
+            self, title: str, total: int, start: int = 0
+        ) -> AbstractContextManager[Callable[[int], None]]:
+            assert (total, start) == (90, 0)
+            return nullcontext(told.setdefault(title, []).append)
+
+    with Spill(tmp_path, held=held, part=30 * 21, monitor=Listening(), title="fitting") as spill:
+        filled(spill)
+        for names in ((), ("label",)):
+            assert len(spill.parts(*names).joined()["label"]) == 90
+    if held:
+        assert told == {}  # of what is in memory nothing
+    else:
+        assert list(told) == ["fitting, pass 1", "fitting, pass 2"]
+        assert all(sum(counts) == 90 and len(counts) == 3 for counts in told.values())
 
 
 def test_files_are_gone_after_an_error_and_damage_is_seen(tmp_path: Path) -> None:
