@@ -106,7 +106,7 @@ class DataMap(nn.Module):
         self.maps.fit_parts(seen.each(MAPS))
         if self.components.count:
             self.components.fit_parts(self.maps(maps).flatten(1) for maps in seen.each(MAPS))
-        told = seen.through(self._unscaled).joined()
+        told = seen.through(lambda part: self._unscaled(self.maps(part[MAPS]), part[VECTORS])).joined()
         self.vectors.fit(told[VECTORS])
         self.statistics.fit(told["statistics"])
         self.most_alien.copy_(self._scaled(told)[2].amax(0))
@@ -122,18 +122,17 @@ class DataMap(nn.Module):
 
     def told(self, seen: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same of what was read of the observations."""
-        return self.maps(seen[MAPS]), *self._scaled(self._unscaled(seen))
+        maps = self.maps(seen[MAPS])
+        return maps, *self._scaled(self._unscaled(maps, seen[VECTORS]))
 
     def maps_and_vectors(self, seen: Values) -> tuple[Tensor, Tensor]:
         """Of what was read of the observations, without the statistics, which cost most."""
         maps = self.maps(seen[MAPS])
         return maps, self.vectors(self._with_components(seen[VECTORS], maps))
 
-    def _unscaled(self, seen: Values) -> dict[str, Tensor]:
-        """Vectors with components beside them, and statistics, before they are standardised."""
-        maps = self.maps(seen[MAPS])
-        vectors = self._with_components(seen[VECTORS], maps)
-        return {VECTORS: vectors, "statistics": self._statistics(maps)}
+    def _unscaled(self, maps: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Of standardised maps vectors with components beside them, and statistics, neither standardised."""
+        return {VECTORS: self._with_components(vectors, maps), "statistics": self._statistics(maps)}
 
     def _scaled(self, unscaled: Values) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors and statistics, standardised, and how many of each are alien, (B, 2)."""
