@@ -37,6 +37,10 @@ _MOST_SCALARS = 32
 _LAWS = 16
 # Standard errors by which what is learned must be better than a law that is smoother and may be exact.
 _CERTAIN = 3.0
+# Nats that one simulation may count for what is learned. A law that misses now and then by many standard
+# deviations is beaten by so much there that gains scatter more than they are on average; and a law that is
+# exact is never beaten on average, however little gains may count (Jensen).
+_MOST_GAIN = 3.0
 # Spread of their means at the start, in standard deviations of the first law: together they have its moments.
 _SPREAD = 0.5
 
@@ -183,5 +187,6 @@ class DataPosterior(nn.Module):
 
 
 def better(gain: Tensor) -> bool:
-    """Whether gains in log likelihood (M,) are above zero for certain."""
+    """Whether gains in log likelihood (M,), of at most `_MOST_GAIN` each, are above zero for certain."""
+    gain = gain.clamp(max=_MOST_GAIN)
     return bool(gain.mean() > _CERTAIN * gain.std(correction=0) / math.sqrt(len(gain)))

@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from sklearn import linear_model
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
 from sbikit import QuietMonitor, generator
-from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
+from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
 from sbikit_transformer.normal import Mixture, Normal
 
 COUNT, JUDGES = 24_576, 4096
@@ -181,3 +182,24 @@ def test_the_same_simulations_make_the_same_law() -> None:
     u, s = torch.randn(6000, 1, generator=source), torch.randn(6000, 3, generator=source)
     made = [fitted(u, s, 1000).state_dict() for _ in range(2)]
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+def gains(x: Tensor, to: torch.distributions.Distribution, of: torch.distributions.Distribution) -> Tensor:
+    return to.log_prob(x) - of.log_prob(x)
+
+
+def test_a_law_that_misses_by_many_deviations_now_and_then_is_not_kept() -> None:
+    """Data of Student's t with two degrees of freedom: gains over a normal law have no finite variance."""
+    exact = torch.distributions.StudentT(torch.tensor(2.0).double())
+    x = torch.from_numpy(scipy.stats.t(2).rvs(1024, random_state=1))
+    gain = gains(x, exact, torch.distributions.Normal(0.0, 0.4))
+    assert gain.mean() > 1.0
+    assert gain.mean() < 3.0 * gain.std() / len(gain) ** 0.5  # by which it would be kept
+    assert better(gain)
+
+
+@pytest.mark.parametrize("scale", [0.9, 1.1, 1.5])
+def test_an_exact_law_is_kept(scale: float) -> None:
+    exact, other = (torch.distributions.Normal(0.0, one) for one in (1.0, scale))
+    x = torch.randn(300, 1024, generator=generator(5))
+    assert not any(better(gain) for gain in gains(x, other, exact))
