@@ -22,14 +22,13 @@ from pathlib import Path
 from _product import product_seconds
 from _record import record
 
-# For processors: 7.6 million weights, 4.1 of them the field's; patches of 64 pixels, 8 simulations a step.
-# What all steps cost was not measured yet.
+# For processors: patches of 64 pixels, 8 simulations a step.
 FOR_PROCESSORS = {
-    "estimator.width": 128,
-    "estimator.depth": 6,
+    "estimator.width": 96,
+    "estimator.depth": 4,
     "estimator.heads": 4,
     "estimator.batch": 8,
-    "estimator.steps": 12_000,
+    "estimator.steps": 3000,
     "estimator.ema": 0.998,
     "estimator.guide_simulations": 2048,
     "estimator.law_simulations": 40_960,

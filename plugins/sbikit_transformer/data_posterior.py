@@ -41,6 +41,8 @@ _CERTAIN = 3.0
 # deviations is beaten by so much there that gains scatter more than they are on average; and a law that is
 # exact is never beaten on average, however little gains may count (Jensen).
 _MOST_GAIN = 3.0
+# Deviation of logarithms of widths from 0 that is expected before judges are asked, a few of whom say little.
+_WIDTHS_KNOWN = 0.1
 # Spread of their means at the start, in standard deviations of the first law: together they have its moments.
 _SPREAD = 0.5
 
@@ -140,9 +142,45 @@ class DataPosterior(nn.Module):
             start=self._start(),
             monitor=monitor,
         )
+        self._widen(told[:judges], white[:judges])
         with torch.no_grad():
             before = 0.5 * white[:judges].square().sum(1)
             self.learned.fill_(better(before - self._losses(network(told[:judges]), white[:judges])))
+
+    def _widen(self, told: Tensor, white: Tensor) -> None:
+        """Set how wide the laws are, one factor a scalar for all, by what judges: what a network has learned
+        by heart makes them too narrow for others (Guo et al. 2017, arXiv:1706.04599, section 4.2).
+        """
+        assert self.network is not None
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            out = self.network(told)
+        log_width = torch.zeros(self.scalars, requires_grad=True)
+        optimiser = torch.optim.LBFGS([log_width], line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            scale, shift = self._wider(log_width)
+            unlikely = 0.5 * (log_width / _WIDTHS_KNOWN).square().sum() / len(told)
+            found = self._losses(scale * out + shift, white).mean() + unlikely
+            found.backward()
+            return found
+
+        with torch.enable_grad():
+            optimiser.step(loss)
+        with torch.no_grad():
+            scale, shift = self._wider(log_width)
+            last.weight *= scale[:, None]
+            last.bias.mul_(scale).add_(shift)
+
+    def _wider(self, log_width: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of what the network gives, (K each,), that make K diag(1 / width) of K."""
+        row, column = torch.tril_indices(self.scalars, self.scalars)
+        diagonal, of_column = row == column, log_width[column]
+        kept = log_width.new_zeros(1 + self.scalars)
+        scale = torch.cat([kept, of_column.masked_fill(diagonal, 0.0)]).neg().exp()
+        return scale.repeat(_LAWS), torch.cat([kept, -of_column * diagonal]).repeat(_LAWS)
 
     def _start(self) -> Tensor:
         """Numbers of laws apart that have together, of each scalar, mean zero and variance one."""

@@ -203,3 +203,20 @@ def test_an_exact_law_is_kept(scale: float) -> None:
     exact, other = (torch.distributions.Normal(0.0, one) for one in (1.0, scale))
     x = torch.randn(300, 1024, generator=generator(5))
     assert not any(better(gain) for gain in gains(x, other, exact))
+
+
+def test_laws_are_as_wide_as_others_need_where_much_is_told_of_nothing() -> None:
+    """Of 300 numbers 298 are noise, which a network learns by heart: errors over widths that it expects."""
+    source = generator(7)
+
+    def simulated(count: int) -> tuple[Tensor, Tensor]:
+        s, e = torch.randn(2, count, 2, generator=source)
+        spread = torch.stack([0.3 + 0.2 * s[:, 1].square(), torch.full((count,), 0.5)], 1)
+        u = torch.stack([s[:, 0].sin(), 0.5 * s[:, 0] * s[:, 1]], 1) + spread * e
+        return u, torch.cat([s, torch.randn(count, 298, generator=source)], 1)
+
+    found = fitted(*simulated(12_000), judges=1200)
+    assert found.learned
+    u, told = simulated(8192)
+    law = found(told).whole()
+    np.testing.assert_allclose(((u - law.mean) / law.sd).var(0).numpy(), 1.0, rtol=0, atol=0.08)
