@@ -123,6 +123,7 @@ def main(arguments: Sequence[str] | None = None, fit: Callable[[Path], None] = f
         judged = Judged(run, values, kept, folder / "judged", tell)
         judged.tell_all()
         judged.tell_power()
+        judged.tell_raw()
     if "hmc" in chosen:
         Beside(run, values, kept, folder / "beside", sizes, tell).tell_all()
     if "speed" in chosen:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from _calibration.drawn import Kept, OneByOne
 from _calibration.measures import ratio_of_means
+from _calibration.raw import raw_mira
 from sbikit import Evidence, Metric, Report, Spec, SpecError, Validator, Values, derive_seed, generator, load
 from sbikit.roles.validator import report_constants
 from sbikit.run import Run
@@ -25,6 +26,7 @@ from sbikit.run.fitting import most_draws
 from sbikit.storage import object_digest, report_from_dict, report_to_dict
 from sbikit_calibration.agreement.compared import ComparedVariables
 from sbikit_calibration.coverage.distance import Centres
+from sbikit_calibration.coverage.mira import IDEAL, Mira
 from sbikit_calibration.coverage.ranked import closeness
 from sbikit_calibration.coverage.tarp import Tarp
 
@@ -81,6 +83,27 @@ class Judged:
         for name, draws, truth in kept_record(path, key, lambda: list(self._powers())):
             found = ratio_of_means(draws, truth)
             self.tell(f"power of {name} over the truth's", found.value, found.error, ideal=1.0)
+
+    def tell_raw(self) -> None:
+        """MIRA of fields and vectors together as arXiv:2606.31988 has it, where there are both."""
+        spec = self.run.spec
+        if not any(v in spec.latents for v in spec.fields) or not spec.vectors:
+            return
+        key, path = self._key(self.kept.fields), self.folder / "raw.json"
+        value, error = kept_record(path, key, lambda: list(self._raw()))
+        name = "mira of all latents as one vector, in their own units (.635 +- .017 in arXiv:2606.31988)"
+        self.tell(name, value, error, ideal=IDEAL)
+
+    def _raw(self) -> tuple[float, float]:
+        names = [v.name for v in self.run.spec.latents]
+
+        def read(b: int) -> Values:
+            return {name: value[: self.kept.fields] for name, value in self.kept.read(b, names).items()}
+
+        training = streams(self.run).training(0, most_draws(self.run.simulator.spec))
+        seed = derive_seed(self.run.config.seed, "validate", "raw")
+        truth = {name: self.values[name] for name in names}
+        return raw_mira(truth, read, training, centres=Mira().options.centres, seed=seed)
 
     def _powers(self) -> Iterator[tuple[str, list[float], list[float]]]:
         """Channel and band, power of the draws, mean over these, and of the truth, for each observation."""

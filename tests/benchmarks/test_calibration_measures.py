@@ -18,6 +18,7 @@ from _calibration.measures import (
     quantile_shifts,
     ratio_of_means,
 )
+from _calibration.raw import raw_mira
 from _calibration.sizes import Sizes, draws_of_fields, sizes_of
 from _solved import compared
 from scipy.special import polygamma
@@ -45,6 +46,37 @@ def offsets(shift: float, *, draws: int, var_exact: float, count: int = 4000) ->
     judged = shift + rng.normal(size=count) / draws**0.5
     first, second = rng.normal(size=(2, count)) * var_exact**0.5
     return np.stack([judged - first, judged - second, first - second], 1)
+
+
+@pytest.mark.parametrize(("ratio", "ideal"), [(1.0, 2 / 3), (0.5, 0.718), (2.0, 0.602)])
+def test_mira_in_raw_units_is_that_of_normal_laws(ratio: float, ideal: float) -> None:
+    """3/4 - asin(r^2 / (1 + r^2)) / (2 pi), r the truth's deviation over the model's; centres are far."""
+    source = generator(8)
+    truth, mean = ratio * torch.randn(2000, 1, generator=source), torch.zeros(200, 1)
+    training = {"a": 1e3 * torch.randn(500, 1, generator=source)}
+    found = raw_mira(
+        {"a": truth},
+        lambda _: {"a": mean + torch.randn(200, 1, generator=source)},
+        training,
+        centres=2,
+        seed=0,
+    )
+    assert found[0] == pytest.approx(ideal, abs=4 * found[1])
+    assert found[1] < 0.004
+
+
+def test_mira_in_raw_units_does_not_see_what_is_small() -> None:
+    source = generator(9)
+    truth = {"a": 1e-3 * torch.randn(500, 1, generator=source), "b": torch.randn(500, 3, generator=source)}
+
+    def read(_: int) -> dict[str, torch.Tensor]:
+        narrow, right = torch.randn(100, 1, generator=source), torch.randn(100, 3, generator=source)
+        return {"a": 3e-4 * narrow, "b": right}
+
+    together, error = raw_mira(truth, read, truth, centres=8, seed=0)
+    assert together == pytest.approx(2 / 3, abs=4 * error)
+    alone, error = raw_mira({"a": truth["a"]}, read, truth, centres=8, seed=0)
+    assert abs(alone - 2 / 3) > 4 * error
 
 
 @pytest.mark.parametrize(
