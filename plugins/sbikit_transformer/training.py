@@ -7,7 +7,7 @@ Step k has its simulations and its noise from (seed, k) alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -191,7 +191,7 @@ def _choose_levels(
     if denoiser.guide is None:
         return
     if o.sigma_min is None:
-        _find_end(denoiser, chunks, seed)
+        _find_end(denoiser, chunks, seed, monitor)
     levels = _levels_of_field(denoiser, shown, o, seed, monitor)
     denoiser.path.copy_(torch.tensor([levels[0], levels[-1], len(levels)], dtype=torch.float64))
 
@@ -317,15 +317,22 @@ def _levels_of_field(
     return enough_levels(denoiser, simulations, source, monitor, firsts=firsts, last=options.sigma_min)
 
 
-def _find_end(denoiser: Denoiser, chunks: Iterable[Values], seed: int) -> None:
+def _find_end(denoiser: Denoiser, chunks: Sequence[Values], seed: int, monitor: Monitor) -> None:
     """The highest level of the field below which data tell nothing more, of chunks of simulations."""
     ends = denoiser.field_levels().ends()
     denoiser.end[1] = ends[-1]
-    for end in ends[:-1]:
-        left = denoiser.noise_left(chunks, end, generator(derive_seed(seed, "noise left")))
-        if nothing_is_narrower(left):
-            denoiser.end[1] = end
-            return
+    with monitor.progress("finding where draws end", len(chunks) * (len(ends) - 1)) as advance:
+
+        def heard() -> Iterator[Values]:
+            for chunk in chunks:
+                yield chunk
+                advance(1)
+
+        for end in ends[:-1]:
+            left = denoiser.noise_left(heard(), end, generator(derive_seed(seed, "noise left")))
+            if nothing_is_narrower(left):
+                denoiser.end[1] = end
+                return
 
 
 def _last(simulations: JointDraws, used: int, batch: int, count: int) -> Iterator[Values]:
