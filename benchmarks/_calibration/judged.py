@@ -85,9 +85,8 @@ class Judged:
             self.tell(f"power of {name} over the truth's", found.value, found.error, ideal=1.0)
 
     def tell_raw(self) -> None:
-        """MIRA of fields and vectors together as arXiv:2606.31988 has it, where there are both."""
-        spec = self.run.spec
-        if not any(v in spec.latents for v in spec.fields) or not spec.vectors:
+        """MIRA of fields and vectors together in raw units, where there are both; see `raw_mira`."""
+        if not (self.run.spec.fields and self.run.spec.vectors):
             return
         key, path = self._key(self.kept.fields), self.folder / "raw.json"
         value, error = kept_record(path, key, lambda: list(self._raw()))

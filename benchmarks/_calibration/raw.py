@@ -1,4 +1,4 @@
-"""MIRA as arXiv:2606.31988 takes it: all latents in one vector, in the units that they have."""
+"""MIRA with distances as arXiv:2606.31988 takes them: of all latents in one vector, in their own units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def raw_mira(
 ) -> tuple[float, float]:
     """MIRA of latents together, and its standard error.
 
-    In their own units a map of many pixels outweighs parameters, so of those it says next to nothing.
+    Centres are prior draws and the score is the closed form of `sbikit_calibration`; only distances are that
+    paper's. In their own units a map of many pixels outweighs parameters, of which it says next to nothing.
 
     Args:
         truth: of the latents, each (O, *shape).

@@ -8,7 +8,7 @@ laws of weights p_k(w) make up the law of u,
 where N(m(w), R R^T) is the best law that is linear in w, and a small network learns p, mu and the lower
 triangular K by maximum likelihood: an amortised posterior, as that of Papamakarios and Murray 2016
 (arXiv:1605.06376). It starts as what has the moments of the linear law, and where training does not help,
-that law stays.
+that law stays. How wide its laws are is chosen last, by simulations that did not train it.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ class DataPosterior(nn.Module):
             last.bias.mul_(scale).add_(shift)
 
     def _wider(self, log_width: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and shift of what the network gives, (K each,), that make K diag(1 / width) of K."""
+        """Of log widths (P,) scale and shift of what the network gives, each of its length, that make
+        K diag(1 / width) of every K.
+        """
         row, column = torch.tril_indices(self.scalars, self.scalars)
         diagonal, of_column = row == column, log_width[column]
         kept = log_width.new_zeros(1 + self.scalars)
