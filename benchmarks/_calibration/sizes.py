@@ -78,8 +78,8 @@ _TRIALS = {
 }
 _PRESETS = {
     "quick": Sizes(compared=100, at_once=16, speed=SpeedSize(), solver=(8, 32)),
-    "standard": Sizes(),
-    "paper": Sizes(compared=8, at_once=1, speed=SpeedSize(observations=4, each=1, draws=8), solver=(4, 8)),
+    "standard": Sizes(at_once=4),
+    "paper": Sizes(compared=8, at_once=4, speed=SpeedSize(observations=4, each=1, draws=8), solver=(4, 8)),
 }
 
 

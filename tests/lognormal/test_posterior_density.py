@@ -314,9 +314,8 @@ def test_quick_gradient_leads_back_from_far_away(laws: Any) -> None:
         torch.testing.assert_close(quick[..., 1].double(), exact[..., 1], rtol=2e-3, atol=2e-2)
 
 
-@pytest.mark.parametrize("case", ["padded", "two bins", "many laws"])
-def test_elsewhere_there_is_no_quick_gradient(case: str) -> None:
-    simulator = made(size=8, extent=5.0, **{**ELSEWHERE, "many laws": {"prior": "wcdm"}}[case])
+def test_of_one_bin_and_many_laws_there_is_no_quick_gradient() -> None:
+    simulator = made(size=8, extent=5.0, prior="wcdm")
     assert simulator.log_density(simulated(simulator, 1)).gradient is None
 
 
@@ -402,3 +401,33 @@ def test_coordinates_know_the_data_of_one_even_periodic_bin_alone(case: str, fie
     first, second = latents["kappa"]
     distance = float((first - second).std() / first.std())
     assert distance > 0.1 if case == "plain" else distance < 1e-12
+
+
+@BOTH_FIELDS
+@BOTH_DATA
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_white_gradient_is_that_of_autograd(case: str, observes: str, field: str) -> None:
+    """To float32's precision in every part, at draws from the prior."""
+    simulator = made(size=8, extent=5.0, field=field, observes=observes, n_gal=200.0, **ELSEWHERE[case])
+    density = simulator.log_density(simulated(simulator, 3))
+    assert density.gradient is not None
+    z = points(density, 5, 3).requires_grad_()
+    (exact,) = torch.autograd.grad(density.log_prob(z).sum(), z)
+    z = z.detach()
+    quick = density.gradient(z.float())
+    assert (quick.dtype, quick.shape) == (torch.float32, z.shape)
+    for part in (slice(0, density.parameters), slice(density.parameters, None)):
+        assert float((exact + z)[..., part].norm()) > 0.1 * float(exact[..., part].norm())  # the data matter
+        assert float((quick - exact)[..., part].norm()) < 2e-5 * float(exact[..., part].norm())
+
+
+@pytest.mark.parametrize("case", ["masked", "two bins"])
+def test_white_gradient_of_a_row_does_not_depend_on_the_batch(case: str) -> None:
+    simulator = made(size=32, extent=10.0, **ELSEWHERE[case])
+    seen = simulated(simulator, 3)
+    z = points(simulator.log_density(seen), 4, 3).float()
+    together = simulator.log_density(seen).gradient
+    alone = simulator.log_density({name: values[1:2] for name, values in seen.items()}).gradient
+    assert together is not None
+    assert alone is not None
+    assert torch.equal(together(z)[:, 1:2], alone(z[:, 1:2]))

@@ -15,7 +15,9 @@ from sbikit_lognormal.posterior.conditioning import Conditioning
 from sbikit_lognormal.posterior.density import JointDensity
 from sbikit_lognormal.posterior.factors import FittedFactors, fitted_factors
 from sbikit_lognormal.posterior.marginal import marginal_density, refuse_without_marginal
+from sbikit_lognormal.posterior.misfit import Misfit, OnModes, OnPixels
 from sbikit_lognormal.posterior.white import WhiteDensity
+from sbikit_lognormal.posterior.white_gradient import WhiteGradient
 from sbikit_lognormal.survey import cut
 
 
@@ -45,7 +47,7 @@ class Densities:
         without a shear bias, else white.
         """
         engine = self._engines.at(torch.float64, data.device)
-        density = self._conditioned_density(engine, data) if self._conditions else _white(engine, data)
+        density = self._conditioned_density(engine, data) if self._conditions else self._white(engine, data)
         return density.density(partial(cut, size=self._model.size))
 
     def marginal(self, data: Tensor) -> MarginalDensity:
@@ -62,27 +64,46 @@ class Densities:
     @property
     def _conditions(self) -> bool:
         """Whether modes of the data are independent of each other, one of convergence each."""
+        return self._model.bins == 1 and self._even
+
+    @property
+    def _even(self) -> bool:
+        """Whether the patch is periodic and seen with even noise, and no parameter changes how."""
         model = self._model
         plain = model.parameters.shear_bias(torch.zeros(len(model.prior.laws))) is None
-        return model.bins == 1 and model.options.padding == 1 and model.survey.uniform and plain
+        return model.options.padding == 1 and model.survey.uniform and plain
 
     def _conditioned_density(self, engine: Engine, data: Tensor) -> JointDensity:
-        sees_shear = self._model.observable.components == 2
-        seen = engine.inversions["kappa_ks"](data) if sees_shear else data[..., 0, :, :]
-        known = self._condition(engine)
+        known, seen = self._condition(engine), self._seen(engine, data)
         return ConditionedDensity(self._model.prior, engine.spectra, known.conditioning, seen, known.fitted)
+
+    def _white(self, engine: Engine, data: Tensor) -> JointDensity:
+        model, quickly = self._model, self._engines.at(torch.float32, data.device)
+        quick = WhiteGradient(
+            model.prior, quickly.spectra, quickly.field, self._misfit(quickly, data.to(torch.float32))
+        )
+        common = (model.prior, engine.spectra, engine.field)
+        return WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless, quick=quick)
+
+    def _misfit(self, engine: Engine, data: Tensor) -> Misfit:
+        weight = engine.survey.weight
+        if self._even:
+            return OnModes(self._seen(engine, data), weight[:, :1, :1], self._sees_mean)
+        return OnPixels(data, weight.unsqueeze(-3), engine.noiseless)
+
+    @property
+    def _sees_mean(self) -> bool:
+        return self._model.observable.components == 1
+
+    def _seen(self, engine: Engine, data: Tensor) -> Tensor:
+        """Convergence made back from the data, (B, bins, N, N)."""
+        return data[..., 0, :, :] if self._sees_mean else engine.inversions["kappa_ks"](data)
 
     def _condition(self, engine: Engine) -> _Conditioned:
         device = engine.device
         if device not in self._conditioned:
             variance = float(engine.survey.noise.flatten()[0].square())
-            mean_seen = self._model.observable.components == 1
-            found = Conditioning(engine.field, variance, mean_seen=mean_seen, device=device)
+            found = Conditioning(engine.field, variance, mean_seen=self._sees_mean, device=device)
             fitted = fitted_factors(self._model.prior, engine.spectra, engine.field, device)
             self._conditioned[device] = _Conditioned(found, fitted)
         return self._conditioned[device]
-
-
-def _white(engine: Engine, data: Tensor) -> JointDensity:
-    common = (engine.model.prior, engine.spectra, engine.field)
-    return WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
