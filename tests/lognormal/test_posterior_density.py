@@ -389,7 +389,7 @@ ELSEWHERE = {
 
 @BOTH_FIELDS
 @pytest.mark.parametrize("case", ["plain", *ELSEWHERE])
-def test_coordinates_know_the_data_of_one_even_periodic_bin_alone(case: str, field: str) -> None:
+def test_coordinates_know_the_data_where_the_box_is_the_patch(case: str, field: str) -> None:
     simulator = made(size=8, extent=5.0, field=field, **ELSEWHERE.get(case, {}))
     density = simulator.log_density(simulated(simulator, 2))
     z = points(density, 1).expand(2, -1)
@@ -400,7 +400,7 @@ def test_coordinates_know_the_data_of_one_even_periodic_bin_alone(case: str, fie
     torch.testing.assert_close(latents["theta"], simulator.prior.from_white(z[:, :count]))
     first, second = latents["kappa"]
     distance = float((first - second).std() / first.std())
-    assert distance > 0.1 if case == "plain" else distance < 1e-12
+    assert distance < 1e-12 if case == "padded" else distance > 0.1
 
 
 @BOTH_FIELDS
@@ -417,7 +417,9 @@ def test_white_gradient_is_that_of_autograd(case: str, observes: str, field: str
     quick = density.gradient(z.float())
     assert (quick.dtype, quick.shape) == (torch.float32, z.shape)
     for part in (slice(0, density.parameters), slice(density.parameters, None)):
-        assert float((exact + z)[..., part].norm()) > 0.1 * float(exact[..., part].norm())  # the data matter
+        if part.start == 0 or (case, field) != ("two bins", "gaussian"):
+            # The data matter here: without them each would be -z.
+            assert float((exact + z)[..., part].norm()) > 0.1 * float(exact[..., part].norm())
         assert float((quick - exact)[..., part].norm()) < 2e-5 * float(exact[..., part].norm())
 
 

@@ -1,9 +1,9 @@
 """What the simulator knows of its posterior: densities of parameters and maps given data.
 
-`density` is the joint one, in coordinates that are `white` or `conditioned` on the data; `white_gradient` and
-`gradient` are their derivatives, written out, by the `misfit` of the data or with what `factors` fits;
-`marginal` is that of parameters, where Gaussian maps can be integrated out (`gaussian`). `densities` says
-which there is.
+`density` is the joint one, in coordinates that are `white`, `conditioned` on the data of one bin, or
+`jointly_conditioned` on those of several; `gradient` and `white_gradient` are their derivatives, written out,
+with what `factors` fits or by the `misfit` of the data; `marginal` is that of parameters, where Gaussian maps
+can be integrated out (`gaussian`). `densities` says which there is.
 """
 
 from sbikit_lognormal.posterior.conditioned import ConditionedDensity

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sbikit import LogDensity, MarginalDensity
 from sbikit_lognormal.chain import Engine, Engines
+from sbikit_lognormal.field import white_numbers
 from sbikit_lognormal.posterior.conditioned import ConditionedDensity
 from sbikit_lognormal.posterior.conditioning import Conditioning
 from sbikit_lognormal.posterior.density import JointDensity
 from sbikit_lognormal.posterior.factors import FittedFactors, fitted_factors
+from sbikit_lognormal.posterior.joint_conditioning import JointConditioning, Known
+from sbikit_lognormal.posterior.jointly_conditioned import JointlyConditionedDensity
 from sbikit_lognormal.posterior.marginal import marginal_density, refuse_without_marginal
 from sbikit_lognormal.posterior.misfit import Misfit, OnModes, OnPixels
 from sbikit_lognormal.posterior.white import WhiteDensity
@@ -43,8 +47,8 @@ class Densities:
     def joint(self, data: Tensor) -> LogDensity:
         """The joint log density of parameters and maps.
 
-        The coordinates are conditioned on the data for one source bin on a periodic patch with even noise and
-        without a shear bias, else white.
+        The coordinates are conditioned on the data: of one source bin on a periodic patch with even noise and
+        without a shear bias by formulas of their own; where the box is wider than the patch they are white.
         """
         engine = self._engines.at(torch.float64, data.device)
         density = self._conditioned_density(engine, data) if self._conditions else self._white(engine, data)
@@ -78,18 +82,43 @@ class Densities:
         return ConditionedDensity(self._model.prior, engine.spectra, known.conditioning, seen, known.fitted)
 
     def _white(self, engine: Engine, data: Tensor) -> JointDensity:
-        model, quickly = self._model, self._engines.at(torch.float32, data.device)
-        quick = WhiteGradient(
-            model.prior, quickly.spectra, quickly.field, self._misfit(quickly, data.to(torch.float32))
+        """In white coordinates, conditioned on the data where the box is the patch."""
+        # In float64 for both, so that of one observation it is the same as of many.
+        seen = self._seen(engine, data)
+        numbers = white_numbers(torch.fft.rfft2(seen))
+        known = self._known(engine, numbers)
+        common: tuple[Any, ...] = (
+            self._model.prior,
+            engine.spectra,
+            engine.field,
+            data,
+            engine.survey.weight,
         )
-        common = (model.prior, engine.spectra, engine.field)
-        return WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless, quick=quick)
+        ways: dict[str, Any] = {
+            "noiseless": engine.noiseless,
+            "quick": self._quick(data.float(), seen.float(), numbers.float()),
+        }
+        if known is None:
+            return WhiteDensity(*common, **ways)
+        return JointlyConditionedDensity(*common, **ways, known=known)
 
-    def _misfit(self, engine: Engine, data: Tensor) -> Misfit:
+    def _quick(self, data: Tensor, seen: Tensor, numbers: Tensor) -> WhiteGradient:
+        engine = self._engines.at(torch.float32, data.device)
         weight = engine.survey.weight
         if self._even:
-            return OnModes(self._seen(engine, data), weight[:, :1, :1], self._sees_mean)
-        return OnPixels(data, weight.unsqueeze(-3), engine.noiseless)
+            misfit: Misfit = OnModes(seen, weight[:, :1, :1], self._sees_mean)
+        else:
+            misfit = OnPixels(data, weight.unsqueeze(-3), engine.noiseless)
+        known = self._known(engine, numbers)
+        return WhiteGradient(self._model.prior, engine.spectra, engine.field, misfit, known)
+
+    def _known(self, engine: Engine, numbers: Tensor) -> Known | None:
+        """What the coordinates know of the data, taken for those of even noise without a mask."""
+        if self._model.options.padding != 1:
+            return None
+        variance = 1.0 / engine.survey.weight.mean((-2, -1))
+        found = JointConditioning(engine.field, variance, mean_seen=self._sees_mean, device=engine.device)
+        return Known(found, numbers)
 
     @property
     def _sees_mean(self) -> bool:

@@ -1,13 +1,14 @@
-"""The gradient of `white.WhiteDensity`, fast enough to steer by: its maps written out by hand, in float32.
+"""The gradient of densities of several bins, fast enough to steer by: maps written out by hand, in float32.
 
-With the orthonormal T from the numbers of the modes to maps, w the white numbers of a bin and U the roots of
-the bins' power in each mode (field/roots.py),
+With the orthonormal T from the numbers of the modes to maps and what else stands in joint_conditioning.py,
 
-    G = T (U w),   kappa = lambda (e^(G - v/2) - 1),   log f = -(|t|^2 + |w|^2 + chi^2(kappa, t)) / 2,
-    b = -1/2 d chi^2 / d kappa,   h = T^T [b (kappa + lambda)],   d log f / dw = U^T h - w,
+    e = h d,   q = u + F^T e,   G = F q,   kappa = lambda (exp(T G - v/2) - 1),
+    log f = -(|t|^2 + |q|^2 - G^T D G + chi^2(kappa, t)) / 2 + log |dw / du|,
+    b = -1/2 d chi^2 / d kappa,   g = T^T [b (kappa + lambda)] + D G,   d log f / du = F^T g - q = p,
 
-and by what depends on the parameters t alone: h w^T by U, sum b kappa / lambda by lambda, -1/2 sum b (kappa +
-lambda) by v. From there to t autograd goes, in a graph that holds no map. Of a Gaussian field kappa = G.
+and by what depends on the parameters t alone: g q^T + e p^T by F, F p d by h, G^2 / 2 by D, sum b kappa /
+lambda by lambda, -1/2 sum b (kappa + lambda) by v. From there to t autograd goes, in a graph without maps. In
+white coordinates F = U, h = D = 0. Of a Gaussian field kappa = T G.
 
 Rows are worked on in blocks of one size, so that each is rounded as it is whatever else is in the batch
 (field/blocks.py). An error of the gradient costs acceptance alone (gradient.py).
@@ -21,7 +22,8 @@ import torch
 from torch import Tensor
 
 from sbikit import Prior
-from sbikit_lognormal.field import RandomField, white_modes, white_numbers
+from sbikit_lognormal.field import Gaussian, RandomField, white_modes, white_numbers
+from sbikit_lognormal.posterior.joint_conditioning import Known, ModeFactors
 from sbikit_lognormal.posterior.layout import on_numbers, on_quadrant
 from sbikit_lognormal.posterior.misfit import Misfit
 from sbikit_lognormal.spectra import Spectra
@@ -37,8 +39,10 @@ class _Rows:
 
     Args:
         observations: which one each row is of, (n,).
-        numbers: white numbers, (n, bins, N, N).
-        root: U on the quadrant, (n, pairs, H, H).
+        numbers: u, (n, bins, N, N).
+        root: F on the quadrant, (n, pairs, H, H).
+        response: h, (n, bins, H, H); none in white coordinates: (n, 0).
+        precision: D, the same.
         shift: lambda, (n, bins).
         variance: v, (n, bins).
         theta: parameters, (n, D), float64.
@@ -47,6 +51,8 @@ class _Rows:
     observations: Tensor
     numbers: Tensor
     root: Tensor
+    response: Tensor
+    precision: Tensor
     shift: Tensor
     variance: Tensor
     theta: Tensor
@@ -61,8 +67,10 @@ class _Pulled:
     """Derivatives of log f; shapes as in `_Rows`.
 
     Args:
-        numbers: by the white numbers, with those of |w|^2.
-        root: by U.
+        numbers: by u.
+        root: by F.
+        response: by h.
+        precision: by D.
         shift: by lambda.
         variance: by v.
         theta: by the parameters where the data depend on them themselves.
@@ -70,6 +78,8 @@ class _Pulled:
 
     numbers: Tensor
     root: Tensor
+    response: Tensor
+    precision: Tensor
     shift: Tensor
     variance: Tensor
     theta: Tensor
@@ -83,11 +93,20 @@ class WhiteGradient:
         spectra: spectra and shifts of parameter vectors, float64.
         field: the law of the convergence, float32.
         misfit: of the data.
+        known: what the coordinates know of them; None: they are white.
     """
 
-    def __init__(self, prior: Prior, spectra: Spectra, field: RandomField, misfit: Misfit) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        spectra: Spectra,
+        field: RandomField,
+        misfit: Misfit,
+        known: Known | None = None,
+    ) -> None:
         self._prior, self._spectra, self._field, self._misfit = prior, spectra, field, misfit
-        # Of pair (i, j), j <= i, in the order of a row-major lower triangle: U_ji takes w_i to G_j.
+        self._known = known
+        # Of pair (i, j), j <= i, in the order of a row-major lower triangle: F_ji takes q_i to G_j.
         self._pairs = [(i, j) for i in range(field.bins) for j in range(i + 1)]
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -107,13 +126,17 @@ class WhiteGradient:
         white = z[:, :count].double().requires_grad_()
         with torch.enable_grad():
             theta = self._prior.from_white(white)
-            gaussian = field.gaussian(*self._spectra(theta))
+            gaussian, factors = self._factors(*self._spectra(theta))
         numbers = z[:, count:].unflatten(-1, (field.bins, field.size, field.size))
-        rows = _Rows(observations, numbers, gaussian.root, gaussian.shift, gaussian.variance, theta)
+        scalars = (gaussian.shift, gaussian.variance, theta)
+        rows = _Rows(observations, numbers, factors.root, factors.response, factors.precision, *scalars)
         few = len(z) if z.is_cuda else max(1, _NUMBERS // numbers[0].numel())
         parts = [self._of_maps(rows.few(first, few)) for first in range(0, len(z), few)]
         pulled = _Pulled(*(torch.cat([getattr(part, one.name) for part in parts]) for one in fields(_Pulled)))
-        pairs = [(theta, pulled.theta), (gaussian.root, pulled.root)]
+        pairs = [(theta, pulled.theta), (factors.root, pulled.root)]
+        if self._known is not None:
+            pairs += [(factors.response, pulled.response), (factors.precision, pulled.precision)]
+            pairs += [(factors.log_det, torch.ones_like(factors.log_det))]
         if field.bounded:
             pairs += [(gaussian.shift, pulled.shift), (gaussian.variance, pulled.variance)]
         outputs, pulls = zip(
@@ -123,29 +146,63 @@ class WhiteGradient:
         by_white = by_white - white.detach()
         return torch.cat([by_white.float(), pulled.numbers.flatten(1)], -1)
 
+    def _factors(self, spectra: Tensor, shift: Tensor) -> tuple[Gaussian, ModeFactors]:
+        if self._known is None:
+            gaussian = self._field.gaussian(spectra, shift)
+            none = gaussian.variance.new_empty(len(gaussian.variance), 0)
+            return gaussian, ModeFactors(gaussian.root, none, none, none)
+        modes = self._field.described(spectra, shift)
+        return modes.gaussian, self._known.conditioning.factors(modes)
+
     def _of_maps(self, rows: _Rows) -> _Pulled:
         """All but what the parameters alone do."""
-        numbers, shift, variance = rows.numbers, rows.shift, rows.variance
-        root = on_numbers(rows.root)
-        mixed = torch.zeros_like(numbers)
+        root, mixed = on_numbers(rows.root), rows.numbers
+        data = expected = None
+        if self._known is not None:
+            data = self._known.numbers[rows.observations]
+            expected = on_numbers(rows.response).mul_(data)
+            mixed = self._add_transposed(mixed.clone(), root, expected)
+        gaussian = torch.zeros_like(mixed)
         for pair, (i, j) in enumerate(self._pairs):
-            mixed[:, j].addcmul_(root[:, pair], numbers[:, i])
-        field = torch.fft.irfft2(white_modes(mixed), s=numbers.shape[-2:])
-        by_shift = by_variance = torch.zeros_like(variance)
-        if self._field.bounded:
-            lowest = shift[..., None, None]
-            above = field.sub_(0.5 * variance[..., None, None]).exp_().mul_(lowest)
-            by_kappa, by_theta = self._misfit.pull(rows.observations, above - lowest, rows.theta)
-            total = by_kappa.sum((-2, -1))
-            by_map = above.mul_(by_kappa)
-            by_mean = by_map.sum((-2, -1))
-            by_shift, by_variance = by_mean / shift - total, -0.5 * by_mean
-        else:
-            by_map, by_theta = self._misfit.pull(rows.observations, field, rows.theta)
-        by_modes = white_numbers(torch.fft.rfft2(by_map))
-        by_numbers = numbers.neg()
+            gaussian[:, j].addcmul_(root[:, pair], mixed[:, i])
+        by_gaussian, by_shift, by_variance, by_theta = self._by_fields(rows, gaussian)
+        by_precision = by_response = rows.precision
+        if data is not None:
+            by_gaussian.addcmul_(on_numbers(rows.precision), gaussian)
+            by_precision = on_quadrant(gaussian.square().mul_(0.5))
+        by_numbers = self._add_transposed(mixed.neg(), root, by_gaussian)
         products = torch.empty_like(root)
         for pair, (i, j) in enumerate(self._pairs):
-            by_numbers[:, i].addcmul_(root[:, pair], by_modes[:, j])
-            torch.mul(by_modes[:, j], numbers[:, i], out=products[:, pair])
-        return _Pulled(by_numbers, on_quadrant(products), by_shift, by_variance, by_theta)
+            torch.mul(by_gaussian[:, j], mixed[:, i], out=products[:, pair])
+            if expected is not None:
+                products[:, pair].addcmul_(expected[:, j], by_numbers[:, i])
+        if data is not None:
+            by_expected = torch.zeros_like(mixed)
+            for pair, (i, j) in enumerate(self._pairs):
+                by_expected[:, j].addcmul_(root[:, pair], by_numbers[:, i])
+            by_response = on_quadrant(by_expected.mul_(data))
+        by_modes = (on_quadrant(products), by_response, by_precision)
+        return _Pulled(by_numbers, *by_modes, by_shift, by_variance, by_theta)
+
+    def _add_transposed(self, total: Tensor, root: Tensor, numbers: Tensor) -> Tensor:
+        """F^T times numbers, added to the total."""
+        for pair, (i, j) in enumerate(self._pairs):
+            total[:, i].addcmul_(root[:, pair], numbers[:, j])
+        return total
+
+    def _by_fields(self, rows: _Rows, gaussian: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Derivatives of chi^2 by the numbers of G, by lambda, v and the parameters."""
+        field = torch.fft.irfft2(white_modes(gaussian), s=gaussian.shape[-2:])
+        shift, variance = rows.shift, rows.variance
+        if not self._field.bounded:
+            by_map, by_theta = self._misfit.pull(rows.observations, field, rows.theta)
+            none = torch.zeros_like(variance)
+            return white_numbers(torch.fft.rfft2(by_map)), none, none, by_theta
+        lowest = shift[..., None, None]
+        above = field.sub_(0.5 * variance[..., None, None]).exp_().mul_(lowest)
+        by_kappa, by_theta = self._misfit.pull(rows.observations, above - lowest, rows.theta)
+        total = by_kappa.sum((-2, -1))
+        by_map = above.mul_(by_kappa)
+        by_mean = by_map.sum((-2, -1))
+        by_gaussian = white_numbers(torch.fft.rfft2(by_map))
+        return by_gaussian, by_mean / shift - total, -0.5 * by_mean, by_theta

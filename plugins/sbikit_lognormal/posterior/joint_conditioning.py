@@ -1,0 +1,148 @@
+"""What data say of the modes of several source bins, were the convergence as linear as it can be described.
+
+In each mode the Gaussian fields have the covariance S = U U^T (field/roots.py), and data d of noise sigma^2
+are taken for b G + noise of variance N = sigma^2 + P - b^2 S_ii in each bin, P being the power of its
+convergence and b G the best linear description of that (`RandomField.described`). Then G given d has the
+covariance
+
+    F F^T = (S^-1 + D)^-1,   F = U C^-T upper triangular,   C C^T = 1 + U^T D U,   D = b^2 / N,
+
+and is made of standard normal numbers u as
+
+    G = F q,   q = u + F^T e,   e = h d,   h = b / N.
+
+The white numbers w = U^-1 G have |w|^2 = |q|^2 - G^T D G, and log |dw / du| is - sum_modes log det C. Where
+noise is not even, or pixels are masked, the same holds with any other numbers for sigma^2 and d: they choose
+the coordinates, not the density.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sbikit_lognormal.field import LinearModes, RandomField, multiplicity
+
+
+class ModeFactors(NamedTuple):
+    """What coordinates are mixed by at some parameters, on the quadrant.
+
+    Attributes:
+        root: F, (..., pairs, H, H); F_ji, j <= i, in the place of the pair (i, j).
+        response: h, (..., bins, H, H).
+        precision: D, (..., bins, H, H).
+        log_det: log |dw / du|, (...).
+    """
+
+    root: Tensor
+    response: Tensor
+    precision: Tensor
+    log_det: Tensor
+
+
+class JointConditioning:
+    """How data condition the modes of several bins.
+
+    Args:
+        field: the law of the convergence.
+        variance: sigma^2 of a pixel of each bin, (bins,).
+        mean_seen: whether the data tell the mean of the maps, too.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, field: RandomField, variance: Tensor, *, mean_seen: bool, device: torch.device
+    ) -> None:
+        self._field = field
+        self._variance = variance.to(device, field.dtype)[:, None, None]
+        self._times = torch.from_numpy(multiplicity(field.size)).to(device, field.dtype)
+        self._seen = torch.ones_like(self._times)
+        self._seen[0, 0] = float(mean_seen)
+        self._autos = [i * (i + 3) // 2 for i in range(field.bins)]
+
+    def factors(self, modes: LinearModes) -> ModeFactors:
+        """Those of modes with leading shape (...)."""
+        root, gain = modes.gaussian.root, modes.gain[..., None, None]
+        rows = [
+            [root[..., i * (i + 1) // 2 + j, :, :] for j in range(i + 1)] for i in range(self._field.bins)
+        ]
+        noise = self._variance
+        if self._field.bounded:
+            powers = [self._power_of(rows, j) for j in range(len(rows))]
+            noise = noise + (modes.power - gain.square() * torch.stack(powers, -3))
+        response = gain * self._seen / noise
+        precision = gain * response
+        mixed, pivots = _mixed_root(rows, precision.unbind(-3))
+        log_det = -(self._times * torch.stack(pivots, -3).log()).sum((-3, -2, -1))
+        return ModeFactors(torch.stack(mixed, -3), response, precision, log_det)
+
+    def _power_of(self, rows: list[list[Tensor]], j: int) -> Tensor:
+        """S_jj."""
+        return torch.stack([rows[i][j].square() for i in range(j, len(rows))]).sum(0)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What coordinates know of data.
+
+    Args:
+        conditioning: how modes are conditioned.
+        numbers: those of the data's modes as convergence, (B, bins, N, N).
+    """
+
+    conditioning: JointConditioning
+    numbers: Tensor
+
+
+def _mixed_root(rows: list[list[Tensor]], precision: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """F in the order of pairs, and the diagonal of C; of U_ji = rows[i][j] and D_j."""
+    bins = range(len(rows))
+    lower: list[list[Tensor]] = []  # C_ik = lower[i][k]
+    for i in bins:
+        weighted = [rows[i][j] * precision[j] for j in range(i + 1)]
+        lower.append([])
+        for k in range(i + 1):
+            total = weighted[k] * rows[k][k] + _products(weighted[:k], rows[k][:k])
+            total = total - _products(lower[i][:k], lower[k][:k])
+            lower[i].append((total + 1.0).sqrt() if k == i else total / lower[k][k])
+    mixed: list[list[Tensor]] = []  # F_ji = mixed[i][j]
+    for i in bins:
+        known = [
+            rows[i][j] - _products(lower[i][j:i], [mixed[k][j] for k in range(j, i)]) for j in range(i + 1)
+        ]
+        mixed.append([entry / lower[i][i] for entry in known])
+    return [entry for row in mixed for entry in row], [lower[i][i] for i in bins]
+
+
+def _products(first: list[Tensor], second: list[Tensor]) -> Tensor | float:
+    """The sum of products, 0 of none."""
+    total: Tensor | float = 0.0
+    for one, other in zip(first, second, strict=True):
+        total = torch.addcmul(total, one, other) if isinstance(total, torch.Tensor) else one * other
+    return total
+
+
+def times_root(root: Tensor, numbers: Tensor) -> Tensor:
+    """F q, (..., bins, N, N).
+
+    Args:
+        root: F as factors of the numbers, (..., pairs, N, N).
+        numbers: q, (..., bins, N, N).
+    """
+    bins = range(numbers.shape[-3])
+    columns = [
+        sum(root[..., i * (i + 1) // 2 + j, :, :] * numbers[..., i, :, :] for i in bins[j:]) for j in bins
+    ]
+    return torch.stack(columns, -3)  # type: ignore[arg-type]  # sums of at least one
+
+
+def times_transposed(root: Tensor, numbers: Tensor) -> Tensor:
+    """F^T e, arguments as of `times_root`."""
+    rows = [
+        (root[..., i * (i + 1) // 2 : (i + 1) * (i + 2) // 2, :, :] * numbers[..., : i + 1, :, :]).sum(-3)
+        for i in range(numbers.shape[-3])
+    ]
+    return torch.stack(rows, -3)
