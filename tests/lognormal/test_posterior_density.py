@@ -433,3 +433,43 @@ def test_white_gradient_of_a_row_does_not_depend_on_the_batch(case: str) -> None
     assert together is not None
     assert alone is not None
     assert torch.equal(together(z)[:, 1:2], alone(z[:, 1:2]))
+
+
+@BOTH_FIELDS
+@BOTH_DATA
+@pytest.mark.parametrize("case", [case for case in ELSEWHERE if case != "padded"])
+def test_jointly_conditioned_density_is_the_white_one_with_its_jacobian(
+    case: str, observes: str, field: str
+) -> None:
+    """White numbers by way of the maps, with dense matrices; their Jacobian by autograd."""
+    simulator = made(size=8, extent=5.0, field=field, observes=observes, n_gal=200.0, **ELSEWHERE[case])
+    observation = simulated(simulator, 1)
+    conditioned, engine = simulator.log_density(observation), simulator._engine(torch.float64, CPU)
+    data = observation[observes if observes == "shear" else "kappa_obs"].double()
+    shape = (1, simulator.bins, 2 if observes == "shear" else 1, 8, 8)
+    common = (simulator.prior, engine.spectra, engine.field, data.reshape(shape), engine.survey.weight)
+    white = WhiteDensity(*common, noiseless=engine.noiseless).density(lambda box: box)
+    z = points(conditioned, 1)
+    count = conditioned.parameters
+
+    def numbers(u: Tensor) -> Tensor:
+        latents = conditioned.decode(torch.cat([z[:, :count], u[None]], -1))
+        law, kappa = engine.gaussian(latents["theta"]), latents["kappa"].reshape(simulator.bins, 8, 8)
+        if field == "lognormal":
+            kappa = torch.log1p(kappa / law.shift[0][:, None, None]) + 0.5 * law.variance[0][:, None, None]
+        made = white_numbers(torch.fft.rfft2(kappa))
+        root = torch.zeros(simulator.bins, simulator.bins, 8, 8, dtype=torch.float64)
+        i, j = torch.tril_indices(simulator.bins, simulator.bins)
+        root[j, i] = on_numbers(law.root[0])
+        return torch.linalg.solve(root.permute(2, 3, 0, 1), made.permute(1, 2, 0)).permute(2, 0, 1).flatten()
+
+    w = torch.cat([z[:, :count], numbers(z[0, count:])[None]], -1)
+    torch.testing.assert_close(
+        white.decode(w)["kappa"], conditioned.decode(z)["kappa"], rtol=1e-9, atol=1e-12
+    )
+    sign, jacobian = torch.linalg.slogdet(torch.autograd.functional.jacobian(numbers, z[0, count:]))
+    assert float(sign) == 1.0
+    torch.testing.assert_close(
+        conditioned.log_prob(z) - white.log_prob(w), jacobian[None], rtol=1e-8, atol=1e-8
+    )
+    assert float(jacobian) < -1.0
