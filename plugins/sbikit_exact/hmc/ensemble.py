@@ -45,9 +45,9 @@ from sbikit_exact.hmc.step_size import StepSize
 from sbikit_exact.hmc.target import Target
 
 # Share of warm-up in which paths are short, and most steps of one then (.8 radians at the first step size),
-# until scales are known, which need no long ones (steps of a tenth of the later ones are common by then), and
-# later, so that no transition takes for ever: paths are whole down to steps of .015.
-_SEARCH, _SHORT, _MIDDLE, _LONG = 0.1, 8, 64, 256
+# until scales are learned for the first time, when what is narrow makes steps short, and later, so that no
+# transition takes for ever: paths are whole down to steps of .015.
+_SEARCH, _SHORT, _MIDDLE, _LONG = 0.1, 8, 32, 256
 # Shares of warm-up after which scales are learned anew, from longer and longer windows as in Stan (Carpenter
 # et al. 2017, doi:10.18637/jss.v076.i01); the last fifth tunes the step size to the last scales.
 _WINDOWS = (0.15, 0.3, 0.5, 0.8)
