@@ -11,6 +11,9 @@ and is made of standard normal numbers u as
 
     G = F q,   q = u + F^T e,   e = h d,   h = b / N.
 
+A log-normal field of which the mean is known is one of another shift (conditioning.py): the mode 0 is made
+first, with b and P, and the others with A b and A^2 B P, of the A and B that its numbers give.
+
 The white numbers w = U^-1 G have |w|^2 = |q|^2 - G^T D G, and log |dw / du| is - sum_modes log det C. Where
 noise is not even, or pixels are masked, the same holds with any other numbers for sigma^2 and d: they choose
 the coordinates, not the density.
@@ -61,27 +64,59 @@ class JointConditioning:
         self._times = torch.from_numpy(multiplicity(field.size)).to(device, field.dtype)
         self._seen = torch.ones_like(self._times)
         self._seen[0, 0] = float(mean_seen)
-        self._autos = [i * (i + 3) // 2 for i in range(field.bins)]
+        self._others = torch.ones_like(self._times)
+        self._others[0, 0] = 0.0
 
-    def factors(self, modes: LinearModes) -> ModeFactors:
-        """Those of modes with leading shape (...)."""
+    def factors(self, modes: LinearModes, first: Tensor, data: Tensor) -> ModeFactors:
+        """Those of modes with leading shape (...).
+
+        Args:
+            modes: what is known of them at some parameters.
+            first: u of the mode 0, (..., bins).
+            data: d of the mode 0, (..., bins).
+        """
         root, gain = modes.gaussian.root, modes.gain[..., None, None]
-        rows = [
-            [root[..., i * (i + 1) // 2 + j, :, :] for j in range(i + 1)] for i in range(self._field.bins)
-        ]
-        noise = self._variance
+        power = modes.power
         if self._field.bounded:
-            powers = [self._power_of(rows, j) for j in range(len(rows))]
-            noise = noise + (modes.power - gain.square() * torch.stack(powers, -3))
-        response = gain * self._seen / noise
+            amplitude, less = (one[..., None, None] for one in self._given_mean(modes, first, data))
+            power = power * (1.0 + (amplitude.square() * less - 1.0) * self._others)
+            gain = gain * (1.0 + (amplitude - 1.0) * self._others)
+        return self._factors(root, gain, power, self._seen)
+
+    def _given_mean(self, modes: LinearModes, first: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
+        """A and B of each bin, (..., bins), of the numbers of the mode 0."""
+        root, power = modes.gaussian.root[..., :1, :1], modes.power[..., :1, :1]
+        made = self._factors(root, modes.gain[..., None, None], power, self._seen[:1, :1])
+        known = made.response * data[..., None, None]
+        mean = times_root(made.root, first[..., None, None] + times_transposed(made.root, known))
+        sd = torch.cat([one.sqrt() for one in self._powers(_rows(root))], -1).squeeze(-2)
+        return self._field.given_mean(mean[..., 0, 0] / self._field.size, sd / self._field.size)
+
+    def _factors(self, root: Tensor, gain: Tensor, power: Tensor, seen: Tensor) -> ModeFactors:
+        rows, noise = _rows(root), self._variance
+        if self._field.bounded:
+            noise = noise + (power - gain.square() * torch.stack(self._powers(rows), -3))
+        response = gain * seen / noise
         precision = gain * response
         mixed, pivots = _mixed_root(rows, precision.unbind(-3))
-        log_det = -(self._times * torch.stack(pivots, -3).log()).sum((-3, -2, -1))
+        times = self._times[: root.shape[-2], : root.shape[-1]]
+        log_det = -(times * torch.stack(pivots, -3).log()).sum((-3, -2, -1))
         return ModeFactors(torch.stack(mixed, -3), response, precision, log_det)
 
-    def _power_of(self, rows: list[list[Tensor]], j: int) -> Tensor:
-        """S_jj."""
-        return torch.stack([rows[i][j].square() for i in range(j, len(rows))]).sum(0)
+    def _powers(self, rows: list[list[Tensor]]) -> list[Tensor]:
+        """S_jj of each bin."""
+        bins = range(len(rows))
+        return [torch.stack([rows[i][j].square() for i in bins[j:]]).sum(0) for j in bins]
+
+
+def _rows(root: Tensor) -> list[list[Tensor]]:
+    """U_ji, j <= i, of U (..., pairs, H, H), as rows[i][j]."""
+    pairs = root.unbind(-3)
+    rows: list[list[Tensor]] = []
+    while sum(map(len, rows)) < len(pairs):
+        first = sum(map(len, rows))
+        rows.append(list(pairs[first : first + len(rows) + 1]))
+    return rows
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,10 @@ class JointlyConditionedDensity(WhiteDensity):
 
     def _maps(self, numbers: Tensor, spectra: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         modes = self._field.described(spectra, shift)
-        factors = self._known.conditioning.factors(modes)
+        data = self._known.numbers
+        factors = self._known.conditioning.factors(modes, numbers[..., 0, 0], data[..., 0, 0])
         root = on_numbers(factors.root)
-        mixed = numbers + times_transposed(root, on_numbers(factors.response) * self._known.numbers)
+        mixed = numbers + times_transposed(root, on_numbers(factors.response) * data)
         gaussian = times_root(root, mixed)
         less = mixed.square() - on_numbers(factors.precision) * gaussian.square()
         kappa = self._field.transform(white_modes(gaussian), modes.gaussian)

@@ -7,8 +7,9 @@ With the orthonormal T from the numbers of the modes to maps and what else stand
     b = -1/2 d chi^2 / d kappa,   g = T^T [b (kappa + lambda)] + D G,   d log f / du = F^T g - q = p,
 
 and by what depends on the parameters t alone: g q^T + e p^T by F, F p d by h, G^2 / 2 by D, sum b kappa /
-lambda by lambda, -1/2 sum b (kappa + lambda) by v. From there to t autograd goes, in a graph without maps. In
-white coordinates F = U, h = D = 0. Of a Gaussian field kappa = T G.
+lambda by lambda, -1/2 sum b (kappa + lambda) by v. From there to t, and to u of the mode 0, on which F, h and
+D depend, autograd goes, in a graph without maps. In white coordinates F = U, h = D = 0. Of a Gaussian field
+kappa = T G.
 
 Rows are worked on in blocks of one size, so that each is rounded as it is whatever else is in the batch
 (field/blocks.py). An error of the gradient costs acceptance alone (gradient.py).
@@ -123,11 +124,11 @@ class WhiteGradient:
     def _of_block(self, observations: Tensor, z: Tensor) -> Tensor:
         """At (n, size), each of one of the observations."""
         count, field = len(self._prior.laws), self._field
-        white = z[:, :count].double().requires_grad_()
+        numbers = z[:, count:].unflatten(-1, (field.bins, field.size, field.size))
+        white, first = z[:, :count].double().requires_grad_(), numbers[..., 0, 0].clone().requires_grad_()
         with torch.enable_grad():
             theta = self._prior.from_white(white)
-            gaussian, factors = self._factors(*self._spectra(theta))
-        numbers = z[:, count:].unflatten(-1, (field.bins, field.size, field.size))
+            gaussian, factors = self._factors(theta, first, observations)
         scalars = (gaussian.shift, gaussian.variance, theta)
         rows = _Rows(observations, numbers, factors.root, factors.response, factors.precision, *scalars)
         few = len(z) if z.is_cuda else max(1, _NUMBERS // numbers[0].numel())
@@ -142,17 +143,21 @@ class WhiteGradient:
         outputs, pulls = zip(
             *(pair for pair in pairs if pair[0].requires_grad), strict=True
         )  # lambda may be fixed
-        (by_white,) = torch.autograd.grad(outputs, white, pulls)
+        by_white, by_first = torch.autograd.grad(outputs, (white, first), pulls, materialize_grads=True)
+        pulled.numbers[..., 0, 0] += by_first
         by_white = by_white - white.detach()
         return torch.cat([by_white.float(), pulled.numbers.flatten(1)], -1)
 
-    def _factors(self, spectra: Tensor, shift: Tensor) -> tuple[Gaussian, ModeFactors]:
+    def _factors(self, theta: Tensor, first: Tensor, observations: Tensor) -> tuple[Gaussian, ModeFactors]:
+        """What depends on the parameters and on the numbers of the mode 0."""
+        spectra, shift = self._spectra(theta)
         if self._known is None:
             gaussian = self._field.gaussian(spectra, shift)
             none = gaussian.variance.new_empty(len(gaussian.variance), 0)
             return gaussian, ModeFactors(gaussian.root, none, none, none)
         modes = self._field.described(spectra, shift)
-        return modes.gaussian, self._known.conditioning.factors(modes)
+        data = self._known.numbers[observations][..., 0, 0]
+        return modes.gaussian, self._known.conditioning.factors(modes, first, data)
 
     def _of_maps(self, rows: _Rows) -> _Pulled:
         """All but what the parameters alone do."""
