@@ -1,14 +1,14 @@
-"""In which coordinates does hmc mix best? `python benchmarks/latents.py [OBSERVATIONS]`.
+"""In which coordinates does hmc mix best? `python benchmarks/latents.py [OBSERVATIONS] [--only PROBLEM]`.
 
 Three coordinates of one posterior of log-normal maps: conditioned on the data, as `lognormal` gives them;
-white, of Fourier modes; white, of pixels. The figure is the effective sample size of the parameter that has
-least, per thousand gradients (warm-up left out), mean over observations.
+white, of Fourier modes; white, of pixels, of one bin alone. The figure is the effective sample size of the
+parameter that has least, per thousand gradients (warm-up left out), mean over observations.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ def white(simulator: Any) -> DensityOf:
 
     def density(observation: Values) -> LogDensity:
         engine = simulator._engine(torch.float64, torch.device("cpu"))
-        data = observation["shear"].double().unflatten(-3, (1, 2))
+        data = observation["shear"].double().unflatten(-3, (simulator.bins, 2))
         common = (simulator.prior, engine.spectra, engine.field)
         joint = WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
         return joint.density(lambda box: box)
@@ -79,20 +79,38 @@ def efficiency(simulator: Simulator, density_of: DensityOf, observations: int) -
     return 1e3 * torch.tensor([min(one.ess_bulk) for one in found]) / (chains.gradients - before)
 
 
-if __name__ == "__main__":
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "32 px": {"size": 32},
+    "64 px": {"size": 64},
+    "32 px, 3 bins": {"size": 32, "sources": {"bins": 3}},
+    "32 px, 3 bins, mask": {
+        "size": 32,
+        "sources": {"bins": 3},
+        "mask": {"density": 10.0, "radius": 1.5, "edge": 20.0},
+    },
+}
+
+
+def main(names: Sequence[str], count: int) -> None:
+    """Measure and tell."""
     torch.set_num_threads(1)
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 16
-    for pixels_a_side in (32, 64):
-        problem = sbikit.load("simulator", "lognormal", size=pixels_a_side)
-        ways: dict[str, DensityOf] = {
-            "conditioned on the data": problem.log_density,  # type: ignore[attr-defined]
-            "white Fourier modes": white(problem),
-            "white pixels": pixels(problem),
-        }
+    for about in names:
+        problem: Any = sbikit.load("simulator", "lognormal", **PROBLEMS[about])
+        ways = {"conditioned on the data": problem.log_density, "white Fourier modes": white(problem)}
+        if problem.bins == 1:
+            ways["white pixels"] = pixels(problem)
         for name, way in ways.items():
             values = efficiency(problem, way, count)
             record(
-                f"effective draws per thousand gradients, {pixels_a_side} px, {name}",
+                f"effective draws per thousand gradients, {about}, {name}",
                 float(values.mean()),
                 float(values.std() / count**0.5),
             )
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("observations", nargs="?", type=int, default=16)
+    words.add_argument("--only", action="append", choices=PROBLEMS, help="a problem; all where left out")
+    given = words.parse_args()
+    main(given.only or list(PROBLEMS), given.observations)

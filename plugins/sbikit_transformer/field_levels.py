@@ -13,8 +13,11 @@ from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
 
 # First levels: above them what the denoiser adds to the guide is taken to be what it is there. Modes that
-# noise of 12 does not hide, of steep spectra, need a higher one.
-FIRSTS = (12.0, 20.0, 36.0)
+# noise of 12 does not hide, of steep spectra, need a higher one: the mean of 128 x 128 pixels, of .3 of their
+# standard deviation, is as large as noise of 38.
+FIRSTS = (12.0, 20.0, 36.0, 75.0, 150.0)
+USUAL_FIRST = 36.0
+"""The first level where it is not chosen."""
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _HIGHEST_LAST = 3.0, 0.15

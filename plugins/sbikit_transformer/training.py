@@ -40,7 +40,13 @@ from sbikit.learning import (
 )
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
-from sbikit_transformer.field_levels import FIRSTS, OBSERVATIONS, enough_levels, last_level
+from sbikit_transformer.field_levels import (
+    FIRSTS,
+    OBSERVATIONS,
+    USUAL_FIRST,
+    enough_levels,
+    last_level,
+)
 from sbikit_transformer.held_out_error import HeldOutError
 from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
@@ -309,10 +315,10 @@ def _levels_of_field(
     denoiser: Denoiser, simulations: Values, options: TransformerOptions, seed: int, monitor: Monitor
 ) -> list[float]:
     """Where the field is denoised on the way to a draw."""
-    firsts = sorted({min(first, options.sigma_max) for first in FIRSTS})
     if options.evaluations is not None:
         last = options.sigma_min or last_level(float(denoiser.end[1]))
-        return noise_levels(firsts[-1], last, options.evaluations)
+        return noise_levels(min(USUAL_FIRST, options.sigma_max), last, options.evaluations)
+    firsts = sorted({min(first, options.sigma_max) for first in FIRSTS})
     source = generator(derive_seed(seed, "levels"))
     return enough_levels(denoiser, simulations, source, monitor, firsts=firsts, last=options.sigma_min)
 
