@@ -22,7 +22,7 @@ from sbikit_exact.diagnostics import diagnose
 from sbikit_exact.hmc import HMCOptions
 from sbikit_exact.hmc.ensemble import Ensemble
 from sbikit_lognormal.field import white_numbers
-from sbikit_lognormal.posterior import WhiteDensity
+from sbikit_lognormal.posterior import SurveyDensity
 
 DensityOf = Callable[[Values], LogDensity]
 
@@ -34,7 +34,7 @@ def white(simulator: Any) -> DensityOf:
         engine = simulator._engine(torch.float64, torch.device("cpu"))
         data = observation["shear"].double().unflatten(-3, (simulator.bins, 2))
         common = (simulator.prior, engine.spectra, engine.field)
-        joint = WhiteDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
+        joint = SurveyDensity(*common, data, engine.survey.weight, noiseless=engine.noiseless)
         return joint.density(lambda box: box)
 
     return density

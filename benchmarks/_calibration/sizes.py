@@ -43,9 +43,6 @@ class Sizes:
 
 # Short paths, too: surveys with many nuisance parameters take hundreds of gradients a transition.
 _SHORT_CHAINS = {"chains": 2, "warmup": 50, "draws": 50, "max_draws": 50, "path": 0.5}
-# Of tens of thousands of coordinates steps are many, and longer ones should pay: 1.4 times as long as at .9,
-# as the energy error of a step grows with its square.
-_MANY_NUMBERS = {"target_accept": 0.8}
 # A network that is made in a minute, at the smallest size that presets have.
 _TRIAL_RUN = {
     "simulator.size": 32,
@@ -81,11 +78,10 @@ _TRIALS = {
 }
 _PRESETS = {
     "quick": Sizes(compared=100, at_once=16, speed=SpeedSize(), solver=(8, 32)),
-    "standard": Sizes(at_once=4, hmc=_MANY_NUMBERS),
+    "standard": Sizes(at_once=4),
     "paper": Sizes(
         compared=8,
         at_once=4,
-        hmc=_MANY_NUMBERS,
         speed=SpeedSize(observations=4, each=1, draws=8),
         solver=(4, 8),
     ),

@@ -16,8 +16,8 @@ from sbikit_transformer.diffusion import noise_levels
 # noise of 12 does not hide, of steep spectra, need a higher one: the mean of 128 x 128 pixels, of .3 of their
 # standard deviation, is as large as noise of 38.
 FIRSTS = (12.0, 20.0, 36.0, 75.0, 150.0)
-USUAL_FIRST = 36.0
-"""The first level where it is not chosen."""
+# The first level where it is not chosen, of fields up to 32 x 32 pixels: 4 times what hides such a mean.
+_USUAL, _PIXELS = 36.0, 32**2
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _HIGHEST_LAST = 3.0, 0.15
@@ -86,6 +86,14 @@ def levels_tried(firsts: Sequence[float], end: float, *, fixed: bool = False) ->
         for step in _STEPS
     ]
     return sorted(tried, key=lambda levels: (len(levels), levels[0], -levels[-1]))
+
+
+def first_level(pixels: int) -> float:
+    """A first level that is high enough, where it is not chosen, for so many pixels.
+
+    Noise hides the mean of n pixels where it is some times sqrt(n) as large as that.
+    """
+    return _USUAL * math.sqrt(max(1.0, pixels / _PIXELS))
 
 
 def last_level(end: float) -> float:

@@ -43,8 +43,8 @@ from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.field_levels import (
     FIRSTS,
     OBSERVATIONS,
-    USUAL_FIRST,
     enough_levels,
+    first_level,
     last_level,
 )
 from sbikit_transformer.held_out_error import HeldOutError
@@ -316,8 +316,9 @@ def _levels_of_field(
 ) -> list[float]:
     """Where the field is denoised on the way to a draw."""
     if options.evaluations is not None:
+        first = first_level(math.prod(denoiser.grid))
         last = options.sigma_min or last_level(float(denoiser.end[1]))
-        return noise_levels(min(USUAL_FIRST, options.sigma_max), last, options.evaluations)
+        return noise_levels(min(first, options.sigma_max), last, options.evaluations)
     firsts = sorted({min(first, options.sigma_max) for first in FIRSTS})
     source = generator(derive_seed(seed, "levels"))
     return enough_levels(denoiser, simulations, source, monitor, firsts=firsts, last=options.sigma_min)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lognormal_helpers import white_density
 from torch import Tensor
 
 import sbikit_lognormal.spectra.choice as choice_module
 from sbikit import (
     Field,
-    LogDensity,
     ObservationError,
     OptionError,
     SimulationError,
@@ -37,10 +37,9 @@ from sbikit.run import load_config
 from sbikit.testing import check_simulator
 from sbikit_lognormal.cosmology import Parameters
 from sbikit_lognormal.field import Pixels, power_matrix
-from sbikit_lognormal.posterior import WhiteDensity
 from sbikit_lognormal.simulator import LogNormal, LogNormalOptions
 from sbikit_lognormal.spectra import ELL, DirectSpectra, PolynomialSpectra, Spectra, fastest, make_sources
-from sbikit_lognormal.survey import KaiserSquires, cut
+from sbikit_lognormal.survey import KaiserSquires
 
 TWO_BINS: dict[str, Any] = {"size": 8, "extent": 5.0, "sources": {"bins": 2}}
 NUISANCES: dict[str, Any] = {
@@ -356,16 +355,6 @@ def test_bias_scales_the_shear() -> None:
     theta, seeds = draws(plain, 3)
     one, other = (s.simulate(theta, seeds=seeds)["shear"] for s in (plain, biased))
     torch.testing.assert_close(other, 1.1 * one, rtol=0, atol=5e-5)
-
-
-def white_density(simulator: LogNormal, observation: dict[str, Tensor]) -> LogDensity:
-    """The density in white coordinates, also where the simulator has others."""
-    engine = simulator._engine(torch.float64, torch.device("cpu"))
-    (data,) = (observation[name].double() for name in simulator.observed)
-    data = data.reshape(len(data), simulator.bins, -1, *data.shape[-2:])
-    common = (simulator.prior, engine.spectra, engine.field, data, engine.survey.weight)
-    joint = WhiteDensity(*common, noiseless=engine.noiseless)
-    return joint.density(lambda box: cut(box, simulator.size))
 
 
 BIASED: dict[str, Any] = {"shear_bias": 0.02}

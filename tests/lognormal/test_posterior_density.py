@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lognormal_helpers import white_density
 from torch import Tensor
 
 from sbikit import LogDensity, draw_seeds, normals
@@ -26,7 +27,7 @@ from sbikit_lognormal.posterior import (
     ConditionedDensity,
     Conditioning,
     JointDensity,
-    WhiteDensity,
+    SurveyDensity,
     fitted_factors,
     on_numbers,
     on_quadrant,
@@ -61,17 +62,6 @@ def points(density: LogDensity, *shape: int) -> Tensor:
     """Coordinates (*shape, size)."""
     seeds = draw_seeds(0, "coordinates", 0, math.prod(shape))
     return normals(seeds, (density.size,)).double().unflatten(0, shape)
-
-
-def white_density(simulator: LogNormal, observation: dict[str, Tensor]) -> LogDensity:
-    """The density in white coordinates, where the simulator would choose others."""
-    engine = simulator._engine(torch.float64, CPU)
-    (data,) = observation.values()
-    common = (simulator.prior, engine.spectra, engine.field)
-    joint = WhiteDensity(
-        *common, data.double().unsqueeze(1), engine.survey.weight, noiseless=engine.noiseless
-    )
-    return joint.density(lambda box: box)
 
 
 class Powers:
@@ -324,7 +314,7 @@ RING = np.exp(-0.5 * (np.log(ELL / 200) / 0.15) ** 2)
 SMOOTH = 1e-9 * (ELL / 100) ** -1.1 / (1 + ELL / 3000)
 
 
-@pytest.mark.parametrize("kind", [WhiteDensity, ConditionedDensity])
+@pytest.mark.parametrize("kind", [SurveyDensity, ConditionedDensity])
 @pytest.mark.parametrize(
     ("field", "impossible"),
     [
@@ -352,7 +342,7 @@ def test_where_no_field_exists_there_is_no_density_and_other_rows_do_not_mind(
         joint: JointDensity = ConditionedDensity(prior, spectra, conditioning, data)
     else:
         weight = torch.full((1, 32, 32), 1e4, dtype=torch.float64)
-        joint = WhiteDensity(
+        joint = SurveyDensity(
             prior,
             spectra,
             field,
@@ -406,7 +396,7 @@ def test_coordinates_know_the_data_where_the_box_is_the_patch(case: str, field: 
 @BOTH_FIELDS
 @BOTH_DATA
 @pytest.mark.parametrize("case", ELSEWHERE)
-def test_white_gradient_is_that_of_autograd(case: str, observes: str, field: str) -> None:
+def test_survey_gradient_is_that_of_autograd(case: str, observes: str, field: str) -> None:
     """To float32's precision in every part, at draws from the prior."""
     simulator = made(size=8, extent=5.0, field=field, observes=observes, n_gal=200.0, **ELSEWHERE[case])
     density = simulator.log_density(simulated(simulator, 3))
@@ -424,7 +414,7 @@ def test_white_gradient_is_that_of_autograd(case: str, observes: str, field: str
 
 
 @pytest.mark.parametrize("case", ["masked", "two bins"])
-def test_white_gradient_of_a_row_does_not_depend_on_the_batch(case: str) -> None:
+def test_survey_gradient_of_a_row_does_not_depend_on_the_batch(case: str) -> None:
     simulator = made(size=32, extent=10.0, **ELSEWHERE[case])
     seen = simulated(simulator, 3)
     z = points(simulator.log_density(seen), 4, 3).float()
@@ -438,17 +428,12 @@ def test_white_gradient_of_a_row_does_not_depend_on_the_batch(case: str) -> None
 @BOTH_FIELDS
 @BOTH_DATA
 @pytest.mark.parametrize("case", [case for case in ELSEWHERE if case != "padded"])
-def test_jointly_conditioned_density_is_the_white_one_with_its_jacobian(
-    case: str, observes: str, field: str
-) -> None:
+def test_survey_density_is_the_white_one_with_its_jacobian(case: str, observes: str, field: str) -> None:
     """White numbers by way of the maps, with dense matrices; their Jacobian by autograd."""
     simulator = made(size=8, extent=5.0, field=field, observes=observes, n_gal=200.0, **ELSEWHERE[case])
     observation = simulated(simulator, 1)
     conditioned, engine = simulator.log_density(observation), simulator._engine(torch.float64, CPU)
-    data = observation[observes if observes == "shear" else "kappa_obs"].double()
-    shape = (1, simulator.bins, 2 if observes == "shear" else 1, 8, 8)
-    common = (simulator.prior, engine.spectra, engine.field, data.reshape(shape), engine.survey.weight)
-    white = WhiteDensity(*common, noiseless=engine.noiseless).density(lambda box: box)
+    white = white_density(simulator, observation)
     z = points(conditioned, 1)
     count = conditioned.parameters
 

@@ -12,7 +12,7 @@ from sbikit import QuietMonitor, Simulations, generator
 from sbikit_transformer import field_levels
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
-from sbikit_transformer.field_levels import FIRSTS, enough_levels, levels_tried
+from sbikit_transformer.field_levels import FIRSTS, enough_levels, first_level, levels_tried
 from sbikit_transformer.guided_flow import Expected, follow
 from tests.transformer.test_levels import Measured
 
@@ -93,6 +93,15 @@ def silent() -> tuple[Simulations, Denoiser]:
 def chosen(silent: tuple[Simulations, Denoiser], **options: float) -> list[float]:
     simulations, denoiser = silent
     return enough_levels(denoiser, simulations.training(5000, 16), generator(0), QuietMonitor(), **options)
+
+
+@pytest.mark.parametrize("side", [4, 32, 64, 128])
+def test_the_first_level_hides_the_mean_of_large_fields_as_that_of_small_ones(side: int) -> None:
+    """Of a mean of variance .09, seen through noise in each of the pixels, a few per cent are told."""
+    noise = first_level(side**2) / side
+    told = 0.09 / (0.09 + noise**2)
+    assert told < 0.07
+    assert first_level(side**2) >= 36.0
 
 
 def test_of_a_guide_that_is_right_the_fewest_levels_are_enough(silent: tuple[Simulations, Denoiser]) -> None:

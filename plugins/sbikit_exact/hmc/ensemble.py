@@ -44,10 +44,9 @@ from sbikit_exact.hmc.sources import Sources
 from sbikit_exact.hmc.step_size import StepSize
 from sbikit_exact.hmc.target import Target
 
-# Share of warm-up in which paths are short, and most steps of one then (.8 radians at the first step size),
-# until scales are learned for the first time, when what is narrow makes steps short, and later, so that no
-# transition takes for ever: paths are whole down to steps of .015.
-_SEARCH, _SHORT, _MIDDLE, _LONG = 0.1, 8, 32, 256
+# Share of warm-up in which paths are short, most steps of one then (.8 radians at the first step size), and
+# later, so that no transition takes for ever: paths are whole down to steps of .015.
+_SEARCH, _SHORT, _LONG = 0.1, 8, 256
 # Shares of warm-up after which scales are learned anew, from longer and longer windows as in Stan (Carpenter
 # et al. 2017, doi:10.18637/jss.v076.i01); the last fifth tunes the step size to the last scales.
 _WINDOWS = (0.15, 0.3, 0.5, 0.8)
@@ -124,7 +123,7 @@ class Ensemble:
                 target = self._target
                 moments = RunningMoments(self.count, target.size, target.parameters, self._device)
                 self._step.restart()
-            longest = _SHORT if t < _SEARCH * total else _MIDDLE if t < ends[1] else _LONG
+            longest = _SHORT if t < _SEARCH * total else _LONG
             acceptance, _, _ = self._transition(self._step.current, longest)
             self._step.update(acceptance)
             if moments is not None:

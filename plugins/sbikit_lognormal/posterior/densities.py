@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +16,10 @@ from sbikit_lognormal.posterior.conditioning import Conditioning
 from sbikit_lognormal.posterior.density import JointDensity
 from sbikit_lognormal.posterior.factors import FittedFactors, fitted_factors
 from sbikit_lognormal.posterior.joint_conditioning import JointConditioning, Known
-from sbikit_lognormal.posterior.jointly_conditioned import JointlyConditionedDensity
 from sbikit_lognormal.posterior.marginal import marginal_density, refuse_without_marginal
 from sbikit_lognormal.posterior.misfit import Misfit, OnModes, OnPixels
-from sbikit_lognormal.posterior.white import WhiteDensity
-from sbikit_lognormal.posterior.white_gradient import WhiteGradient
+from sbikit_lognormal.posterior.survey_density import SurveyDensity
+from sbikit_lognormal.posterior.survey_gradient import SurveyGradient
 from sbikit_lognormal.survey import cut
 
 
@@ -51,7 +49,11 @@ class Densities:
         without a shear bias by formulas of their own; where the box is wider than the patch they are white.
         """
         engine = self._engines.at(torch.float64, data.device)
-        density = self._conditioned_density(engine, data) if self._conditions else self._white(engine, data)
+        density = (
+            self._conditioned_density(engine, data)
+            if self._conditions
+            else self._survey_density(engine, data)
+        )
         return density.density(partial(cut, size=self._model.size))
 
     def marginal(self, data: Tensor) -> MarginalDensity:
@@ -81,28 +83,23 @@ class Densities:
         known, seen = self._condition(engine), self._seen(engine, data)
         return ConditionedDensity(self._model.prior, engine.spectra, known.conditioning, seen, known.fitted)
 
-    def _white(self, engine: Engine, data: Tensor) -> JointDensity:
-        """In white coordinates, conditioned on the data where the box is the patch."""
+    def _survey_density(self, engine: Engine, data: Tensor) -> JointDensity:
+        """In coordinates that are conditioned on the data where the box is the patch, else white."""
         # In float64 for both, so that of one observation it is the same as of many.
         seen = self._seen(engine, data)
         numbers = white_numbers(torch.fft.rfft2(seen))
-        known = self._known(engine, numbers)
-        common: tuple[Any, ...] = (
+        return SurveyDensity(
             self._model.prior,
             engine.spectra,
             engine.field,
             data,
             engine.survey.weight,
+            noiseless=engine.noiseless,
+            known=self._known(engine, numbers),
+            quick=self._quick(data.float(), seen.float(), numbers.float()),
         )
-        ways: dict[str, Any] = {
-            "noiseless": engine.noiseless,
-            "quick": self._quick(data.float(), seen.float(), numbers.float()),
-        }
-        if known is None:
-            return WhiteDensity(*common, **ways)
-        return JointlyConditionedDensity(*common, **ways, known=known)
 
-    def _quick(self, data: Tensor, seen: Tensor, numbers: Tensor) -> WhiteGradient:
+    def _quick(self, data: Tensor, seen: Tensor, numbers: Tensor) -> SurveyGradient:
         engine = self._engines.at(torch.float32, data.device)
         weight = engine.survey.weight
         if self._even:
@@ -110,7 +107,7 @@ class Densities:
         else:
             misfit = OnPixels(data, weight.unsqueeze(-3), engine.noiseless)
         known = self._known(engine, numbers)
-        return WhiteGradient(self._model.prior, engine.spectra, engine.field, misfit, known)
+        return SurveyGradient(self._model.prior, engine.spectra, engine.field, misfit, known)
 
     def _known(self, engine: Engine, numbers: Tensor) -> Known | None:
         """What the coordinates know of the data, taken for those of even noise without a mask."""

@@ -1,4 +1,4 @@
-"""The joint log density of parameters and maps given data; white.py and conditioned.py choose coordinates."""
+"""The joint log density of parameters and maps given data, whatever the coordinates of the maps."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ the coordinates, not the density.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,34 +91,33 @@ class JointConditioning:
         made = self._factors(root, modes.gain[..., None, None], power, self._seen[:1, :1])
         known = made.response * data[..., None, None]
         mean = times_root(made.root, first[..., None, None] + times_transposed(made.root, known))
-        sd = torch.cat([one.sqrt() for one in self._powers(_rows(root))], -1).squeeze(-2)
-        return self._field.given_mean(mean[..., 0, 0] / self._field.size, sd / self._field.size)
+        sd = _powers(root).sqrt()
+        return self._field.given_mean(*(one[..., 0, 0] / self._field.size for one in (mean, sd)))
 
     def _factors(self, root: Tensor, gain: Tensor, power: Tensor, seen: Tensor) -> ModeFactors:
-        rows, noise = _rows(root), self._variance
+        noise = self._variance
         if self._field.bounded:
-            noise = noise + (power - gain.square() * torch.stack(self._powers(rows), -3))
+            noise = noise + (power - gain.square() * _powers(root))
         response = gain * seen / noise
         precision = gain * response
-        mixed, pivots = _mixed_root(rows, precision.unbind(-3))
+        mixed, pivots = _mixed_root(_rows(root), precision.unbind(-3))
         times = self._times[: root.shape[-2], : root.shape[-1]]
         log_det = -(times * torch.stack(pivots, -3).log()).sum((-3, -2, -1))
         return ModeFactors(torch.stack(mixed, -3), response, precision, log_det)
 
-    def _powers(self, rows: list[list[Tensor]]) -> list[Tensor]:
-        """S_jj of each bin."""
-        bins = range(len(rows))
-        return [torch.stack([rows[i][j].square() for i in bins[j:]]).sum(0) for j in bins]
+
+def _powers(root: Tensor) -> Tensor:
+    """S_jj of each bin, (..., bins, H, H), of U (..., pairs, H, H)."""
+    rows = _rows(root)
+    bins = range(len(rows))
+    return torch.stack([torch.stack([rows[i][j].square() for i in bins[j:]]).sum(0) for j in bins], -3)
 
 
 def _rows(root: Tensor) -> list[list[Tensor]]:
-    """U_ji, j <= i, of U (..., pairs, H, H), as rows[i][j]."""
-    pairs = root.unbind(-3)
-    rows: list[list[Tensor]] = []
-    while sum(map(len, rows)) < len(pairs):
-        first = sum(map(len, rows))
-        rows.append(list(pairs[first : first + len(rows) + 1]))
-    return rows
+    """U_ji, j <= i, of U (..., pairs, *grid), as rows[i][j]."""
+    pairs = iter(root.unbind(-3))
+    bins = math.isqrt(2 * root.shape[-3])  # of n (n + 1) / 2 pairs
+    return [[next(pairs) for _ in range(i + 1)] for i in range(bins)]
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Known:
     numbers: Tensor
 
 
-def _mixed_root(rows: list[list[Tensor]], precision: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+def _mixed_root(rows: list[list[Tensor]], precision: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """F in the order of pairs, and the diagonal of C; of U_ji = rows[i][j] and D_j."""
     bins = range(len(rows))
     lower: list[list[Tensor]] = []  # C_ik = lower[i][k]
@@ -140,24 +141,18 @@ def _mixed_root(rows: list[list[Tensor]], precision: tuple[Tensor, ...]) -> tupl
         weighted = [rows[i][j] * precision[j] for j in range(i + 1)]
         lower.append([])
         for k in range(i + 1):
-            total = weighted[k] * rows[k][k] + _products(weighted[:k], rows[k][:k])
-            total = total - _products(lower[i][:k], lower[k][:k])
+            total = _products(weighted[: k + 1], rows[k])
+            if k:
+                total = total - _products(lower[i][:k], lower[k][:k])
             lower[i].append((total + 1.0).sqrt() if k == i else total / lower[k][k])
     mixed: list[list[Tensor]] = []  # F_ji = mixed[i][j]
     for i in bins:
         known = [
-            rows[i][j] - _products(lower[i][j:i], [mixed[k][j] for k in range(j, i)]) for j in range(i + 1)
+            rows[i][j] - _products(lower[i][j:i], [mixed[k][j] for k in range(j, i)]) if j < i else rows[i][i]
+            for j in range(i + 1)
         ]
         mixed.append([entry / lower[i][i] for entry in known])
     return [entry for row in mixed for entry in row], [lower[i][i] for i in bins]
-
-
-def _products(first: list[Tensor], second: list[Tensor]) -> Tensor | float:
-    """The sum of products, 0 of none."""
-    total: Tensor | float = 0.0
-    for one, other in zip(first, second, strict=True):
-        total = torch.addcmul(total, one, other) if isinstance(total, torch.Tensor) else one * other
-    return total
 
 
 def times_root(root: Tensor, numbers: Tensor) -> Tensor:
@@ -167,17 +162,20 @@ def times_root(root: Tensor, numbers: Tensor) -> Tensor:
         root: F as factors of the numbers, (..., pairs, N, N).
         numbers: q, (..., bins, N, N).
     """
-    bins = range(numbers.shape[-3])
-    columns = [
-        sum(root[..., i * (i + 1) // 2 + j, :, :] * numbers[..., i, :, :] for i in bins[j:]) for j in bins
-    ]
-    return torch.stack(columns, -3)  # type: ignore[arg-type]  # sums of at least one
+    rows, each = _rows(root), numbers.unbind(-3)
+    bins = range(len(rows))
+    return torch.stack([_products([rows[i][j] for i in bins[j:]], each[j:]) for j in bins], -3)
 
 
 def times_transposed(root: Tensor, numbers: Tensor) -> Tensor:
     """F^T e, arguments as of `times_root`."""
-    rows = [
-        (root[..., i * (i + 1) // 2 : (i + 1) * (i + 2) // 2, :, :] * numbers[..., : i + 1, :, :]).sum(-3)
-        for i in range(numbers.shape[-3])
-    ]
-    return torch.stack(rows, -3)
+    each = numbers.unbind(-3)
+    return torch.stack([_products(row, each[: len(row)]) for row in _rows(root)], -3)
+
+
+def _products(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """The sum of products, of one at least."""
+    total = first[0] * second[0]
+    for one, other in zip(first[1:], second[1:], strict=True):
+        total = torch.addcmul(total, one, other)
+    return total

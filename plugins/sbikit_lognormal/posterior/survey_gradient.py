@@ -1,4 +1,4 @@
-"""The gradient of densities of several bins, fast enough to steer by: maps written out by hand, in float32.
+"""The gradient of `survey_density`, fast enough to steer by: maps written out by hand, in float32.
 
 With the orthonormal T from the numbers of the modes to maps and what else stands in joint_conditioning.py,
 
@@ -17,6 +17,7 @@ Rows are worked on in blocks of one size, so that each is rounded as it is whate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,7 +25,12 @@ from torch import Tensor
 
 from sbikit import Prior
 from sbikit_lognormal.field import Gaussian, RandomField, white_modes, white_numbers
-from sbikit_lognormal.posterior.joint_conditioning import Known, ModeFactors
+from sbikit_lognormal.posterior.joint_conditioning import (
+    Known,
+    ModeFactors,
+    times_root,
+    times_transposed,
+)
 from sbikit_lognormal.posterior.layout import on_numbers, on_quadrant
 from sbikit_lognormal.posterior.misfit import Misfit
 from sbikit_lognormal.spectra import Spectra
@@ -35,46 +41,17 @@ _ROWS, _NUMBERS = 8, 2**16
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What the maps of n rows are made of.
+class _Parts:
+    """What the maps of n rows are made of, or derivatives by it.
 
     Args:
-        observations: which one each row is of, (n,).
         numbers: u, (n, bins, N, N).
         root: F on the quadrant, (n, pairs, H, H).
         response: h, (n, bins, H, H); none in white coordinates: (n, 0).
         precision: D, the same.
         shift: lambda, (n, bins).
         variance: v, (n, bins).
-        theta: parameters, (n, D), float64.
-    """
-
-    observations: Tensor
-    numbers: Tensor
-    root: Tensor
-    response: Tensor
-    precision: Tensor
-    shift: Tensor
-    variance: Tensor
-    theta: Tensor
-
-    def few(self, first: int, count: int) -> _Rows:
-        """Some of them, without a graph."""
-        return _Rows(*(getattr(self, one.name)[first : first + count].detach() for one in fields(self)))
-
-
-@dataclass(frozen=True)
-class _Pulled:
-    """Derivatives of log f; shapes as in `_Rows`.
-
-    Args:
-        numbers: by u.
-        root: by F.
-        response: by h.
-        precision: by D.
-        shift: by lambda.
-        variance: by v.
-        theta: by the parameters where the data depend on them themselves.
+        theta: parameters, (n, D), float64; derivatives where the data depend on them themselves.
     """
 
     numbers: Tensor
@@ -85,8 +62,17 @@ class _Pulled:
     variance: Tensor
     theta: Tensor
 
+    def few(self, rows: slice) -> _Parts:
+        """Some of the rows, without a graph."""
+        return _Parts(*(getattr(self, one.name)[rows].detach() for one in fields(self)))
 
-class WhiteGradient:
+    @classmethod
+    def joined(cls, parts: Sequence[_Parts]) -> _Parts:
+        """All rows of several."""
+        return cls(*(torch.cat([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+
+
+class SurveyGradient:
     """The gradient at given data.
 
     Args:
@@ -107,8 +93,6 @@ class WhiteGradient:
     ) -> None:
         self._prior, self._spectra, self._field, self._misfit = prior, spectra, field, misfit
         self._known = known
-        # Of pair (i, j), j <= i, in the order of a row-major lower triangle: F_ji takes q_i to G_j.
-        self._pairs = [(i, j) for i in range(field.bins) for j in range(i + 1)]
 
     def __call__(self, z: Tensor) -> Tensor:
         """At coordinates (*n, B, size), of the same shape, float32."""
@@ -130,19 +114,18 @@ class WhiteGradient:
             theta = self._prior.from_white(white)
             gaussian, factors = self._factors(theta, first, observations)
         scalars = (gaussian.shift, gaussian.variance, theta)
-        rows = _Rows(observations, numbers, factors.root, factors.response, factors.precision, *scalars)
+        made = _Parts(numbers, factors.root, factors.response, factors.precision, *scalars)
         few = len(z) if z.is_cuda else max(1, _NUMBERS // numbers[0].numel())
-        parts = [self._of_maps(rows.few(first, few)) for first in range(0, len(z), few)]
-        pulled = _Pulled(*(torch.cat([getattr(part, one.name) for part in parts]) for one in fields(_Pulled)))
+        blocks = [slice(row, row + few) for row in range(0, len(z), few)]
+        pulled = _Parts.joined([self._of_maps(observations[rows], made.few(rows)) for rows in blocks])
         pairs = [(theta, pulled.theta), (factors.root, pulled.root)]
         if self._known is not None:
             pairs += [(factors.response, pulled.response), (factors.precision, pulled.precision)]
             pairs += [(factors.log_det, torch.ones_like(factors.log_det))]
         if field.bounded:
             pairs += [(gaussian.shift, pulled.shift), (gaussian.variance, pulled.variance)]
-        outputs, pulls = zip(
-            *(pair for pair in pairs if pair[0].requires_grad), strict=True
-        )  # lambda may be fixed
+        pairs = [pair for pair in pairs if pair[0].requires_grad]  # lambda may be fixed
+        outputs, pulls = zip(*pairs, strict=True)
         by_white, by_first = torch.autograd.grad(outputs, (white, first), pulls, materialize_grads=True)
         pulled.numbers[..., 0, 0] += by_first
         by_white = by_white - white.detach()
@@ -159,53 +142,43 @@ class WhiteGradient:
         data = self._known.numbers[observations][..., 0, 0]
         return modes.gaussian, self._known.conditioning.factors(modes, first, data)
 
-    def _of_maps(self, rows: _Rows) -> _Pulled:
-        """All but what the parameters alone do."""
-        root, mixed = on_numbers(rows.root), rows.numbers
-        data = expected = None
+    def _of_maps(self, observations: Tensor, made: _Parts) -> _Parts:
+        """All but what the parameters alone do; of a row each, one of the observations."""
+        root, mixed = on_numbers(made.root), made.numbers
         if self._known is not None:
-            data = self._known.numbers[rows.observations]
-            expected = on_numbers(rows.response).mul_(data)
-            mixed = self._add_transposed(mixed.clone(), root, expected)
-        gaussian = torch.zeros_like(mixed)
-        for pair, (i, j) in enumerate(self._pairs):
-            gaussian[:, j].addcmul_(root[:, pair], mixed[:, i])
-        by_gaussian, by_shift, by_variance, by_theta = self._by_fields(rows, gaussian)
-        by_precision = by_response = rows.precision
-        if data is not None:
-            by_gaussian.addcmul_(on_numbers(rows.precision), gaussian)
+            data = self._known.numbers[observations]
+            expected = on_numbers(made.response).mul_(data)
+            mixed = mixed + times_transposed(root, expected)
+        gaussian = times_root(root, mixed)
+        by_gaussian, *by_others = self._by_fields(observations, made, gaussian)
+        by_response = by_precision = made.precision
+        if self._known is not None:
+            by_gaussian.addcmul_(on_numbers(made.precision), gaussian)
             by_precision = on_quadrant(gaussian.square().mul_(0.5))
-        by_numbers = self._add_transposed(mixed.neg(), root, by_gaussian)
-        products = torch.empty_like(root)
-        for pair, (i, j) in enumerate(self._pairs):
-            torch.mul(by_gaussian[:, j], mixed[:, i], out=products[:, pair])
-            if expected is not None:
-                products[:, pair].addcmul_(expected[:, j], by_numbers[:, i])
-        if data is not None:
-            by_expected = torch.zeros_like(mixed)
-            for pair, (i, j) in enumerate(self._pairs):
-                by_expected[:, j].addcmul_(root[:, pair], by_numbers[:, i])
-            by_response = on_quadrant(by_expected.mul_(data))
-        by_modes = (on_quadrant(products), by_response, by_precision)
-        return _Pulled(by_numbers, *by_modes, by_shift, by_variance, by_theta)
+        by_numbers = times_transposed(root, by_gaussian).sub_(mixed)
+        products = self._products(by_gaussian, mixed)
+        if self._known is not None:
+            products.add_(self._products(expected, by_numbers))
+            by_response = on_quadrant(times_root(root, by_numbers).mul_(data))
+        return _Parts(by_numbers, on_quadrant(products), by_response, by_precision, *by_others)
 
-    def _add_transposed(self, total: Tensor, root: Tensor, numbers: Tensor) -> Tensor:
-        """F^T times numbers, added to the total."""
-        for pair, (i, j) in enumerate(self._pairs):
-            total[:, i].addcmul_(root[:, pair], numbers[:, j])
-        return total
+    def _products(self, first: Tensor, second: Tensor) -> Tensor:
+        """x_j y_i in the place of the pair (i, j), (n, pairs, N, N), of x and y (n, bins, N, N)."""
+        return torch.stack(
+            [first[:, j] * second[:, i] for i in range(first.shape[1]) for j in range(i + 1)], 1
+        )
 
-    def _by_fields(self, rows: _Rows, gaussian: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _by_fields(self, observations: Tensor, made: _Parts, gaussian: Tensor) -> tuple[Tensor, ...]:
         """Derivatives of chi^2 by the numbers of G, by lambda, v and the parameters."""
         field = torch.fft.irfft2(white_modes(gaussian), s=gaussian.shape[-2:])
-        shift, variance = rows.shift, rows.variance
+        shift, variance = made.shift, made.variance
         if not self._field.bounded:
-            by_map, by_theta = self._misfit.pull(rows.observations, field, rows.theta)
+            by_map, by_theta = self._misfit.pull(observations, field, made.theta)
             none = torch.zeros_like(variance)
             return white_numbers(torch.fft.rfft2(by_map)), none, none, by_theta
         lowest = shift[..., None, None]
         above = field.sub_(0.5 * variance[..., None, None]).exp_().mul_(lowest)
-        by_kappa, by_theta = self._misfit.pull(rows.observations, above - lowest, rows.theta)
+        by_kappa, by_theta = self._misfit.pull(observations, above - lowest, made.theta)
         total = by_kappa.sum((-2, -1))
         by_map = above.mul_(by_kappa)
         by_mean = by_map.sum((-2, -1))
