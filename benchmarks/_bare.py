@@ -70,7 +70,7 @@ class NoShapes(torch.nn.Module):
 class MapsAlone(DataMap):
     """Observations without statistics of them."""
 
-    def _statistics(self, maps: Tensor) -> Tensor:
+    def unscaled(self, maps: Tensor) -> Tensor:
         return maps.new_zeros(len(maps), 0)
 
 

@@ -81,9 +81,12 @@ class DataMap(nn.Module):
         simulator: may know summaries.
         spec: names the observed variables.
         grid: that of all fields, empty where there is none.
+        scales: whether statistics of the maps at several scales are told.
     """
 
-    def __init__(self, simulator: Simulator, spec: Spec, grid: tuple[int, ...]) -> None:
+    def __init__(
+        self, simulator: Simulator, spec: Spec, grid: tuple[int, ...], *, scales: bool = True
+    ) -> None:
         super().__init__()
         self.simulator, self.spec, self.grid = simulator, spec, grid
         # Zeros in the shape of one observation tell what there is to see without simulating.
@@ -91,55 +94,38 @@ class DataMap(nn.Module):
         by_modes = bool(spec.fields) and all(f.stationary for f in spec.fields)
         self.kinds = MapKinds.of(simulator, spec, grid)
         self.rings = Rings.shells(grid) if any(self.kinds.stationary) else None
-        self.scales = Scales(grid, periodic=self.kinds.looked_at_periodic()) if maps.shape[1] else None
+        looked_at = scales and maps.shape[1] > 0
+        self.scales = Scales(grid, periodic=self.kinds.looked_at_periodic()) if looked_at else None
         placed = not all(self.kinds.stationary)
         self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes else ()))
         self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)
         self.vectors = Standardise(vectors.shape[1] + self.components.count)
-        self.statistics = Standardise(self._statistics(maps).shape[1])
+        self.statistics = Standardise(self.unscaled(maps).shape[1])
+        # Of the training simulations, of vectors and of statistics: how alien the strangest of them is.
         self.register_buffer("most_alien", torch.zeros(2))
 
     most_alien: Tensor
 
     def fit(self, seen: Parts) -> None:
-        """Set all scales from simulations, see `seen`, and how alien the strangest of them is."""
+        """Set the scales of maps and vectors from simulations, see `seen`; `statistics` has its own."""
         self.maps.fit_parts(seen.each(MAPS))
         if self.components.count:
             self.components.fit_parts(self.maps(maps).flatten(1) for maps in seen.each(MAPS))
-        told = seen.through(lambda part: self._unscaled(self.maps(part[MAPS]), part[VECTORS])).joined()
-        self.vectors.fit(told[VECTORS])
-        self.statistics.fit(told["statistics"])
-        self.most_alien.copy_(self._scaled(told)[2].amax(0))
+
+        def with_components(part: Values) -> dict[str, Tensor]:
+            return {VECTORS: self._with_components(part[VECTORS], self.maps(part[MAPS]))}
+
+        self.vectors.fit(seen.through(with_components).joined()[VECTORS])
 
     def seen(self, observation: Values) -> dict[str, Tensor]:
         """What is read of observations (B, *shape): `MAPS` (B, K, *grid) and `VECTORS` (B, V)."""
         maps, vectors = self._read(observation)
         return {MAPS: maps, VECTORS: vectors}
 
-    def forward(self, observation: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Maps, vectors and statistics of observations (B, *shape), and how many are alien, (B, 2)."""
-        return self.told(self.seen(observation))
-
-    def told(self, seen: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same of what was read of the observations."""
-        maps = self.maps(seen[MAPS])
-        return maps, *self._scaled(self._unscaled(maps, seen[VECTORS]))
-
     def maps_and_vectors(self, seen: Values) -> tuple[Tensor, Tensor]:
-        """Of what was read of the observations, without the statistics, which cost most."""
+        """Of what was read of observations, standardised maps and vectors."""
         maps = self.maps(seen[MAPS])
         return maps, self.vectors(self._with_components(seen[VECTORS], maps))
-
-    def _unscaled(self, maps: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-        """Of standardised maps vectors with components beside them, and statistics, neither standardised."""
-        return {VECTORS: self._with_components(vectors, maps), "statistics": self._statistics(maps)}
-
-    def _scaled(self, unscaled: Values) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors and statistics, standardised, and how many of each are alien, (B, 2)."""
-        vectors = self.vectors(unscaled[VECTORS])
-        statistics = self.statistics(unscaled["statistics"])
-        alien = torch.stack([(part.abs() > FARTHEST).sum(1) for part in (vectors, statistics)], 1)
-        return vectors, statistics.clamp(-FARTHEST, FARTHEST), alien
 
     def _with_components(self, vectors: Tensor, maps: Tensor) -> Tensor:
         """Vectors (B, V) and, beside them, the components of standardised maps (B, K, *grid)."""
@@ -158,21 +144,18 @@ class DataMap(nn.Module):
     def _on_grid(self, value: Tensor) -> bool:
         return bool(self.grid) and tuple(value.shape[2:]) == self.grid
 
-    def _statistics(self, maps: Tensor) -> Tensor:
+    def unscaled(self, maps: Tensor) -> Tensor:
         """Of standardised maps (B, K, *grid) mean, log variance and skewness, what they look like at several
-        scales, and log power a ring where they are stationary: (B, S).
+        scales, and log power a ring where they are stationary: (B, S), not standardised by `statistics` yet.
         """
-        if self.scales is None:
+        if not maps.shape[1]:
             return maps.new_zeros(len(maps), 0)
         centred = (maps - maps.flatten(2).mean(-1)[(..., *[None] * len(self.grid))]).flatten(2)
         variance = centred.square().mean(-1).clamp_min(_TINY)
         skewness = centred.pow(3).mean(-1) / variance.pow(1.5)
-        moments = [
-            variance.log(),
-            skewness,
-            maps.flatten(2).mean(-1),
-            self.scales(maps[:, list(self.kinds.looked_at)]),
-        ]
+        moments = [variance.log(), skewness, maps.flatten(2).mean(-1)]
+        if self.scales is not None:
+            moments.append(self.scales(maps[:, list(self.kinds.looked_at)]))
         if self.rings is None:
             return torch.cat(moments, 1)
         modes = self.rings.transform(self.kinds.for_spectra(maps))

@@ -109,7 +109,7 @@ class DataPosterior(nn.Module):
 
     def __init__(self, scalars: int, told: int) -> None:
         super().__init__()
-        self.scalars = scalars
+        self.scalars, self.told = scalars, told
         self.first = LinearLaw(scalars, told)
         self.network: nn.Sequential | None = None
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))

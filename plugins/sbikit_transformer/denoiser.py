@@ -26,8 +26,9 @@ from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, Da
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_flow import follow
+from sbikit_transformer.guided_statistics import GuidedStatistics
 from sbikit_transformer.levels import TrainingLevels
-from sbikit_transformer.linear_guide import make_guide
+from sbikit_transformer.linear_guide import LinearGuide, make_guide
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
 from sbikit_transformer.polynomials import Quadratic
@@ -55,6 +56,7 @@ _CORRELATED = 1024
 
 _TINY = 1e-30  # keeps the correlation with a map that is zero everywhere finite
 
+AnyGuide: TypeAlias = Guide | LinearGuide
 State: TypeAlias = tuple[Tensor, Tensor]
 """Field (B, C, *grid) and scalars (B, P)."""
 
@@ -111,7 +113,9 @@ class Denoiser(nn.Module):
         quadratic = Quadratic(self.coordinates.bounded)
         self.field_map = FieldMap(simulator, spec.fields, quadratic)
         channels = self.field_map.channels
-        self.data_map = DataMap(simulator, spec, self.grid)
+        # Of several channels the guide's map tells more than data maps do, each of which is mostly noise.
+        guided = channels > 1 and all(f.stationary for f in spec.fields)
+        self.data_map = DataMap(simulator, spec, self.grid, scales=not guided)
         maps, vectors, statistics = (
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
@@ -125,9 +129,13 @@ class Denoiser(nn.Module):
         self.register_buffer("knots", torch.full((), 2))
         self.first_law = LinearLaw(scalars, vectors)
         self.guide = make_guide(spec.fields, quadratic, self.grid, vectors, nodes)
+        periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)
+        self.guided_statistics = None
+        if guided and isinstance(self.guide, Guide):
+            self.guided_statistics = GuidedStatistics(self.guide, scalars, self.grid, periodic=periodic)
+            statistics += len(self.guided_statistics.scale.mean)
         self.shapes = ShapesOf(self.grid) if channels else None
         self.posterior = DataPosterior(scalars, vectors + statistics)
-        periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)
         moments = 2 * scalars + pairs(scalars)
         told = statistics + vectors
         transformer = partial(Transformer, scalars=scalars, width=width, depth=depth, heads=heads)
@@ -175,17 +183,34 @@ class Denoiser(nn.Module):
         self.data_map.fit(spill.parts(MAPS, VECTORS))
         known = spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS).through(self._known).joined()
         self.first_law.fit(known["u"], known["vectors"])
-        if self.guide is None:
-            return
+        if self.guide is not None:
+            self._fit_guide(self.guide, spill)
+        self._fit_statistics(spill.parts(MAPS, VECTORS))
+
+    def _fit_guide(self, guide: AnyGuide, spill: Spill) -> None:
+        """The coordinates of the field, and the guide."""
         latents = spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white)
         self.field_map.fit(latents)
         some = spill.parts().up_to(_CORRELATED)
         self.data_channel.copy_(_most_correlated(some.through(self._clean)))
-        if self.field_map.declared and isinstance(self.guide, Guide):
-            choose_bends(self.field_map, spill.parts().through(self._with_data), self.guide.rings)
+        if self.field_map.declared and isinstance(guide, Guide):
+            choose_bends(self.field_map, spill.parts().through(self._with_data), guide.rings)
             self.field_map.fit_scale(latents)
-        self.guide.fit(spill.parts().through(self._guided), self.first_law)
+        guide.fit(spill.parts().through(self._guided), self.first_law)
         self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
+
+    def _fit_statistics(self, seen: Parts) -> None:
+        """Scales of all statistics, and how alien the strangest simulation is."""
+
+        def unscaled(part: Values) -> dict[str, Tensor]:
+            maps, vectors = self.data_map.maps_and_vectors(part)
+            return {"vectors": vectors} | self._unscaled(maps, self._modes(maps))
+
+        found = seen.through(unscaled).joined()
+        self.data_map.statistics.fit(found["statistics"])
+        if self.guided_statistics is not None:
+            self.guided_statistics.scale.fit(found["guided"])
+        self.data_map.most_alien.copy_(_alien(found["vectors"], self._scaled(found)).amax(0))
 
     @torch.no_grad()
     def teaching(self, values: Values, *, guided: bool = True) -> dict[str, Tensor]:
@@ -199,11 +224,11 @@ class Denoiser(nn.Module):
         Returns:
             Rows (m, ...): scalars, what is told of the data, and the guide's law where it is asked.
         """
-        maps, vectors, statistics, _ = self.data_map(values)
+        _, modes, vectors, statistics = self._told(values)
         rows = {"u": self.coordinates.encode(values), "told": _bounded(vectors, statistics)}
         if self.guide is None or not guided:
             return rows
-        law = self.guide.posterior(self.first_law(vectors), self._modes(maps))
+        law = self.guide.posterior(self.first_law(vectors), modes)
         return rows | dict(zip(_OF_GUIDE, law.parts(), strict=True))
 
     def fit_posterior(self, told: Values, monitor: Monitor) -> None:
@@ -228,8 +253,7 @@ class Denoiser(nn.Module):
     @property
     def numbers_of_law(self) -> int:
         """How many numbers `fit_posterior` keeps of a simulation."""
-        told = len(self.data_map.vectors.mean) + len(self.data_map.statistics.mean)
-        return told + self.coordinates.size
+        return self.posterior.told + self.coordinates.size
 
     def _law(self, vectors: Tensor, statistics: Tensor, modes: Tensor) -> Mixture:
         """Of the scalars given data."""
@@ -237,6 +261,26 @@ class Denoiser(nn.Module):
             return self.guide.posterior(self.first_law(vectors), modes).alone()
         law: Mixture = self.posterior(_bounded(vectors, statistics))
         return law
+
+    def _told(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of observations (B, *shape) standardised maps, what the guide is told, vectors and statistics."""
+        maps, vectors = self.data_map.maps_and_vectors(self.data_map.seen(values))
+        modes = self._modes(maps)
+        return maps, modes, vectors, self._scaled(self._unscaled(maps, modes))
+
+    def _unscaled(self, maps: Tensor, modes: Tensor) -> dict[str, Tensor]:
+        """Statistics of standardised maps and of the guide's map, neither standardised."""
+        found = {"statistics": self.data_map.unscaled(maps)}
+        if self.guided_statistics is not None:
+            found["guided"] = self.guided_statistics.unscaled(modes)
+        return found
+
+    def _scaled(self, unscaled: Values) -> Tensor:
+        """All statistics, standardised, (B, S)."""
+        found = self.data_map.statistics(unscaled["statistics"])
+        if self.guided_statistics is None:
+            return found
+        return torch.cat([found, self.guided_statistics.scale(unscaled["guided"])], 1)
 
     def _modes(self, maps: Tensor) -> Tensor:
         """What the guide is told of standardised maps (B, K, *grid): (B, ...)."""
@@ -357,8 +401,9 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def condition(self, observation: Values) -> Condition:
         """What the networks are told of observations `(B, shape)`."""
-        maps, vectors, statistics, alien = self.data_map(observation)
-        modes = self._modes(maps)
+        maps, modes, vectors, statistics = self._told(observation)
+        alien = _alien(vectors, statistics)
+        statistics = statistics.clamp(-FARTHEST, FARTHEST)
         law = self._law(vectors, statistics, modes)
         return Condition(maps, modes, vectors, statistics, alien, law, law.whole().moments())
 
@@ -413,7 +458,7 @@ class Denoiser(nn.Module):
             shapes = self.shapes(guess.field, guess.error, field, sigma)
             expected, log_sd, _ = condition.moments.split([u.shape[1], u.shape[1], pairs(u.shape[1])], 1)
             surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
-            told = torch.cat([shapes.innovations, surprise[:, None].expand(-1, field.shape[1], -1)], 2)
+            told = torch.cat([shapes.innovations.flatten(1), surprise], 1)
         spread = (..., *[None] * len(self.grid))
         error = guess.error.clamp_min(_FIELD_ERROR)
         shrink = (1.0 + sigma.square()).rsqrt()[:, None]
@@ -445,6 +490,11 @@ class Denoiser(nn.Module):
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:
         return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)
+
+
+def _alien(vectors: Tensor, statistics: Tensor) -> Tensor:
+    """How many numbers of each lie further from the simulations than networks are told, (B, 2)."""
+    return torch.stack([(part.abs() > FARTHEST).sum(1) for part in (vectors, statistics)], 1)
 
 
 def _bounded(vectors: Tensor, statistics: Tensor) -> Tensor:

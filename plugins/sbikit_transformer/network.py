@@ -210,7 +210,7 @@ class Transformer(nn.Module):
             self.out_field = _zero(nn.Linear(width, channels_out * pixels))
         self.local = None
         if self.patches and channels_out:
-            of_shapes = channels_out * COUNT * (1 + COUNT + scalars)
+            of_shapes = channels_out * COUNT * (1 + COUNT * channels_out + scalars)
             self.out_shapes = _zero(nn.Linear(width, of_shapes))
             self.local = LocalHead(channels_in, channels_out, patch, width, periodic=periodic)
         self.embed_scalar = nn.Linear(scalar_features, width)
@@ -275,7 +275,8 @@ class Transformer(nn.Module):
         Args:
             field: (B, channels_in, *grid).
             scalars: (B, P, scalar_features), clean.
-            shapes: (B, C, COUNT, *grid), and the innovations of these and of the scalars, (B, C, COUNT + P).
+            shapes: (B, C, COUNT, *grid), and the innovations of all of these and of the scalars,
+                (B, C COUNT + P).
             summary: (B, summary).
             log_sigma: (B,), log of the noise level.
         """
@@ -285,7 +286,7 @@ class Transformer(nn.Module):
         assert self.local is not None, "made for scalars"
         phi, innovations = shapes
         found = self.out_shapes(tokens[:, -1]).unflatten(-1, (*phi.shape[1:3], -1))
-        along = found[..., 0] + (found[..., 1:] @ innovations[..., None])[..., 0]
+        along = found[..., 0] + (found[..., 1:] @ innovations[:, None, :, None])[..., 0]
         together = (along[..., None, :] @ phi.flatten(3))[..., 0, :].unflatten(-1, phi.shape[3:])
         return residual + self.local(field, of_patches, condition) + together
 

@@ -89,7 +89,7 @@ def test_an_untrained_network_corrects_nothing(periodic: bool) -> None:
     source = generator(4)
     shapes = ((5, 3, 8, 8), (5, 2, 3), (5, 2), (5, 6), (5,))
     maps, scalars, innovation, summary, level = (torch.randn(shape, generator=source) for shape in shapes)
-    shapes = torch.randn(5, 1, COUNT, 8, 8, generator=source), torch.randn(5, 1, COUNT + 2, generator=source)
+    shapes = torch.randn(5, 1, COUNT, 8, 8, generator=source), torch.randn(5, COUNT + 2, generator=source)
     field = of_field.of_field(maps, scalars, shapes, summary, level)
     scalar = of_scalars.of_scalars(maps, scalars, innovation, summary, level)
     assert field.shape == (5, 1, 8, 8)

@@ -69,14 +69,14 @@ def test_shapes_enter_by_a_number_and_by_slopes_of_every_innovation() -> None:
     made = small_transformer((8,), channels_out=2)
     made.reset(generator(3))
     source = generator(4)
-    sizes = ((5, 3, 8), (5, 2, 3), (5, 2, COUNT, 8), (5, 2, COUNT + 2), (5, 6), (5,))
+    sizes = ((5, 3, 8), (5, 2, 3), (5, 2, COUNT, 8), (5, 2 * COUNT + 2), (5, 6), (5,))
     field, scalars, phi, innovations, summary, level = (torch.randn(s, generator=source) for s in sizes)
-    numbers = torch.randn(2, COUNT, 1 + COUNT + 2, generator=source)
+    numbers = torch.randn(2, COUNT, 1 + 2 * COUNT + 2, generator=source)
     with torch.no_grad():
         made.out_shapes.bias.copy_(numbers.flatten())
         found = made.of_field(field, scalars, (phi, innovations), summary, level)
     expected = torch.zeros(5, 2, 8)
     for b, c, m in np.ndindex(5, 2, COUNT):
-        along = numbers[c, m, 0] + numbers[c, m, 1:] @ innovations[b, c]
+        along = numbers[c, m, 0] + numbers[c, m, 1:] @ innovations[b]
         expected[b, c] += along * phi[b, c, m]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,76 @@
+"""Statistics of the guide's map of several channels, against numpy and the whole covariance."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbikit.fields import Rings, Scales
+from sbikit_transformer.guide import Guide
+from sbikit_transformer.guided_statistics import GuidedStatistics
+from sbikit_transformer.polynomials import Quadratic
+
+SIDE, CHANNELS = 12, 2
+RINGS = Rings.shells((SIDE, SIDE))
+BANDS = Rings.logarithmic((SIDE, SIDE), (12.0, 12.0), 12)
+# Of two fields and their data, in the middle of the prior: power 1 / (1 + |k|), correlated, noise .5 and .3.
+FIELD = torch.tensor([[1.0, 0.6], [0.6, 0.8]])
+NOISE = torch.diag(torch.tensor([0.5, 0.3]))
+
+
+def spectra(k: Tensor) -> Tensor:
+    """Of the fields at wave numbers |k|, (modes, 2, 2)."""
+    return FIELD / (1.0 + k[:, None, None])
+
+
+def guide() -> Guide:
+    """One that knows these spectra, by regressing each number on those before it."""
+    made = Guide(Quadratic(torch.zeros(1, dtype=torch.bool)), CHANNELS, (SIDE, SIDE), nodes=16)
+    field = spectra(RINGS.k)
+    whole = torch.cat([torch.cat([field, field], -1), torch.cat([field, field + NOISE], -1)], -2).double()
+    pair = 0
+    for i in range(2 * CHANNELS):
+        slopes = torch.linalg.solve(whole[:, :i, :i], whole[:, :i, i])
+        left = whole[:, i, i] - (slopes * whole[:, :i, i]).sum(-1)
+        made.log_variance[i, 0] = left.log()
+        made.slope[pair : pair + i, 0] = slopes.mT.float()
+        pair += i
+    return made
+
+
+def data() -> Tensor:
+    """White, so unlike the law, which the statistics of a map do not care about."""
+    return torch.randn(3, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_map_is_the_wiener_filter_of_all_channels() -> None:
+    made = GuidedStatistics(guide(), 1, (SIDE, SIDE), periodic=True)
+    found = made.unscaled(RINGS.transform(data()))
+    k = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE) * SIDE, np.fft.fftfreq(SIDE) * SIDE, indexing="ij"))
+    square = (k**2).round().astype(int)
+    radius = np.where(square <= 36, np.sqrt(square), np.sqrt(square).round())
+    field = spectra(torch.from_numpy(radius.ravel())).double().numpy()
+    gain = field @ np.linalg.inv(field + NOISE.double().numpy())
+    modes = np.fft.fft2(data().double().numpy()).reshape(3, CHANNELS, -1)
+    filtered = np.einsum("kij,bjk->bik", gain, modes).reshape(3, CHANNELS, SIDE, SIDE)
+    expected = Scales((SIDE, SIDE), periodic=True)(torch.from_numpy(np.fft.ifft2(filtered).real).float())
+    torch.testing.assert_close(found[:, : expected.shape[1]], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_power_and_correlations_are_those_of_the_data() -> None:
+    made = GuidedStatistics(guide(), 1, (SIDE, SIDE), periodic=True)
+    found = made.unscaled(RINGS.transform(data()))[:, made.scales.count(CHANNELS) :]
+    frequencies = np.fft.fftfreq(SIDE) * 2 * np.pi
+    k = np.hypot(*np.meshgrid(frequencies, frequencies, indexing="ij"))
+    a, b = np.moveaxis(np.fft.fft2(data().double().numpy()), 1, 0)
+    edges = np.geomspace(2 * np.pi / SIDE, np.pi, 13) * (1.0 - 1e-6)
+    edges[-1] = np.pi * (1.0 + 1e-6)
+    bands = [(k >= low) & (k < high) for low, high in zip(edges, edges[1:], strict=False)]
+    bands = [band for band in bands if band.any()]
+    own = [np.stack([(np.abs(x[:, band]) ** 2).mean(1) / SIDE**2 for band in bands], 1) for x in (a, b)]
+    both = np.stack([(a[:, band] * b[:, band].conj()).real.mean(1) / SIDE**2 for band in bands], 1)
+    logs = [np.log(x + 1e-6 * x.mean(1, keepdims=True)) for x in own]
+    expected = np.concatenate([*logs, both / np.sqrt(own[0] * own[1])], 1)
+    assert len(bands) == len(BANDS)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
