@@ -7,18 +7,22 @@ laws of weights p_k(w) make up the law of u,
 
 where N(m(w), R R^T) is the best law that is linear in w, and a small network learns p, mu and the lower
 triangular K by maximum likelihood: an amortised posterior, as that of Papamakarios and Murray 2016
-(arXiv:1605.06376). It starts as what has the moments of the linear law, and where training does not help,
-that law stays. How wide its laws are is chosen last, by simulations that did not train it.
+(arXiv:1605.06376). It is told what laws expect that are linear in w and right in a region each, see
+`local_laws`, and w itself where that is better for simulations that judge. It starts as what has the moments
+of the linear law, and where training does not help, that law stays. How wide its laws are is chosen last, by
+simulations that did not train it.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
 from torch import Tensor, nn
 
 from sbikit import Monitor, derive_seed, generator
+from sbikit_transformer.local_laws import LocalLaws
 from sbikit_transformer.normal import Mixture, Normal, pairs
 from sbikit_transformer.small_networks import fit_small, small_network
 
@@ -106,6 +110,7 @@ class DataPosterior(nn.Module):
     """
 
     learned: Tensor
+    beside: Tensor
 
     def __init__(self, scalars: int, told: int) -> None:
         super().__init__()
@@ -113,9 +118,11 @@ class DataPosterior(nn.Module):
         self.first = LinearLaw(scalars, told)
         self.network: nn.Sequential | None = None
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("beside", torch.ones((), dtype=torch.bool))
         if told and scalars <= _MOST_SCALARS:
             self._each = 1 + scalars + pairs(scalars + 1)
-            self.network = small_network(told, _LAWS * self._each)
+            self.local = LocalLaws(scalars, told)
+            self.network = small_network(self.local.count + told, _LAWS * self._each)
 
     def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor) -> None:
         """Fit to simulations, the first of which judge and do not train.
@@ -134,20 +141,42 @@ class DataPosterior(nn.Module):
         root = torch.linalg.cholesky(self.first.covariance)
         left = (u.double() - law.mean.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
+        self.local.fit(u, told, law.mean, judges)
+        parts = zip(law.mean.split(_JUDGED), told.split(_JUDGED), strict=True)
+        local = torch.cat([self.local(some, expected) for expected, some in parts])
+        least, best = math.inf, network.state_dict()
+        for beside in (True, False) if self.local.known else (True,):
+            inputs = torch.cat([local, told if beside else torch.zeros_like(told)], 1)
+            self._fit_network(network, inputs, white, judges, monitor)
+            with torch.no_grad():
+                loss = float(self._losses(network(inputs[:judges]), white[:judges]).mean())
+            if loss < least:
+                least, best = loss, copy.deepcopy(network.state_dict())
+                self.beside.fill_(beside)
+        network.load_state_dict(best)
+        inputs = self._inputs(local[:judges], told[:judges])
+        self._widen(inputs, white[:judges])
+        with torch.no_grad():
+            before = 0.5 * white[:judges].square().sum(1)
+            self.learned.fill_(better(before - self._losses(network(inputs), white[:judges])))
+
+    def _fit_network(
+        self, network: nn.Sequential, inputs: Tensor, white: Tensor, judges: int, monitor: Monitor
+    ) -> None:
         fit_small(
             network,
-            lambda rows: self._losses(network(told[rows]), white[rows]).mean(),
-            len(u),
+            lambda rows: self._losses(network(inputs[rows]), white[rows]).mean(),
+            len(inputs),
             judges=judges,
             start=self._start(),
             monitor=monitor,
         )
-        self._widen(told[:judges], white[:judges])
-        with torch.no_grad():
-            before = 0.5 * white[:judges].square().sum(1)
-            self.learned.fill_(better(before - self._losses(network(told[:judges]), white[:judges])))
 
-    def _widen(self, told: Tensor, white: Tensor) -> None:
+    def _inputs(self, local: Tensor, told: Tensor) -> Tensor:
+        """Of the network: what local laws expect and, where it helps, what is told."""
+        return torch.cat([local, torch.where(self.beside, told, 0.0)], 1)
+
+    def _widen(self, inputs: Tensor, white: Tensor) -> None:
         """Set how wide the laws are, one factor a scalar for all, by what judges: what a network has learned
         by heart makes them too narrow for others (Guo et al. 2017, arXiv:1706.04599, section 4.2).
         """
@@ -155,14 +184,14 @@ class DataPosterior(nn.Module):
         last = self.network[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            out = self.network(told)
+            out = self.network(inputs)
         log_width = torch.zeros(self.scalars, requires_grad=True)
         optimiser = torch.optim.LBFGS([log_width], line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimiser.zero_grad()
             scale, shift = self._wider(log_width)
-            unlikely = 0.5 * (log_width / _WIDTHS_KNOWN).square().sum() / len(told)
+            unlikely = 0.5 * (log_width / _WIDTHS_KNOWN).square().sum() / len(inputs)
             found = self._losses(scale * out + shift, white).mean() + unlikely
             found.backward()
             return found
@@ -218,7 +247,8 @@ class DataPosterior(nn.Module):
         first = self.first(told)
         if self.network is None or not self.learned:
             return first.alone()
-        log_weight, shift, factor = self._split(self.network(told))
+        inputs = self._inputs(self.local(told, first.mean), told)
+        log_weight, shift, factor = self._split(self.network(inputs))
         root = torch.linalg.cholesky(self.first.covariance)
         mean = first.mean[:, None] + shift @ root.T.to(shift.dtype)
         root = torch.linalg.solve_triangular(factor.double(), root, upper=False, left=False)

@@ -104,7 +104,8 @@ def test_the_law_is_the_density_that_training_makes_large() -> None:
         found.first.linear.normal_(0.0, 1.0, generator=source)
         found.first.covariance.copy_(triangle @ triangle.T)
         assert found.network is not None
-        losses = found._losses(found.network(told), white)
+        inputs = torch.cat([torch.zeros(50, found.local.count), told], 1)  # no local laws are known
+        losses = found._losses(found.network(inputs), white)
         law = found(told)
     u = found.first(told).mean + white.double() @ triangle.T
     inside = torchs(law).log_prob(u) + torch.linalg.slogdet(triangle)[1]
