@@ -3,8 +3,8 @@
 Copies configuration, weights, calibration record and provenance to the folder NAME in `pretrained` of the
 transformer's plug-in, or in another one, `--into FOLDER`; `sbikit sample --pretrained NAME` then finds them.
 NAME is that of the preset that was trained. Refused, with exit status 2, is a run that is not finished, has a
-verdict that fails, is larger than 16 MiB, or names a path of this machine. With `--despite agreement` those
-of the comparison with exact draws may fail; whoever draws is told how many of all verdicts pass.
+verdict that fails, has a file of 16 MiB or more, or names a path of this machine. With `--despite agreement`
+those of the comparison with exact draws may fail; whoever draws is told how many of all verdicts pass.
 """
 
 from __future__ import annotations

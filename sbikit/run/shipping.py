@@ -30,7 +30,7 @@ from sbikit.storage.metrics import read_metrics
 from sbikit.storage.seals import sealed
 
 MOST_BYTES = 2**24
-"""What all files of one may hold together: a wheel carries them to everybody."""
+"""What any file of one may hold: a repository and a wheel carry them to everybody."""
 
 _NEEDED = ("fit", "sample", "validate")
 _KNOWN = (  # of the provenance of a run; the rest tells of the machine
@@ -99,9 +99,9 @@ def named_paths(folder: Path) -> list[str]:
     return [f"{file.relative_to(folder)}: {path}" for file in files for path in _PATH.findall(_text(file))]
 
 
-def total_bytes(folder: Path) -> int:
-    """What all files of a folder hold together."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def largest_file(folder: Path) -> Path:
+    """That of a folder which holds most."""
+    return max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
 
 
 def _text(file: Path) -> str:
@@ -202,12 +202,13 @@ def _refuse_files(config: RunConfig) -> None:
 
 
 def _refuse_large(folder: Path) -> None:
-    if total_bytes(folder) >= MOST_BYTES:
+    largest = largest_file(folder)
+    if (size := largest.stat().st_size) >= MOST_BYTES:
         raise UnsupportedError(
             "The weights are too large to ship.",
-            where=folder.name.removesuffix(PARTIAL),
-            expected=f"below {MOST_BYTES / 2**20:g} MiB in all",
-            got=f"{total_bytes(folder) / 2**20:.1f} MiB",
+            where=str(Path(folder.name.removesuffix(PARTIAL)) / largest.relative_to(folder)),
+            expected=f"files below {MOST_BYTES / 2**20:g} MiB each",
+            got=f"{size / 2**20:.1f} MiB",
             fix="train a smaller network",
         )
 

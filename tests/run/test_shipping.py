@@ -17,7 +17,7 @@ from sbikit.problem.errors import OptionError, RunFolderError, UnsupportedError
 from sbikit.run import ship, shipping
 from sbikit.run.config import read_config
 from sbikit.run.pretrained import open_shipped
-from sbikit.run.shipping import named_paths, total_bytes
+from sbikit.run.shipping import largest_file, named_paths
 from sbikit.storage.files import read_json
 from sbikit.storage.seals import file_digest
 
@@ -46,7 +46,7 @@ def test_what_ships_is_a_part_of_the_run_and_names_no_machine(run: Path, tmp_pat
     assert (made["seed"], made["versions"]["sbikit-toybox"]) == (0, "1.0")
     assert not {"platform", "peak_memory_mb"} & set(made)
     assert named_paths(shipped) == []
-    assert total_bytes(shipped) < 2**24
+    assert largest_file(shipped).stat().st_size < 2**24
     assert read_config(shipped / "run.yaml").validators
     opened = open_shipped(Pretrained("toys", shipped, ""))
     assert (opened.folder.config.validators, opened.folder.config.device) == ((), "auto")
