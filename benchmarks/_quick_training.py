@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from _untrained import untrained
 
 import sbikit
 from sbikit.learning import Average, Plan, Trainer
@@ -32,16 +33,7 @@ class Clock(sbikit.QuietMonitor):
 
 def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
     """The quick preset's denoiser with its constants, guide and law fitted."""
-    o, simulator = OPTIONS, simulations.simulator
-    denoiser = Denoiser(
-        simulator,
-        simulator.spec,
-        patch=o.patch,
-        width=o.width,
-        depth=o.depth,
-        heads=o.heads,
-        nodes=o.guide_nodes,
-    )
+    denoiser = untrained(simulations.simulator, OPTIONS)
     denoiser.fit_maps([simulations.training(0, GUIDE)])
     denoiser.fit_posterior(denoiser.teaching(simulations.training(GUIDE, GUIDE)), sbikit.QuietMonitor())
     return denoiser

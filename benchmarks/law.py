@@ -12,16 +12,15 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from _product import product_seconds
 from _record import record
+from _untrained import untrained
 
 from sbikit import QuietMonitor, Simulations, load, mean_and_error
 from sbikit.run.config import load_config
-from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.denoiser import Denoiser, judges_of_law
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.training import wanted_of_law
 
@@ -56,11 +55,6 @@ def judged(denoiser: Denoiser, others: dict[str, torch.Tensor], count: int) -> N
         record(f"variance of (truth - mean) / sd of {scalar}, {count:,} simulations", *found, ideal=1.0)
 
 
-def given_options(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a section of run.yaml, without the plug-in's name."""
-    return {key: value for key, value in tree.items() if key != "name"}
-
-
 def main() -> None:
     """Fit, learn, tell."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,18 +65,9 @@ def main() -> None:
     config = load_config(given.preset)
     options = config.estimator.options
     assert isinstance(options, TransformerOptions)
-    simulator = load("simulator", config.simulator.name, **given_options(config.simulator.tree()))
+    simulator = load("simulator", config.simulator.name, **config.simulator.options.model_dump(mode="json"))
     simulations, guided_by = Simulations(simulator, config.seed), options.guide_simulations
-    o = options
-    denoiser = Denoiser(
-        simulator,
-        simulator.spec,
-        patch=o.patch,
-        width=o.width,
-        depth=o.depth,
-        heads=o.heads,
-        nodes=o.guide_nodes,
-    )
+    denoiser = untrained(simulator, options)
     denoiser.fit_maps(simulations.training(at, AT_ONCE) for at in range(0, guided_by, AT_ONCE))
     wanted = wanted_of_law(options)
     counts = sorted(given.counts or (wanted // 5, wanted // 2, wanted))
@@ -95,8 +80,7 @@ def main() -> None:
     for count in counts:
         taught = {name: kept[name][OTHERS : OTHERS + count] for name in ("u", "told")}
         began = time.process_time()
-        judges = max(1, min(8192, count // 10))
-        denoiser.posterior.fit(taught["u"], taught["told"], judges, QuietMonitor())
+        denoiser.posterior.fit(taught["u"], taught["told"], judges_of_law(count), QuietMonitor())
         record(f"CPU s to learn from {count:,} simulations", time.process_time() - began, None)
         judged(denoiser, others, count)
 

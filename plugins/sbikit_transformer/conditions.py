@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from sbikit import Simulator, Spec, Values
 from sbikit.fields import Rings, Scales
 from sbikit.learning import Parts, PrincipalComponents, Standardise, seen_by_networks
-from sbikit_transformer.map_kinds import MapKinds
+from sbikit_transformer.map_kinds import MapKinds, by_modes
 from sbikit_transformer.normal import Mixture
 
 # Standard deviations. Observations unlike all training simulations are told as no further than that: a
 # larger value lets them drive the network where it was never trained, a smaller one hides what real maps
 # tell.
 FARTHEST = 6.0
-# Of a map's mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep
-# spectra.
-_LEAST_POWER = 1e-6
 _TINY = 1e-30  # keeps logarithm and quotient of a map that is zero everywhere finite
 # Of maps that are not stationary: they tell where things are. More cost a larger summary token, and memory.
 _COMPONENTS = 64
@@ -91,13 +88,12 @@ class DataMap(nn.Module):
         self.simulator, self.spec, self.grid = simulator, spec, grid
         # Zeros in the shape of one observation tell what there is to see without simulating.
         maps, vectors = self._read({v.name: torch.zeros(1, *v.shape) for v in spec.observables})
-        by_modes = bool(spec.fields) and all(f.stationary for f in spec.fields)
         self.kinds = MapKinds.of(simulator, spec, grid)
         self.rings = Rings.shells(grid) if any(self.kinds.stationary) else None
         looked_at = scales and maps.shape[1] > 0
         self.scales = Scales(grid, periodic=self.kinds.looked_at_periodic()) if looked_at else None
         placed = not all(self.kinds.stationary)
-        self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes else ()))
+        self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes(spec.fields) else ()))
         self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)
         self.vectors = Standardise(vectors.shape[1] + self.components.count)
         self.statistics = Standardise(self.unscaled(maps).shape[1])
@@ -158,7 +154,5 @@ class DataMap(nn.Module):
             moments.append(self.scales(maps[:, list(self.kinds.looked_at)]))
         if self.rings is None:
             return torch.cat(moments, 1)
-        modes = self.rings.transform(self.kinds.for_spectra(maps))
-        power = self.rings.power(modes, modes) / self.rings.count
-        log_power = torch.log(power + _LEAST_POWER * power.mean(-1, keepdim=True) + _TINY)
+        log_power = self.rings.log_power(self.rings.transform(self.kinds.for_spectra(maps)))
         return torch.cat([log_power.flatten(1), *moments], 1)

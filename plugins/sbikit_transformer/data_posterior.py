@@ -142,11 +142,11 @@ class DataPosterior(nn.Module):
         left = (u.double() - law.mean.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
         self.local.fit(u, told, law.mean, judges)
-        parts = zip(law.mean.split(_JUDGED), told.split(_JUDGED), strict=True)
-        local = torch.cat([self.local(some, expected) for expected, some in parts])
+        inputs = torch.cat([self.local(told, law.mean), told], 1)
         least, best = math.inf, network.state_dict()
         for beside in (True, False) if self.local.known else (True,):
-            inputs = torch.cat([local, told if beside else torch.zeros_like(told)], 1)
+            if not beside:
+                inputs[:, self.local.count :] = 0.0  # in place: less memory
             self._fit_network(network, inputs, white, judges, monitor)
             with torch.no_grad():
                 loss = float(self._losses(network(inputs[:judges]), white[:judges]).mean())
@@ -154,7 +154,7 @@ class DataPosterior(nn.Module):
                 least, best = loss, copy.deepcopy(network.state_dict())
                 self.beside.fill_(beside)
         network.load_state_dict(best)
-        inputs = self._inputs(local[:judges], told[:judges])
+        inputs = self._inputs(told[:judges], law.mean[:judges])
         self._widen(inputs, white[:judges])
         with torch.no_grad():
             before = 0.5 * white[:judges].square().sum(1)
@@ -172,9 +172,9 @@ class DataPosterior(nn.Module):
             monitor=monitor,
         )
 
-    def _inputs(self, local: Tensor, told: Tensor) -> Tensor:
-        """Of the network: what local laws expect and, where it helps, what is told."""
-        return torch.cat([local, torch.where(self.beside, told, 0.0)], 1)
+    def _inputs(self, told: Tensor, expected: Tensor) -> Tensor:
+        """Of the network: what local laws expect and, where it helps, what is told, (B, (K + 2) P + W)."""
+        return torch.cat([self.local(told, expected), torch.where(self.beside, told, 0.0)], 1)
 
     def _widen(self, inputs: Tensor, white: Tensor) -> None:
         """Set how wide the laws are, one factor a scalar for all, by what judges: what a network has learned
@@ -247,7 +247,7 @@ class DataPosterior(nn.Module):
         first = self.first(told)
         if self.network is None or not self.learned:
             return first.alone()
-        inputs = self._inputs(self.local(told, first.mean), told)
+        inputs = self._inputs(told, first.mean)
         log_weight, shift, factor = self._split(self.network(inputs))
         root = torch.linalg.cholesky(self.first.covariance)
         mean = first.mean[:, None] + shift @ root.T.to(shift.dtype)

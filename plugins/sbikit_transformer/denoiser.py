@@ -29,6 +29,7 @@ from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.guided_statistics import GuidedStatistics
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import LinearGuide, make_guide
+from sbikit_transformer.map_kinds import by_modes
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
 from sbikit_transformer.polynomials import Quadratic
@@ -78,6 +79,11 @@ def common_grid(spec: Spec) -> tuple[int, ...]:
     return fields[0].grid if fields else ()
 
 
+def judges_of_law(count: int) -> int:
+    """How many of so many simulations judge what is learned of the scalars, and do not teach it."""
+    return max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
+
+
 def patch_size(grid: tuple[int, ...], patch: int) -> tuple[int, ...]:
     """The largest divisor of each axis that is at most `patch`."""
     return tuple(max(p for p in range(1, patch + 1) if n % p == 0) for n in grid)
@@ -114,7 +120,7 @@ class Denoiser(nn.Module):
         self.field_map = FieldMap(simulator, spec.fields, quadratic)
         channels = self.field_map.channels
         # Of several channels the guide's map tells more than data maps do, each of which is mostly noise.
-        guided = channels > 1 and all(f.stationary for f in spec.fields)
+        guided = channels > 1 and by_modes(spec.fields)
         self.data_map = DataMap(simulator, spec, self.grid, scales=not guided)
         maps, vectors, statistics = (
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
@@ -239,7 +245,7 @@ class Denoiser(nn.Module):
             monitor: is told how far training is.
         """
         count = len(told["u"])
-        judges = max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
+        judges = judges_of_law(count)
         self.posterior.fit(told["u"], told["told"], judges, monitor)
         sd = self.posterior(told["told"][:_JUDGES]).whole().sd
         if self.guide is not None:

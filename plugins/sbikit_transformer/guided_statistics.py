@@ -18,8 +18,7 @@ from sbikit_transformer.guide import Guide
 from sbikit_transformer.normal import pairs
 
 _BANDS = 12  # of wave numbers, equal parts of log |k|
-_LEAST_POWER = 1e-6  # of a channel's mean power: keeps the logarithm of an empty band finite
-_TINY = 1e-30  # keeps logarithm and quotient of data that are zero everywhere finite
+_TINY = 1e-30  # keeps correlations of data that are zero everywhere finite
 
 
 class GuidedStatistics(nn.Module):
@@ -55,9 +54,7 @@ class GuidedStatistics(nn.Module):
 
     def _power(self, modes: Tensor) -> list[Tensor]:
         """Of modes (B, C, modes) log power of each channel in bands, and correlations of each two."""
-        power = self.bands.power(modes, modes) / self.bands.count
-        logs = torch.log(power + _LEAST_POWER * power.mean(-1, keepdim=True) + _TINY)
-        one, other = self.pairs
-        both = self.bands.power(modes[:, one], modes[:, other]) / self.bands.count
-        correlations = both / ((power[:, one] * power[:, other]).sqrt() + _TINY)
-        return [logs.flatten(1), correlations.flatten(1)]
+        own, (one, other) = self.bands.power(modes, modes), self.pairs
+        both = self.bands.power(modes[:, one], modes[:, other])
+        correlations = both / ((own[:, one] * own[:, other]).sqrt() + _TINY)
+        return [self.bands.log_power(modes).flatten(1), correlations.flatten(1)]

@@ -26,6 +26,7 @@ from sbikit.learning import Leading, Parts
 from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guide import Guess, Guide
 from sbikit_transformer.guided_flow import Expected
+from sbikit_transformer.map_kinds import by_modes
 from sbikit_transformer.normal import Normal
 from sbikit_transformer.polynomials import Quadratic, least_squares
 
@@ -168,6 +169,6 @@ def make_guide(
     channels = sum(field.channels for field in fields)
     if not channels:
         return None
-    if all(field.stationary for field in fields):
+    if by_modes(fields):
         return Guide(quadratic, channels, grid, nodes)
     return LinearGuide(quadratic, channels, grid, observed)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sbikit import derive_seed, generator
 from sbikit.learning import Standardise
+from sbikit_transformer.conditions import FARTHEST
 
 REGIONS = 12
 # Simulations for each number that a region's law has a slope on; where there are fewer, there are fewer
@@ -34,7 +35,6 @@ _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 _LEAST_VARIANCE = 1e-3  # of a number that hardly varies in a region, in units of its variance everywhere
 _LEAST_SPREAD = 1e-6  # of what is expected, in prior standard deviations
 _AT_ONCE = 8192
-_FARTHEST = 6.0  # standard deviations, as what is told of data
 
 
 class LocalLaws(nn.Module):
@@ -97,8 +97,7 @@ class LocalLaws(nn.Module):
             if (found := float(left.square().mean())) < least:
                 best, least = self.linear.clone(), found
         self.linear.copy_(best)
-        parts = zip(told[taught].split(_AT_ONCE), expected[taught].split(_AT_ONCE), strict=True)
-        self.scale.fit(torch.cat([self._unscaled(*part) for part in parts]))
+        self.scale.fit(self._unscaled(told[taught], expected[taught]))
 
     def forward(self, told: Tensor, expected: Tensor) -> Tensor:
         """What the first law, the laws of the regions together, and each of them expect, (B, (K + 2) P),
@@ -110,9 +109,13 @@ class LocalLaws(nn.Module):
         """
         if not self.known:
             return told.new_zeros(len(told), self.count)
-        return self.scale(self._unscaled(told, expected)).clamp(-_FARTHEST, _FARTHEST)
+        return self.scale(self._unscaled(told, expected)).clamp(-FARTHEST, FARTHEST)
 
     def _unscaled(self, told: Tensor, expected: Tensor) -> Tensor:
+        parts = zip(told.split(_AT_ONCE), expected.split(_AT_ONCE), strict=True)
+        return torch.cat([self._of_few(*part) for part in parts])
+
+    def _of_few(self, told: Tensor, expected: Tensor) -> Tensor:
         each = self.linear[:, 0] + torch.einsum("bw,kwp->bkp", told, self.linear[:, 1:])
         together = (self._weights(expected)[..., None] * each).sum(1)
         return torch.cat([expected, together, each.flatten(1)], 1)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sbikit import Simulator, Spec
+from sbikit import Field, Simulator, Spec
 from sbikit.fields import tapered
 from sbikit.learning import declared_fields, seen_by_networks
+
+
+def by_modes(fields: Sequence[Field]) -> bool:
+    """Whether latent fields are all alike everywhere, so that the guide looks at them mode by mode."""
+    return bool(fields) and all(field.stationary for field in fields)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ from torch import Tensor
 
 from sbikit.problem.errors import SpecError
 
+# Of a field's mean power: keeps the logarithm of an empty ring finite. A larger value would hide steep
+# spectra.
+_LEAST_POWER = 1e-6
+_TINY = 1e-30  # keeps it finite where the field is zero everywhere
 # Shells of one |k| each up to this radius, where power may be steep; radii rounded to integers beyond. A
 # larger value gives more rings of few modes: on a square grid 19 of 4 or 8 modes up to 6, 44 up to 10.
 _EXACT = 6
@@ -119,6 +123,13 @@ class Rings(torch.nn.Module):
     def power(self, a: Tensor, b: Tensor) -> Tensor:
         """Cross-power summed over each ring, complex (..., modes) twice -> (..., rings)."""
         return _sums(self.index, (a.real * b.real + a.imag * b.imag) * self.weight, len(self))
+
+    def log_power(self, modes: Tensor) -> Tensor:
+        """Logarithm of the mean power in each ring, a little above that of empty rings, complex (..., modes)
+        -> (..., rings).
+        """
+        power = self.power(modes, modes) / self.count
+        return torch.log(power + _LEAST_POWER * power.mean(-1, keepdim=True) + _TINY)
 
 
 def wave_numbers(grid: tuple[int, ...], extent: tuple[float, ...]) -> Tensor:
