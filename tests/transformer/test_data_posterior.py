@@ -76,6 +76,31 @@ def test_widths_and_correlations_that_depend_on_the_data_are_learned() -> None:
     assert float(kl_divergence(exact, judged).mean()) < 0.03
 
 
+def test_a_number_that_tells_of_widths_alone_is_told_beside_local_laws() -> None:
+    """u ~ N(0, e^s): no linear law expects anything of s, and the exact law has its log likelihood."""
+    source = generator(8)
+    s, e = torch.randn(2, COUNT, 1, generator=source)
+    found = fitted((0.8 * s).exp() * e, s)
+    assert found.local.known
+    assert found.beside
+    new, e = torch.randn(2, 4000, 1, generator=source)
+    exact = torch.distributions.Normal(0.0, (0.8 * new.double()).exp())
+    u = (0.8 * new).exp() * e
+    gap = exact.log_prob(u)[:, 0] - torchs(found(new)).log_prob(u.double())
+    assert float(gap.mean()) < 0.02
+
+
+def test_of_many_numbers_that_tell_little_local_laws_are_told_alone() -> None:
+    """u and a hundred numbers of noise, of which five tell of it: a network learns the noise by heart."""
+    source = generator(9)
+    u = torch.randn(COUNT, 1, generator=source)
+    told = torch.randn(COUNT, 100, generator=source)
+    told[:, :5] += (2.0 * u - torch.linspace(-2.0, 2.0, 5)).tanh()
+    found = fitted(u, told / told.std(0))
+    assert found.local.known
+    assert not found.beside
+
+
 def test_two_modes_are_found() -> None:
     """u = +-1.5 + .3 e, each sign as often, shifted by s: its entropy, and its share between the modes."""
     source = generator(6)

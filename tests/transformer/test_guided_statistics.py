@@ -6,9 +6,12 @@ import itertools
 
 import numpy as np
 import torch
+from bump import Bump
 from torch import Tensor
 
+from sbikit import Simulations
 from sbikit.fields import Rings, Scales
+from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_statistics import GuidedStatistics
 from sbikit_transformer.polynomials import Quadratic
@@ -77,3 +80,26 @@ def test_power_and_correlations_are_those_of_the_data() -> None:
     expected = np.concatenate([*logs, both / np.sqrt(own[0] * own[1])], 1)
     assert len(bands) == len(BANDS)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_condition_has_statistics_of_data_and_guide_standardised_and_bounded() -> None:
+    """Of the simulations that fitted them mean 0 and sd 1, as told of no observation beyond 6; counted are
+    those beyond, of which the strangest simulation has as many as is called usual.
+    """
+    problem = Bump((SIDE, SIDE), stationary=True, latent=True, channels=CHANNELS)
+    denoiser = Denoiser(problem, problem.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    values = Simulations(problem, 0).training(0, 256)
+    denoiser.fit_maps([values])
+    made = denoiser.guided_statistics
+    assert made is not None
+    condition = denoiser.condition(values)
+    own = made.unscaled(condition.modes)
+    expected = (own - own.mean(0)) / own.std(0)
+    varies = own.std(0) > 1e-4
+    assert varies.float().mean() > 0.8  # on so few pixels nothing is 3 sd above the mean
+    found = condition.statistics[:, -own.shape[1] :]
+    torch.testing.assert_close(found[:, varies], expected[:, varies].clamp(-6, 6), atol=2e-3, rtol=0)
+    assert torch.equal(condition.alien.amax(0), denoiser.data_map.most_alien.long())
+    strange = denoiser.condition({**values, "data": 1e3 * values["data"]})
+    assert float(strange.statistics.abs().max()) == 6.0
+    assert (strange.alien[:, 1] > denoiser.data_map.most_alien[1]).all()
