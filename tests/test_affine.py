@@ -145,8 +145,12 @@ def test_what_the_transformer_is_told(role: str, scale: float, offset: float, st
     for problem in changed(role, scale, offset, stationary):
         draws = Simulations(problem, 0).training(0, 400)
         told = DataMap(problem, problem.spec, (2, 4))
-        told.fit(Parts.held(told.seen(draws)))
-        found.append(told(draws))
+        seen = told.seen(draws)
+        told.fit(Parts.held(seen))
+        maps, vectors = told.maps_and_vectors(seen)
+        statistics = told.unscaled(maps)
+        told.statistics.fit(statistics)
+        found.append((maps, vectors, told.statistics(statistics)))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-3)
 
