@@ -7,8 +7,8 @@ laws of weights p_k(w) make up the law of u,
 
 where N(m(w), R R^T) is the best law that is linear in w, and a small network learns p, mu and the lower
 triangular K by maximum likelihood: an amortised posterior, as that of Papamakarios and Murray 2016
-(arXiv:1605.06376). It is told what laws expect that are linear in w and right in a region each, see
-`local_laws`, and w itself where that is better for simulations that judge. It starts as what has the moments
+(arXiv:1605.06376). It is told the few combinations of w that tell of u, see `fitted_components`, and w itself
+where that is better for simulations that judge. It starts as what has the moments
 of the linear law, and where training does not help, that law stays. How wide its laws are is chosen last, by
 simulations that did not train it.
 """
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sbikit import Monitor, derive_seed, generator
-from sbikit_transformer.local_laws import LocalLaws
+from sbikit_transformer.fitted_components import FittedComponents
 from sbikit_transformer.normal import Mixture, Normal, pairs
 from sbikit_transformer.small_networks import fit_small, small_network
 
@@ -121,8 +121,8 @@ class DataPosterior(nn.Module):
         self.register_buffer("beside", torch.ones((), dtype=torch.bool))
         if told and scalars <= _MOST_SCALARS:
             self._each = 1 + scalars + pairs(scalars + 1)
-            self.local = LocalLaws(scalars, told)
-            self.network = small_network(self.local.count + told, _LAWS * self._each)
+            self.components = FittedComponents(scalars, told)
+            self.network = small_network(scalars + self.components.count + told, _LAWS * self._each)
 
     def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor) -> None:
         """Fit to simulations, the first of which judge and do not train.
@@ -141,12 +141,12 @@ class DataPosterior(nn.Module):
         root = torch.linalg.cholesky(self.first.covariance)
         left = (u.double() - law.mean.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
-        self.local.fit(u, told, law.mean, judges)
-        inputs = torch.cat([self.local(told, law.mean), told], 1)
+        self.components.fit(u, told, judges)
+        inputs = torch.cat([law.mean, self.components(told), told], 1)
         least, best = math.inf, network.state_dict()
-        for beside in (True, False) if self.local.known else (True,):
+        for beside in (True, False):
             if not beside:
-                inputs[:, self.local.count :] = 0.0  # in place: less memory
+                inputs[:, -told.shape[1] :] = 0.0  # in place: less memory
             self._fit_network(network, inputs, white, judges, monitor)
             with torch.no_grad():
                 loss = float(self._losses(network(inputs[:judges]), white[:judges]).mean())
@@ -173,8 +173,10 @@ class DataPosterior(nn.Module):
         )
 
     def _inputs(self, told: Tensor, expected: Tensor) -> Tensor:
-        """Of the network: what local laws expect and, where it helps, what is told, (B, (K + 2) P + W)."""
-        return torch.cat([self.local(told, expected), torch.where(self.beside, told, 0.0)], 1)
+        """Of the network: what the first law expects, components and, where it helps, what is told,
+        (B, P + R + W).
+        """
+        return torch.cat([expected, self.components(told), torch.where(self.beside, told, 0.0)], 1)
 
     def _widen(self, inputs: Tensor, white: Tensor) -> None:
         """Set how wide the laws are, one factor a scalar for all, by what judges: what a network has learned

@@ -139,7 +139,7 @@ class Denoiser(nn.Module):
         self.guided_statistics = None
         if guided and isinstance(self.guide, Guide):
             self.guided_statistics = GuidedStatistics(self.guide, scalars, self.grid, periodic=periodic)
-            statistics += len(self.guided_statistics.scale.mean)
+            statistics += self.guided_statistics.count
         self.shapes = ShapesOf(self.grid) if channels else None
         self.posterior = DataPosterior(scalars, vectors + statistics)
         moments = 2 * scalars + pairs(scalars)
@@ -191,7 +191,7 @@ class Denoiser(nn.Module):
         self.first_law.fit(known["u"], known["vectors"])
         if self.guide is not None:
             self._fit_guide(self.guide, spill)
-        self._fit_statistics(spill.parts(MAPS, VECTORS))
+        self._fit_statistics(spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS))
 
     def _fit_guide(self, guide: AnyGuide, spill: Spill) -> None:
         """The coordinates of the field, and the guide."""
@@ -205,17 +205,25 @@ class Denoiser(nn.Module):
         guide.fit(spill.parts().through(self._guided), self.first_law)
         self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
 
-    def _fit_statistics(self, seen: Parts) -> None:
+    def _fit_statistics(self, parts: Parts) -> None:
         """Scales of all statistics, and how alien the strangest simulation is."""
+        guided = self.guided_statistics
+
+        def power(part: Values) -> dict[str, Tensor]:
+            assert guided is not None
+            maps, _ = self.data_map.maps_and_vectors(part)
+            return {"u": self.coordinates.encode(part), "power": guided.power(self._modes(maps))}
 
         def unscaled(part: Values) -> dict[str, Tensor]:
             maps, vectors = self.data_map.maps_and_vectors(part)
             return {"vectors": vectors} | self._unscaled(maps, self._modes(maps))
 
-        found = seen.through(unscaled).joined()
+        if guided is not None:
+            guided.fit_power(**parts.through(power).joined())
+        found = parts.through(unscaled).joined()
         self.data_map.statistics.fit(found["statistics"])
-        if self.guided_statistics is not None:
-            self.guided_statistics.scale.fit(found["guided"])
+        if guided is not None:
+            guided.scale.fit(found["of_map"])
         self.data_map.most_alien.copy_(_alien(found["vectors"], self._scaled(found)).amax(0))
 
     @torch.no_grad()
@@ -278,7 +286,8 @@ class Denoiser(nn.Module):
         """Statistics of standardised maps and of the guide's map, neither standardised."""
         found = {"statistics": self.data_map.unscaled(maps)}
         if self.guided_statistics is not None:
-            found["guided"] = self.guided_statistics.unscaled(modes)
+            power = self.guided_statistics.power(modes)
+            found |= {"power": power, "of_map": self.guided_statistics.of_map(modes, power)}
         return found
 
     def _scaled(self, unscaled: Values) -> Tensor:
@@ -286,7 +295,8 @@ class Denoiser(nn.Module):
         found = self.data_map.statistics(unscaled["statistics"])
         if self.guided_statistics is None:
             return found
-        return torch.cat([found, self.guided_statistics.scale(unscaled["guided"])], 1)
+        guided = self.guided_statistics.scaled(unscaled["power"], unscaled["of_map"])
+        return torch.cat([found, guided], 1)
 
     def _modes(self, maps: Tensor) -> Tensor:
         """What the guide is told of standardised maps (B, K, *grid): (B, ...)."""
