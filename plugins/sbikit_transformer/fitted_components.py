@@ -83,9 +83,7 @@ def powers(scalars: int) -> list[tuple[int, ...]]:
     """Degrees of each polynomial in each of P scalars: all of a total degree from 1 up to `_DEGREE`, or to
     the largest at which there are no more than `_MOST_POLYNOMIALS`, at least 1.
     """
-    degree = next(
-        (d for d in range(_DEGREE, 1, -1) if math.comb(scalars + d, d) <= _MOST_POLYNOMIALS + 1), 1
-    )
+    degree = next((d for d in range(_DEGREE, 1, -1) if math.comb(scalars + d, d) <= _MOST_POLYNOMIALS + 1), 1)
     if degree == 1:
         return [tuple(int(i == j) for j in range(scalars)) for i in range(scalars)]
     return [each for each in product(range(degree + 1), repeat=scalars) if 0 < sum(each) <= degree]
@@ -103,7 +101,11 @@ def polynomials(u: Tensor, degrees: list[tuple[int, ...]]) -> Tensor:
 def _moments(functions: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Covariances of functions (M, F), of them with numbers (M, W), and of numbers, in float64."""
     mean_f, mean = functions.mean(0), told.double().mean(0)
-    shapes = (functions.shape[1], functions.shape[1]), (functions.shape[1], told.shape[1]), (told.shape[1],) * 2
+    shapes = (
+        (functions.shape[1], functions.shape[1]),
+        (functions.shape[1], told.shape[1]),
+        (told.shape[1],) * 2,
+    )
     own, products, squares = (torch.zeros(*shape, dtype=torch.float64) for shape in shapes)
     for some, rows in zip(functions.split(_AT_ONCE), told.split(_AT_ONCE), strict=True):
         f, x = some - mean_f, rows - mean.to(rows.dtype)

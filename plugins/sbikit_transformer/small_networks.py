@@ -16,7 +16,7 @@ _WIDTH, _LAYERS = 256, 3
 # simulations of `standard`, told what local laws expect, minus the log likelihood of others is -1.498 after
 # four epochs, -1.514 after eight and -1.511 after sixteen.
 _BATCH, _EPOCHS, _LEAST_STEPS = 256, 8, 500
-_RATE, _DECAY, _WARM_UP, _CLIP = 1e-3, 0.1, 200, 1.0
+_RATE, _DECAY, _WARM_UP, _CLIP = 1e-3, 1.0, 200, 1.0
 _LOOKS = 10  # of those that judge, evenly over the steps
 _AT_ONCE = 4096  # rows that judge: more need more memory
 

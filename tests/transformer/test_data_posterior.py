@@ -76,12 +76,11 @@ def test_widths_and_correlations_that_depend_on_the_data_are_learned() -> None:
     assert float(kl_divergence(exact, judged).mean()) < 0.03
 
 
-def test_a_number_that_tells_of_widths_alone_is_told_beside_local_laws() -> None:
-    """u ~ N(0, e^s): no linear law expects anything of s, and the exact law has its log likelihood."""
+def test_a_number_that_tells_of_widths_alone_is_told_beside_components() -> None:
+    """u ~ N(0, e^s): no mean of s depends on u, and the exact law has its log likelihood."""
     source = generator(8)
     s, e = torch.randn(2, COUNT, 1, generator=source)
     found = fitted((0.8 * s).exp() * e, s)
-    assert found.local.known
     assert found.beside
     new, e = torch.randn(2, 4000, 1, generator=source)
     exact = torch.distributions.Normal(0.0, (0.8 * new.double()).exp())
@@ -90,14 +89,13 @@ def test_a_number_that_tells_of_widths_alone_is_told_beside_local_laws() -> None
     assert float(gap.mean()) < 0.02
 
 
-def test_of_many_numbers_that_tell_little_local_laws_are_told_alone() -> None:
+def test_of_many_numbers_that_tell_little_components_are_told_alone() -> None:
     """u and a hundred numbers of noise, of which five tell of it: a network learns the noise by heart."""
     source = generator(9)
     u = torch.randn(COUNT, 1, generator=source)
     told = torch.randn(COUNT, 100, generator=source)
     told[:, :5] += (2.0 * u - torch.linspace(-2.0, 2.0, 5)).tanh()
     found = fitted(u, told / told.std(0))
-    assert found.local.known
     assert not found.beside
 
 
@@ -129,7 +127,9 @@ def test_the_law_is_the_density_that_training_makes_large() -> None:
         found.first.linear.normal_(0.0, 1.0, generator=source)
         found.first.covariance.copy_(triangle @ triangle.T)
         assert found.network is not None
-        inputs = torch.cat([torch.zeros(50, found.local.count), told], 1)  # no local laws are known
+        found.components.directions.normal_(0.0, 1.0, generator=source)
+        components = (told @ found.components.directions).clamp(-6.0, 6.0)
+        inputs = torch.cat([found.first(told).mean, components, told], 1)
         losses = found._losses(found.network(inputs), white)
         law = found(told)
     u = found.first(told).mean + white.double() @ triangle.T

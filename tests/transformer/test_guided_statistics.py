@@ -51,7 +51,8 @@ def data() -> Tensor:
 
 def test_the_map_is_the_wiener_filter_of_all_channels() -> None:
     made = GuidedStatistics(guide(), 1, (SIDE, SIDE), periodic=True)
-    found = made.unscaled(RINGS.transform(data()))
+    modes = RINGS.transform(data())
+    found = made.of_map(modes, made.power(modes))
     k = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE) * SIDE, np.fft.fftfreq(SIDE) * SIDE, indexing="ij"))
     square = (k**2).round().astype(int)
     label = np.where(square <= 36, square, 1000 * np.sqrt(square).round().astype(int))
@@ -61,12 +62,31 @@ def test_the_map_is_the_wiener_filter_of_all_channels() -> None:
     modes = np.fft.fft2(data().double().numpy()).reshape(3, CHANNELS, -1)
     filtered = np.einsum("kij,bjk->bik", gain, modes).reshape(3, CHANNELS, SIDE, SIDE)
     expected = Scales((SIDE, SIDE), periodic=True)(torch.from_numpy(np.fft.ifft2(filtered).real).float())
-    torch.testing.assert_close(found[:, : expected.shape[1]], expected, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_guide_is_asked_for_the_scalars_that_power_lets_expect() -> None:
+    """Up to 3 prior standard deviations: of data that are louder and louder the field is."""
+    asked = guide()
+    asked.log_variance[:CHANNELS, 1] = 0.8
+    made = GuidedStatistics(asked, 1, (SIDE, SIDE), periodic=True)
+    u = torch.randn(2000, 1, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(2000, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    made.fit_power(u, made.power(RINGS.transform(torch.exp(0.25 * u)[..., None, None] * noise)))
+    modes = RINGS.transform(data() * torch.tensor([0.7, 1.0, 9.0])[:, None, None, None])
+    power = made.power(modes)
+    at = made.where(made.power_scale(power)).mean
+    assert at[0, 0] < at[1, 0] < 3.0 < at[2, 0]
+    assert abs(float(at[0, 0]) - 4.0 * np.log(0.7)) < 0.5
+    wiener = asked.expected(at.clamp(max=3.0), modes, at[:, :0]).mean
+    torch.testing.assert_close(made.of_map(modes, power), made.scales(wiener))
+    middle = asked.expected(0.0 * at, modes, at[:, :0]).mean
+    assert float((made.of_map(modes, power) - made.scales(middle)).abs().max()) > 0.1
 
 
 def test_power_and_correlations_are_those_of_the_data() -> None:
     made = GuidedStatistics(guide(), 1, (SIDE, SIDE), periodic=True)
-    found = made.unscaled(RINGS.transform(data()))[:, made.scales.count(CHANNELS) :]
+    found = made.power(RINGS.transform(data()))
     frequencies = np.fft.fftfreq(SIDE) * 2 * np.pi
     k = np.hypot(*np.meshgrid(frequencies, frequencies, indexing="ij"))
     a, b = np.moveaxis(np.fft.fft2(data().double().numpy()), 1, 0)
@@ -93,7 +113,8 @@ def test_a_condition_has_statistics_of_data_and_guide_standardised_and_bounded()
     made = denoiser.guided_statistics
     assert made is not None
     condition = denoiser.condition(values)
-    own = made.unscaled(condition.modes)
+    power = made.power(condition.modes)
+    own = torch.cat([power, made.of_map(condition.modes, power)], 1)
     expected = (own - own.mean(0)) / own.std(0)
     varies = own.std(0) > 1e-4
     assert varies.float().mean() > 0.8  # on so few pixels nothing is 3 sd above the mean
