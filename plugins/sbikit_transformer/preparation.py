@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sbikit import JointDraws, Monitor, Values, Workspace
+from sbikit import JointDraws, Monitor, Values, Workspace, shares
 from sbikit.learning import KeptRows, read_checkpoint, write_checkpoint
 from sbikit_transformer.denoiser import GUIDED, Denoiser
 
@@ -48,7 +48,8 @@ class Preparation:
 
     def __init__(self, denoiser: Denoiser, read: Reading, identity: str, workspace: Workspace) -> None:
         self._denoiser, self._read, self._identity = denoiser, read, identity
-        self._folder, self._writes = workspace.folder, workspace.team.rank == 0
+        self._folder, self._team = workspace.folder, workspace.team
+        self._writes = workspace.team.rank == 0
 
     def fit_constants(self, count: int) -> None:
         """Constants and guide, to the first `count` simulations.
@@ -63,6 +64,7 @@ class Preparation:
             kept.restore("denoiser", self._denoiser)
             return
         self._denoiser.fit_maps(self._read("the Gaussian guide", 0, count), self._folder, self._read.monitor)
+        self._team.agree(self._denoiser)  # each teaches a share of what data tell
         if path is not None and self._writes:
             header = {"identity": self._identity}
             write_checkpoint(path, _FORMAT, {"denoiser": self._denoiser.state_dict()}, header)
@@ -76,7 +78,13 @@ class Preparation:
 
         def rest(done: int) -> Iterator[Values]:
             for values in self._read("what data tell", first, count, done):
-                yield self._denoiser.teaching(values, guided=done < GUIDED)
-                done += len(next(iter(values.values())))
+                size = len(next(iter(values.values())))
+                start, own = shares(size, self._team.size)[self._team.rank]
+                # What is taught tells its shapes: a process without a share asks of one and keeps none of it.
+                some = slice(start, start + own) if own else slice(0, 1)
+                share = {name: value[some] for name, value in values.items()}
+                rows = self._denoiser.teaching(share, guided=done < GUIDED)
+                yield {name: self._team.join(value[:own]) for name, value in rows.items()}
+                done += size
 
         return KeptRows(self._folder, "told", self._identity, writes=self._writes).joined(rest)

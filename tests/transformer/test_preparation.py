@@ -1,0 +1,50 @@
+"""What simulations teach, by several processes: each a share, together what one would."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from sbikit import Alone, QuietMonitor, Simulations, Workspace
+from sbikit.testing import GaussianField, GaussianFieldOptions
+from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.preparation import Preparation, Reading
+
+
+@dataclasses.dataclass(frozen=True)
+class Apart(Alone):
+    """One process of three that never hears of the others."""
+
+    rank: int = 0  # type: ignore[misc]
+    size: int = 3  # type: ignore[misc]
+
+    def join(self, part: Tensor) -> Tensor:
+        return part
+
+
+def taught(denoiser: Denoiser, team: Alone, count: int) -> dict[str, Tensor]:
+    read = Reading(denoiser, Simulations(denoiser.simulator, 0), QuietMonitor())
+    return dict(Preparation(denoiser, read, "x", Workspace(team=team)).teaching(64, count))
+
+
+def test_each_of_three_processes_teaches_its_share() -> None:
+    simulator = GaussianField(GaussianFieldOptions(size=4))
+    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
+    denoiser.fit_maps([Simulations(simulator, 0).training(0, 64)])
+    whole = taught(denoiser, Alone(), 100)
+    parts = [taught(denoiser, Apart(rank), 100) for rank in range(3)]
+    assert [len(part["u"]) for part in parts] == [34, 33, 33]
+    for name, value in whole.items():
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_process_without_a_share_knows_the_shapes() -> None:
+    simulator = GaussianField(GaussianFieldOptions(size=4))
+    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
+    denoiser.fit_maps([Simulations(simulator, 0).training(0, 64)])
+    whole, empty = taught(denoiser, Alone(), 2), taught(denoiser, Apart(2), 2)
+    assert {name: (0, *value.shape[1:]) for name, value in whole.items()} == {
+        name: tuple(value.shape) for name, value in empty.items()
+    }
