@@ -93,10 +93,9 @@ def of_bands(simulator: LogNormal, maps: Tensor, power: Tensor, slopes: list[Ten
 
 def tell(name: str, information: Tensor, exact: Tensor, simulator: LogNormal) -> None:
     """What is lost, and what a normal posterior without a prior would have for standard deviations."""
-    lost = 0.5 * float(torch.logdet(exact) - torch.logdet(information))
-    record(
-        f"nats that {name} loses" if exact is not information else "nats lost by all", lost, None, ideal=0.0
-    )
+    if exact is not information:
+        lost = 0.5 * float(torch.logdet(exact) - torch.logdet(information))
+        record(f"nats that {name} loses", lost, None, ideal=0.0)
     for label, sd in zip(
         simulator.prior.variable.labels, torch.linalg.inv(information).diagonal().sqrt(), strict=True
     ):
