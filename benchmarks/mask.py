@@ -1,10 +1,10 @@
-"""What a mask costs statistics of maps: `python benchmarks/mask.py [PRESET] [--size PIXELS]`.
+"""What a mask costs statistics of maps: `python benchmarks/mask.py [--size PIXELS]`.
 
-The patch of PRESET (`standard` where left out) with all galaxies in one bin, and the convergence taken to be
-Gaussian with the spectrum of the prior's median. The information that the unmasked shear has on the
+The patch of the preset `standard` with all galaxies in one bin, and the convergence taken to be Gaussian
+with the spectrum of the prior's median. The information that the unmasked shear has on the
 parameters (the Fisher matrix, half a trace over all pixels) is compared with that of the power of maps made
-of it, in 12 bands of wave numbers, whose means and covariances are exact (tests of quadratic forms of a
-normal vector). Half the logarithm of the ratio of two determinants is what a posterior that is normal loses,
+of it, in 12 bands of wave numbers, whose means and covariances are those of quadratic forms of a normal
+vector, exactly. Half the logarithm of the ratio of two determinants is what a posterior that is normal loses,
 in nats. Nothing here is random.
 """
 
@@ -91,11 +91,8 @@ def of_bands(simulator: LogNormal, maps: Tensor, power: Tensor, slopes: list[Ten
     return mean.T @ torch.linalg.solve(spread, mean)
 
 
-def tell(name: str, information: Tensor, exact: Tensor, simulator: LogNormal) -> None:
-    """What is lost, and what a normal posterior without a prior would have for standard deviations."""
-    if exact is not information:
-        lost = 0.5 * float(torch.logdet(exact) - torch.logdet(information))
-        record(f"nats that {name} loses", lost, None, ideal=0.0)
+def tell(name: str, information: Tensor, simulator: LogNormal) -> None:
+    """Standard deviations that a normal posterior would have without a prior."""
     for label, sd in zip(
         simulator.prior.variable.labels, torch.linalg.inv(information).diagonal().sqrt(), strict=True
     ):
@@ -105,11 +102,10 @@ def tell(name: str, information: Tensor, exact: Tensor, simulator: LogNormal) ->
 def main() -> None:
     """Tell what each statistic knows."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("preset", nargs="?", default="standard")
     words.add_argument("--size", type=int, metavar="PIXELS", help="of a smaller patch with as large pixels")
     given = words.parse_args()
     torch.set_num_threads(1)
-    config = load_config(given.preset)
+    config = load_config("standard")
     options = config.simulator.options.model_dump(mode="json")
     options["sources"] |= {"bins": 1}
     options["wiener"] = True
@@ -124,10 +120,13 @@ def main() -> None:
     through = [inverse @ covariance(slope, seen) for slope in slopes]
     exact = torch.stack([torch.stack([0.5 * (a * b.T).sum() for b in through]) for a in through])
     record(f"share of {n} x {n} pixels that is seen", float(seen.double().mean()), None)
-    tell("all of the unmasked shear", exact, exact, simulator)
+    tell("all of the unmasked shear", exact, simulator)
     del inverse, through
     for name, maps in maps_of_each_number(simulator).items():
-        tell(f"power of {name} in bands", of_bands(simulator, maps, power, slopes), exact, simulator)
+        known = of_bands(simulator, maps, power, slopes)
+        lost = 0.5 * float(torch.logdet(exact) - torch.logdet(known))
+        record(f"nats that power of {name} in bands loses", lost, None, ideal=0.0)
+        tell(f"power of {name} in bands", known, simulator)
 
 
 if __name__ == "__main__":

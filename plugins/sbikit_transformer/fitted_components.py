@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.special import ndtr
 
-from sbikit.learning import Standardise
+from sbikit.learning import LeastSquares, Standardise
 from sbikit_transformer.conditions import FARTHEST
 
 COMPONENTS = 16
@@ -30,7 +30,7 @@ _DEGREE, _MOST_POLYNOMIALS = 5, 100
 # Ridges tried, in units of the numbers' variances around their means.
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _LEAST_VARIANCE = 1e-6  # of a number around its mean, in units of its spread
-_NO_FUNCTION = 1e-9  # eigenvalue of C, or of the components' squares, that is rounding
+_NO_FUNCTION = 1e-9  # eigenvalue of C that is rounding, and ridge of the scalars' regression on components
 _AT_ONCE = 8192
 
 
@@ -40,6 +40,9 @@ class FittedComponents(nn.Module):
     Args:
         scalars: P.
         told: length of what is told of data, W.
+
+    Attributes:
+        directions: R, (W, `count`), each with noise of one; zero beyond what the polynomials allow.
     """
 
     directions: Tensor
@@ -134,14 +137,10 @@ def _directions(own: Tensor, products: Tensor, squares: Tensor, ridge: float, co
 
 def _regression(told: Tensor, directions: Tensor, u: Tensor) -> Tensor:
     """Slopes of scalars (M, P) on one and the components, (1 + R, P), by least squares."""
-    parts = zip(told.split(_AT_ONCE), u.split(_AT_ONCE), strict=True)
-    size = 1 + directions.shape[1]
-    squares, products = (torch.zeros(size, n, dtype=torch.float64) for n in (size, u.shape[1]))
-    for rows, target in parts:
-        x = _with_one(rows.double() @ directions)
-        squares += x.T @ x
-        products += x.T @ target.double()
-    return torch.linalg.lstsq(squares, products, rcond=_NO_FUNCTION, driver="gelsd").solution
+    found = LeastSquares(_NO_FUNCTION)
+    for rows, target in zip(told.split(_AT_ONCE), u.split(_AT_ONCE), strict=True):
+        found.add(_with_one(rows.double() @ directions), target.double())
+    return found.solution()
 
 
 def _with_one(components: Tensor) -> Tensor:

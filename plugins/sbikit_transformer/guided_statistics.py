@@ -21,7 +21,7 @@ from sbikit_transformer.normal import pairs
 
 _BANDS = 12  # of wave numbers, equal parts of log |k|
 # Of scalars for which the guide is asked, in prior standard deviations: a line may leave the prior.
-_FARTHEST = 3.0
+_EDGE = 3.0
 _TINY = 1e-30  # keeps correlations of data that are zero everywhere finite
 
 
@@ -66,7 +66,7 @@ class GuidedStatistics(nn.Module):
             power: of these, as `power` gives it.
         """
         (guide,) = self._guide
-        u = self.where(self.power_scale(power)).mean.clamp(-_FARTHEST, _FARTHEST)
+        u = self.where(self.power_scale(power)).mean.clamp(-_EDGE, _EDGE)
         return self.scales(guide.expected(u, modes, u[:, :0]).mean)
 
     def scaled(self, power: Tensor, of_map: Tensor) -> Tensor:
