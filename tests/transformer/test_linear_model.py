@@ -38,17 +38,23 @@ def drawn(u: Tensor, seed: int) -> Tensor:
     return RINGS.inverse(modes.mT)
 
 
-@pytest.fixture(scope="module")
-def guide() -> Guide:
-    """Fitted to 20,000 simulations."""
+def fitted(mixed: Tensor) -> Guide:
+    """To 20,000 simulations, of whose data `mixed` are seen, (2, 2)."""
     u = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(1))
     z = drawn(u, 2)
     found = Guide(WHITE, 2, (8, 8), nodes=16)
-    modes = {"u": u, "y": RINGS.transform(z[:, :2]), "d": RINGS.transform(z[:, 2:])}
+    data = torch.einsum("ij,bjxy->bixy", mixed, z[:, 2:])
+    modes = {"u": u, "y": RINGS.transform(z[:, :2]), "d": RINGS.transform(data)}
     log_variance, slope = fit_model(Parts.held(modes), RINGS, WHITE)
     found.log_variance.copy_(log_variance)
     found.slope.copy_(slope)
     return found
+
+
+@pytest.fixture(scope="module")
+def guide() -> Guide:
+    """Of the data as they are."""
+    return fitted(torch.eye(2))
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 20.0])
@@ -98,6 +104,20 @@ def test_the_law_of_the_field_is_what_the_whole_covariance_tells(guide: Guide) -
     np.testing.assert_allclose(of_mode, left[:, RINGS.index.numpy()], rtol=0.06, atol=0.005)
     noise = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(6))
     torch.testing.assert_close(law.together(law.apart(noise)), noise, rtol=1e-4, atol=1e-5)
+
+
+def test_nearly_equal_data_fields_tell_what_they_tell_apart(guide: Guide) -> None:
+    """As Wiener maps of several bins are: the second field is the first but for .003 of another."""
+    mixed = torch.tensor([[1.0, 0.0], [1.0, 0.003]])
+    u = torch.tensor([[-1.0], [0.0], [1.5]])
+    z, sigma = drawn(u, 3), torch.full((3,), 20.0)
+    noisy = z[:, :2] + 20.0 * torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    seen = torch.einsum("ij,bjxy->bixy", mixed, z[:, 2:])
+    near = fitted(mixed)
+    found = near(noisy, u, near.told(seen), u, sigma)
+    apart = guide(noisy, u, guide.told(z[:, 2:]), u, sigma)
+    torch.testing.assert_close(found.field, apart.field, atol=2e-3, rtol=0.0)
+    torch.testing.assert_close(found.error, apart.error, atol=0.0, rtol=1e-3)
 
 
 def test_the_likelihood_is_that_of_scipy(guide: Guide) -> None:
