@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Condition:
         modes: what the guide is told of the data field of each latent channel, (B, ...).
         vectors: (B, V) observed vectors, and components of maps that are not stationary, standardised.
         statistics: (B, S) spectra of stationary maps and moments of the maps, standardised.
+        components: (B, R) combinations of these two that tell most of the scalars, standardised.
         alien: (B, 2) how many of the vectors' numbers and how many statistics lie further from the training
             simulations than the network is told.
         law: of the scalars, given all of these.
@@ -45,6 +46,7 @@ class Condition:
     modes: Tensor
     vectors: Tensor
     statistics: Tensor
+    components: Tensor
     alien: Tensor
     law: Mixture
     moments: Tensor
@@ -63,10 +65,8 @@ class Condition:
         return self._each(lambda value: value[part])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        own = (self.maps, self.modes, self.vectors, self.statistics, self.alien)
-        maps, modes, vectors, statistics, alien = map(change, own)
-        law = Mixture(*map(change, self.law.parts()))
-        return Condition(maps, modes, vectors, statistics, alien, law, change(self.moments))
+        changed = {part.name: change(getattr(self, part.name)) for part in fields(self) if part.name != "law"}
+        return Condition(**changed, law=Mixture(*map(change, self.law.parts())))
 
 
 class DataMap(nn.Module):

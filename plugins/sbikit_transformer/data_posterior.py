@@ -117,6 +117,7 @@ class DataPosterior(nn.Module):
         self.scalars, self.told = scalars, told
         self.first = LinearLaw(scalars, told)
         self.network: nn.Sequential | None = None
+        self.components: FittedComponents | None = None
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
         self.register_buffer("beside", torch.ones((), dtype=torch.bool))
         if told and scalars <= _MOST_SCALARS:
@@ -134,15 +135,15 @@ class DataPosterior(nn.Module):
             monitor: is told how far training is.
         """
         self.first.fit(u[judges:], told[judges:])
-        network = self.network
-        if network is None:
+        network, components = self.network, self.components
+        if network is None or components is None:
             return
         law = self.first(told)
         root = torch.linalg.cholesky(self.first.covariance)
         left = (u.double() - law.mean.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
-        self.components.fit(u, told, judges)
-        inputs = torch.cat([law.mean, self.components(told), told], 1)
+        components.fit(u, told, judges)
+        inputs = torch.cat([law.mean, components(told), told], 1)
         least, best = math.inf, network.state_dict()
         for beside in (True, False):
             if not beside:
@@ -160,6 +161,18 @@ class DataPosterior(nn.Module):
             before = 0.5 * white[:judges].square().sum(1)
             self.learned.fill_(better(before - self._losses(network(inputs), white[:judges])))
 
+    @property
+    def combinations(self) -> int:
+        """How many combinations of what is told there are, R."""
+        return 0 if self.components is None else self.components.count
+
+    def combined(self, told: Tensor) -> Tensor:
+        """Of what is told (B, W) the combinations that tell most of the scalars, (B, R), standardised."""
+        if self.components is None:
+            return told[:, :0]
+        found: Tensor = self.components(told)
+        return found
+
     def _fit_network(
         self, network: nn.Sequential, inputs: Tensor, white: Tensor, judges: int, monitor: Monitor
     ) -> None:
@@ -176,7 +189,7 @@ class DataPosterior(nn.Module):
         """Of the network: what the first law expects, components and, where it helps, what is told,
         (B, P + R + W).
         """
-        return torch.cat([expected, self.components(told), torch.where(self.beside, told, 0.0)], 1)
+        return torch.cat([expected, self.combined(told), torch.where(self.beside, told, 0.0)], 1)
 
     def _widen(self, inputs: Tensor, white: Tensor) -> None:
         """Set how wide the laws are, one factor a scalar for all, by what judges: what a network has learned

@@ -24,12 +24,14 @@ from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.bend_choice import DATA, choose_bends
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
-from sbikit_transformer.guide import Guide
+from sbikit_transformer.guide import Guess, Guide
 from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.guided_statistics import GuidedStatistics
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import LinearGuide, make_guide
+from sbikit_transformer.linear_model import OfMean
 from sbikit_transformer.map_kinds import by_modes
+from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
 from sbikit_transformer.polynomials import Quadratic
@@ -52,6 +54,7 @@ _PURE_NOISE = 150.0
 _LAW_JUDGES, _MOST_LAW_JUDGES = 0.1, 8192
 GUIDED = 1024  # of these, at least, where there are as many: those that compare law and guide
 _OF_GUIDE = ("guide/mean", "guide/variance", "guide/basis")  # parts of its normal law
+_MEAN, _DATA_MEAN = "mean/field", "mean/data"  # amplitudes of mode zero
 # Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
 _CORRELATED = 1024
 
@@ -142,6 +145,9 @@ class Denoiser(nn.Module):
             statistics += self.guided_statistics.count
         self.shapes = ShapesOf(self.grid) if channels else None
         self.posterior = DataPosterior(scalars, vectors + statistics)
+        self.mean_law = None
+        if isinstance(self.guide, Guide):
+            self.mean_law = MeanLaw(quadratic, channels, self.posterior.combinations)
         moments = 2 * scalars + pairs(scalars)
         told = statistics + vectors
         transformer = partial(Transformer, scalars=scalars, width=width, depth=depth, heads=heads)
@@ -236,17 +242,21 @@ class Denoiser(nn.Module):
                 learned.
 
         Returns:
-            Rows (m, ...): scalars, what is told of the data, and the guide's law where it is asked.
+            Rows (m, ...): scalars, what is told of the data, the means of the field and of its data where the
+            guide knows modes, and its law of the scalars where it is asked.
         """
         _, modes, vectors, statistics = self._told(values)
         rows = {"u": self.coordinates.encode(values), "told": _bounded(vectors, statistics)}
+        if isinstance(self.guide, Guide):
+            field = self.field_map.encode(values, rows["u"])
+            rows |= {_MEAN: self.guide.told(field)[..., 0].real, _DATA_MEAN: modes[..., 0].real}
         if self.guide is None or not guided:
             return rows
         law = self.guide.posterior(self.first_law(vectors), modes)
         return rows | dict(zip(_OF_GUIDE, law.parts(), strict=True))
 
     def fit_posterior(self, told: Values, monitor: Monitor) -> None:
-        """Learn what data tell of the scalars.
+        """Learn what data tell of the scalars, and of the field's mean given these.
 
         Args:
             told: what `teaching` gave of all simulations.
@@ -262,12 +272,21 @@ class Denoiser(nn.Module):
             gain = self.posterior(some_told).log_density(some_u) - law.log_density(some_u)
             self.by_guide.fill_(not better(gain))
             sd = law.sd[:_JUDGES] if bool(self.by_guide) else sd
+        if self.mean_law is not None:
+            self._fit_mean_law(self.mean_law, told, judges)
         self.low[0] = TrainingLevels.resolving(float(sd.quantile(_NARROW, 0).min()), with_field=False).low
+
+    def _fit_mean_law(self, law: MeanLaw, told: Values, judges: int) -> None:
+        assert isinstance(self.guide, Guide)
+        u, data = told["u"], told[_DATA_MEAN]
+        expected = self.guide.of_mean(u[:judges], data[:judges])
+        law.fit(u, self.posterior.combined(told["told"]), data, told[_MEAN], expected)
 
     @property
     def numbers_of_law(self) -> int:
         """How many numbers `fit_posterior` keeps of a simulation."""
-        return self.posterior.told + self.coordinates.size
+        means = 0 if self.mean_law is None else 2 * self.mean_law.channels
+        return self.posterior.told + self.coordinates.size + means
 
     def _law(self, vectors: Tensor, statistics: Tensor, modes: Tensor) -> Mixture:
         """Of the scalars given data."""
@@ -421,7 +440,8 @@ class Denoiser(nn.Module):
         alien = _alien(vectors, statistics)
         statistics = statistics.clamp(-FARTHEST, FARTHEST)
         law = self._law(vectors, statistics, modes)
-        return Condition(maps, modes, vectors, statistics, alien, law, law.whole().moments())
+        components = self.posterior.combined(_bounded(vectors, statistics))
+        return Condition(maps, modes, vectors, statistics, components, alien, law, law.whole().moments())
 
     def denoise_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """The clean scalars, and the scale on which the network corrects the law, (B, P) each.
@@ -470,7 +490,7 @@ class Denoiser(nn.Module):
         assert self.shapes is not None
         sigma = log_sigma.exp()
         with torch.no_grad():
-            guess = self.guide(field, u, condition.modes, condition.vectors, sigma)
+            guess = self.guess_field(field, u, log_sigma, condition)
             shapes = self.shapes(guess.field, guess.error, field, sigma)
             expected, log_sd, _ = condition.moments.split([u.shape[1], u.shape[1], pairs(u.shape[1])], 1)
             surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
@@ -487,6 +507,22 @@ class Denoiser(nn.Module):
         scale = error[spread]
         return guess.field + scale * out.to(u.dtype), scale
 
+    def guess_field(self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition) -> Guess:
+        """What the guide expects of the clean field, see `denoise_field`."""
+        assert self.guide is not None, "there is no latent field"
+        of_mean = self._of_mean(u, condition)
+        guess: Guess = self.guide(
+            field, u, condition.modes, condition.vectors, log_sigma.exp(), of_mean=of_mean
+        )
+        return guess
+
+    def _of_mean(self, u: Tensor, condition: Condition) -> OfMean | None:
+        """The law of the field's mean given scalars (B, P), where one is learned."""
+        if self.mean_law is None:
+            return None
+        law: OfMean | None = self.mean_law(u, condition.components, condition.modes[..., 0].real)
+        return law
+
     def draw_field(self, noise: Tensor, u: Tensor, condition: Condition, levels: Sequence[float]) -> Tensor:
         """Draws of the field given data and scalars, (B, C, *grid).
 
@@ -502,7 +538,9 @@ class Denoiser(nn.Module):
             log_sigma = torch.full((len(state),), sigma, device=state.device).log()
             return self.denoise_field(state, u, log_sigma, condition)[0]
 
-        return follow(denoise, noise, self.guide.expected(u, condition.modes, condition.vectors), levels)
+        of_mean = self._of_mean(u, condition)
+        expected = self.guide.expected(u, condition.modes, condition.vectors, of_mean=of_mean)
+        return follow(denoise, noise, expected, levels)
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:
         return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)

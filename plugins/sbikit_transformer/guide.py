@@ -30,6 +30,7 @@ from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guided_flow import Expected
 from sbikit_transformer.linear_model import (
     LinearModel,
+    OfMean,
     cross_power,
     fit_model,
     model_at,
@@ -55,7 +56,7 @@ _WIDEN = 1.2
 _KEEP = 0.2
 # Prior standard deviations within which the quadratics are trusted; one prior draw in 16,000 lies beyond. A
 # larger value extrapolates them, a smaller one flattens what simulations still tell.
-_REACH = 4.0
+REACH = 4.0
 # Of nodes and rings, for some observations: more fall out of processors' caches.
 _AT_ONCE = 2**16
 _EDGE = 1e-9  # keeps a node of the Sobol sequence that is exactly 0 or 1 finite
@@ -194,7 +195,16 @@ class Guide(torch.nn.Module):
             proposal = Proposal.widened(mean, covariance, proposal)
         return Normal.of(mean, covariance)
 
-    def forward(self, field: Tensor, u: Tensor, data_modes: Tensor, vectors: Tensor, sigma: Tensor) -> Guess:
+    def forward(
+        self,
+        field: Tensor,
+        u: Tensor,
+        data_modes: Tensor,
+        vectors: Tensor,
+        sigma: Tensor,
+        *,
+        of_mean: OfMean | None = None,
+    ) -> Guess:
         """Denoise a field, given the scalars.
 
         Args:
@@ -203,16 +213,19 @@ class Guide(torch.nn.Module):
             data_modes: (B, C, modes), see `told`.
             vectors: (B, V) standardised observed vectors, which tell nothing beyond u and the data.
             sigma: (B,).
+            of_mean: the law of the field's mean, where more is known of it than the data's own mean tells.
         """
         del vectors
         modes = self.rings.transform(field), data_modes
-        return Guess(*self._model(u).wiener(modes, sigma.square(), self.rings))
+        return Guess(*self._model(u).wiener(modes, sigma.square(), self.rings, of_mean))
 
-    def expected(self, u: Tensor, data_modes: Tensor, vectors: Tensor) -> Expected:
+    def expected(
+        self, u: Tensor, data_modes: Tensor, vectors: Tensor, *, of_mean: OfMean | None = None
+    ) -> Expected:
         """The normal law of a field, given scalars (B, P) and data; see `forward`."""
         del vectors
         rings = self.rings
-        mean, variance, axes = self._model(u).given(data_modes, rings)
+        mean, variance, axes = self._model(u).given(data_modes, rings, of_mean)
         return Expected(
             rings.inverse(mean),
             variance.sqrt().to(u.dtype)[..., rings.index],
@@ -220,6 +233,15 @@ class Guide(torch.nn.Module):
             lambda along: rings.inverse(rotated_back(axes, along, rings)),
         )
 
+    def of_mean(self, u: Tensor, data: Tensor) -> OfMean:
+        """What the model expects of the field's mean.
+
+        Args:
+            u: (B, P) scalars.
+            data: amplitudes of the data's mode zero, (B, C).
+        """
+        return self._model(u).of_mean(data)
+
     def _model(self, at: Tensor) -> LinearModel:
         """The model at scalars (*, P)."""
-        return model_at(self.quadratic(at.clamp(-_REACH, _REACH)), self.log_variance, self.slope)
+        return model_at(self.quadratic(at.clamp(-REACH, REACH)), self.log_variance, self.slope)

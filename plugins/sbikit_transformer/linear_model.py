@@ -35,6 +35,25 @@ _LEAST_OWN = 1e-12
 
 
 @dataclass(frozen=True)
+class OfMean:
+    """Normal laws of the amplitudes of mode zero of C fields, sqrt(pixels) times their means.
+
+    Args:
+        mean: (B, C), float64.
+        precision: (B, C, C), float64.
+    """
+
+    mean: Tensor
+    precision: Tensor
+
+    def log_density(self, amplitude: Tensor) -> Tensor:
+        """Of amplitudes (B, C): (B,), without the constant."""
+        left = amplitude.double() - self.mean
+        chi_squared = ((self.precision @ left[..., None])[..., 0] * left).sum(1)
+        return 0.5 * (torch.linalg.slogdet(self.precision).logabsdet - chi_squared)
+
+
+@dataclass(frozen=True)
 class LinearModel:
     """The model at parameters u.
 
@@ -99,16 +118,19 @@ class LinearModel:
 
         return [[covariance(i, j) for j in range(first, i + 1)] for i in range(first, size)]
 
-    def wiener(self, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings) -> tuple[Tensor, Tensor]:
+    def wiener(
+        self, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings, of_mean: OfMean | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean (B, C, *grid) of the clean field, and its rms error (B, C), at one u each.
 
         Args:
             modes: of noisy field and data, each (B, C, modes).
             noise: variance of the noise on the field, (B,).
             rings: of the grid.
+            of_mean: law of mode zero, in place of the model's own.
         """
         channels = self.channels
-        precision = self._precision()
+        precision, data = self._given_mean(modes[1], of_mean)
         scale = noise.double()[:, None, None, None]
         # (precision + 1 / noise)^-1 (y / noise - ...), times noise above and below.
         eye = torch.eye(channels, dtype=torch.float64, device=noise.device)
@@ -116,17 +138,21 @@ class LinearModel:
         gain = torch.cat([of_y, -of_y @ (scale * precision[..., channels:])], -1)
         variance = of_y.diagonal(dim1=-2, dim2=-1).mT * noise.double()[:, None, None]
         error = ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
-        return rings.inverse(_applied(gain, torch.cat(modes, 1), rings)), error.to(noise.dtype)
+        return rings.inverse(_applied(gain, torch.cat([modes[0], data], 1), rings)), error.to(noise.dtype)
 
-    def given(self, data: Tensor, rings: Rings) -> tuple[Tensor, Tensor, Tensor]:
+    def given(
+        self, data: Tensor, rings: Rings, of_mean: OfMean | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Normal laws of the fields, at one u each: their means, modes (B, C, modes), and of each ring
         variances (B, C, rings) along axes, the columns of (B, rings, C, C).
 
         Args:
             data: (B, C, modes).
             rings: of the grid.
+            of_mean: law of mode zero, in place of the model's own.
         """
-        of_y, of_data = self._precision().split(self.channels, -1)
+        precision, data = self._given_mean(data, of_mean)
+        of_y, of_data = precision.split(self.channels, -1)
         mean = _applied(-torch.linalg.solve(of_y, of_data), data, rings)
         least_first, axes = torch.linalg.eigh(of_y)
         return mean, least_first.reciprocal().mT, axes
@@ -143,6 +169,24 @@ class LinearModel:
         power = torch.view_as_real(along).double().square().sum(-1)
         of_mode = variance[..., rings.index]
         return -0.5 * ((power / of_mode + of_mode.log()) * rings.weight).sum((1, 2))
+
+    def of_mean(self, data: Tensor) -> OfMean:
+        """Law of mode zero of the fields, given that of the data (B, C), at one u each."""
+        of_y, of_data = self._precision()[..., 0, :, :].split(self.channels, -1)
+        mean = -torch.linalg.solve(of_y, of_data @ data.double()[..., None])[..., 0]
+        return OfMean(mean, of_y)
+
+    def _given_mean(self, data: Tensor, of_mean: OfMean | None) -> tuple[Tensor, Tensor]:
+        """Rows of the fields in the precision, and modes of the data, (B, C, modes): of mode zero, of whose
+        law more is known, the data are its mean.
+        """
+        precision = self._precision()
+        if of_mean is None:
+            return precision, data
+        data = data.clone()
+        data[..., 0] = of_mean.mean.to(data.dtype)
+        first = torch.cat([of_mean.precision, -of_mean.precision], -1)[:, None]
+        return torch.cat([first, precision[:, 1:]], 1), data
 
     def _precision(self) -> Tensor:
         """The rows of the fields in the precision of all of z, (*, rings, C, 2 C) float64."""
