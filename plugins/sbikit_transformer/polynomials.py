@@ -14,7 +14,7 @@ from sbikit.learning import LeastSquares
 # millionth of itself where they are not.
 _RIDGE = 1e-6
 # Bounds on a Gamma regression's steps: a mean e^6 = 400 times the average, or, at first, an observation five
-# times its mean, counts as no more, lest a first guess that is far off run away. Nearer bounds would take more
+# times its mean, counts as no more, lest a first guess that is far off run away. Nearer ones would take more
 # steps; to the end, the second would make means of single squared amplitudes 6 % too small.
 _FARTHEST = 6.0
 _LARGEST = 4.0

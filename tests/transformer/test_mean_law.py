@@ -1,4 +1,4 @@
-"""The law of a field's mean, against the law that made it; what the guide makes of it, against conditioning."""
+"""The law of a field's mean against the law that made it, and what the guide makes of it against numpy."""
 
 from __future__ import annotations
 
