@@ -510,18 +510,16 @@ class Denoiser(nn.Module):
     def guess_field(self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition) -> Guess:
         """What the guide expects of the clean field, see `denoise_field`."""
         assert self.guide is not None, "there is no latent field"
-        of_mean = self._of_mean(u, condition)
-        guess: Guess = self.guide(
-            field, u, condition.modes, condition.vectors, log_sigma.exp(), of_mean=of_mean
-        )
+        more = self._of_mean(u, condition)
+        guess: Guess = self.guide(field, u, condition.modes, condition.vectors, log_sigma.exp(), **more)
         return guess
 
-    def _of_mean(self, u: Tensor, condition: Condition) -> OfMean | None:
-        """The law of the field's mean given scalars (B, P), where one is learned."""
-        if self.mean_law is None:
-            return None
-        law: OfMean | None = self.mean_law(u, condition.components, condition.modes[..., 0].real)
-        return law
+    def _of_mean(self, u: Tensor, condition: Condition) -> dict[str, OfMean]:
+        """What the guide is told of the field's mean given scalars (B, P), where a law of it is learned."""
+        law = None
+        if self.mean_law is not None:
+            law = self.mean_law(u, condition.components, condition.modes[..., 0].real)
+        return {} if law is None else {"of_mean": law}
 
     def draw_field(self, noise: Tensor, u: Tensor, condition: Condition, levels: Sequence[float]) -> Tensor:
         """Draws of the field given data and scalars, (B, C, *grid).
@@ -538,8 +536,8 @@ class Denoiser(nn.Module):
             log_sigma = torch.full((len(state),), sigma, device=state.device).log()
             return self.denoise_field(state, u, log_sigma, condition)[0]
 
-        of_mean = self._of_mean(u, condition)
-        expected = self.guide.expected(u, condition.modes, condition.vectors, of_mean=of_mean)
+        more = self._of_mean(u, condition)
+        expected = self.guide.expected(u, condition.modes, condition.vectors, **more)
         return follow(denoise, noise, expected, levels)
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:

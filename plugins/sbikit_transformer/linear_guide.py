@@ -26,7 +26,6 @@ from sbikit.learning import Leading, Parts
 from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guide import Guess, Guide
 from sbikit_transformer.guided_flow import Expected
-from sbikit_transformer.linear_model import OfMean
 from sbikit_transformer.map_kinds import by_modes
 from sbikit_transformer.normal import Normal
 from sbikit_transformer.polynomials import Quadratic, least_squares
@@ -126,18 +125,9 @@ class LinearGuide(torch.nn.Module):
         del data_modes
         return prior
 
-    def forward(
-        self,
-        field: Tensor,
-        u: Tensor,
-        data_modes: Tensor,
-        vectors: Tensor,
-        sigma: Tensor,
-        *,
-        of_mean: OfMean | None = None,
-    ) -> Guess:
-        """Denoise a field, given the scalars and vectors, `of_mean` left out; see `Guide.forward`."""
-        del data_modes, of_mean
+    def forward(self, field: Tensor, u: Tensor, data_modes: Tensor, vectors: Tensor, sigma: Tensor) -> Guess:
+        """Denoise a field, given the scalars and vectors; see `Guide.forward`."""
+        del data_modes
         told = self._mean(vectors, u)
         left = field.flatten(1) - told
         along = left @ self.directions
@@ -148,11 +138,9 @@ class LinearGuide(torch.nn.Module):
         w = told + (gain * along) @ self.directions.T + across
         return Guess(w.view_as(field), self._error(gain * noise, rest * noise))
 
-    def expected(
-        self, u: Tensor, data_modes: Tensor, vectors: Tensor, *, of_mean: OfMean | None = None
-    ) -> Expected:
+    def expected(self, u: Tensor, data_modes: Tensor, vectors: Tensor) -> Expected:
         """The normal law of a field, given scalars and vectors; see `Guide.expected`."""
-        del data_modes, of_mean
+        del data_modes
         shape, count = (self.channels, *self.grid), len(self.variance)
 
         def apart(field: Tensor) -> Tensor:
