@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from _metrics import tell_metric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from _calibration.drawn import Kept
@@ -19,12 +20,24 @@ from _calibration.measures import (
     Measured,
     coherence_rms,
     coherence_shift,
+    log_variance_ratios,
     offset_beyond_floor,
     quantile_shift,
     quantile_shifts,
+    ratio_of_variances,
 )
 from _calibration.sizes import Sizes
-from sbikit import Comparison, Draws, Sampler, UnsupportedError, Values, derive_seed, draw_seeds, load
+from sbikit import (
+    Comparison,
+    Draws,
+    Sampler,
+    Simulator,
+    UnsupportedError,
+    Values,
+    derive_seed,
+    draw_seeds,
+    load,
+)
 from sbikit.roles.trust import announcement, trusted
 from sbikit.run import Run
 from sbikit.run.drawing import observed
@@ -45,6 +58,7 @@ from sbikit_calibration.agreement.validator import Agreement
 
 OFFSET_GOAL = 0.1  # posterior sd, of docs/results/index.md
 Tell = Callable[..., Any]
+_NUMBERS = "numbers 2"  # what is kept of an observation; rises when that changes
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ class Beside:
 
     def _measure(self, batches: list[Batch]) -> dict[str, Tensor]:
         """The numbers of all batches, observations along the first axis."""
-        key, parts = object_digest([self.kept.key, self._exact_key]), []
+        key, parts = object_digest([_NUMBERS, self.kept.key, self._exact_key]), []
         with self.run.monitor.progress("measuring beside hmc", self.sizes.compared) as advance:
             for batch in batches:
                 if not _has_key(batch.numbers, key):
@@ -155,10 +169,12 @@ class Beside:
         found = packed(gather(comparison, compared, classifier))
         for c in compared.channels:
             maps = (values[c.field.name][:, :, c.index].numpy() for values in (together, exact))
-            pairs = zip(*(np.moveaxis(one, 1, 0) for one in maps), strict=True)
-            found[f"quantiles/{c.variable}"] = torch.from_numpy(
-                np.stack([quantile_shifts(own, other) for own, other in pairs])
-            )
+            pairs = list(zip(*(np.moveaxis(one, 1, 0) for one in maps), strict=True))
+            shifts = np.stack([quantile_shifts(own, other) for own, other in pairs])
+            found[f"quantiles/{c.variable}"] = torch.from_numpy(shifts)
+            parts = list(parts_of_maps(self.run.simulator, c.field.grid).values())
+            ratios = np.stack([log_variance_ratios(own, other, parts) for own, other in pairs])
+            found[f"variances/{c.variable}"] = torch.from_numpy(ratios)
         return found
 
     def _tell(self, found: Mapping[str, Tensor]) -> None:
@@ -169,6 +185,7 @@ class Beside:
             tell_metric(metric, self.tell, f"against hmc: {metric.name} of {metric.variable}")
         tell_offsets(numbers, compared, self.tell)
         tell_quantiles(found, compared, self.tell)
+        tell_variances(found, compared, self.run.simulator, self.tell)
         if compared.coherent:
             tell_coherence(numbers, compared, self.tell)
 
@@ -195,6 +212,31 @@ def tell_quantiles(found: Mapping[str, Tensor], compared: ComparedVariables, tel
         for i, level in enumerate(QUANTILES):
             name = f"against hmc: shift of the {100 * level:g} % quantile of {c.variable}, sd of the field"
             _tell(tell, name, quantile_shift(shifts[:, :, i]), 0.0)
+
+
+def parts_of_maps(simulator: Simulator, grid: tuple[int, ...]) -> dict[str, NDArray[np.bool_] | None]:
+    """What variances are told of: the mean of a map, and pixels that no observable sees, and the others, where
+    there are such.
+    """
+    masks = [mask for mask in simulator.masks().values() if tuple(mask.shape[1:]) == grid]
+    unseen = (
+        ~torch.stack([mask.any(0) for mask in masks]).any(0).numpy() if masks else np.zeros(1, dtype=bool)
+    )
+    found: dict[str, NDArray[np.bool_] | None] = {"the mean of the map": None}
+    if unseen.any() and not unseen.all():
+        found |= {"pixels that are masked": unseen, "pixels that are seen": ~unseen}
+    return found
+
+
+def tell_variances(
+    found: Mapping[str, Tensor], compared: ComparedVariables, simulator: Simulator, tell: Tell
+) -> None:
+    """Variances over the exact ones of what pixels all together do not show."""
+    for c in compared.channels:
+        logs = found[f"variances/{c.variable}"].numpy()
+        for i, part in enumerate(parts_of_maps(simulator, c.field.grid)):
+            name = f"against hmc: variance of {part}, {c.variable}"
+            _tell(tell, name, ratio_of_variances(logs[:, :, i]), 1.0)
 
 
 def tell_coherence(numbers: Numbers, compared: ComparedVariables, tell: Tell) -> None:

@@ -93,6 +93,36 @@ def quantile_shifts(judged: NDArray[np.floating], exact: NDArray[np.floating]) -
     return np.stack([own - whole, first - second]) / sd
 
 
+def log_variance_ratios(
+    judged: NDArray[np.floating], exact: NDArray[np.floating], parts: Sequence[NDArray[np.bool_] | None]
+) -> Floats:
+    """Logarithms of variances over the exact ones, and of those of the halves of the exact draws.
+
+    Args:
+        judged, exact: of one observation and channel, (n, *grid) and (2 n, *grid).
+        parts: pixels of which the mean variance is taken; None: the variance of the mean of the map.
+
+    Returns:
+        (2, len(parts)).
+    """
+    half = len(exact) // 2
+
+    def variances(maps: NDArray[np.floating]) -> Floats:
+        mean = maps.mean(tuple(range(1, maps.ndim)), dtype=np.float64).var(ddof=1)
+        pixels = maps.var(0, ddof=1, dtype=np.float64)
+        return np.array([mean if part is None else pixels[part].mean() for part in parts])
+
+    own, whole, first, second = (np.log(variances(x)) for x in (judged, exact, exact[:half], exact[half:]))
+    return np.stack([own - whole, first - second])
+
+
+def ratio_of_variances(logs: Floats) -> Measured:
+    """The geometric mean of ratios over observations, of logarithms (R, 2)."""
+    found = _beside(logs[:, 0], logs[:, 1])
+    value, floor = math.exp(found.value), math.exp(found.floor or 0.0)
+    return Measured(value, value * found.error, floor, floor * (found.floor_error or 0.0))
+
+
 def quantile_shift(shifts: Floats) -> Measured:
     """Their mean over observations, (R, 2)."""
     return _beside(shifts[:, 0], shifts[:, 1])

@@ -13,10 +13,12 @@ from _calibration.judged import uniform_tarp
 from _calibration.measures import (
     QUANTILES,
     coherence_rms,
+    log_variance_ratios,
     offset_beyond_floor,
     quantile_shift,
     quantile_shifts,
     ratio_of_means,
+    ratio_of_variances,
 )
 from _calibration.raw import raw_mira
 from _calibration.sizes import Sizes, draws_of_fields, sizes_of
@@ -236,3 +238,26 @@ def test_shifts_and_ratios_of_a_solver() -> None:
     shift, ratio = compared(0.1 + 1.2 * exact, exact)
     torch.testing.assert_close(ratio, torch.full((3,), 1.2, dtype=torch.float64))
     torch.testing.assert_close(shift, torch.full((3,), 0.1, dtype=torch.float64), rtol=0.05, atol=0.005)
+
+
+def test_variances_of_masked_pixels_and_of_the_mean() -> None:
+    """Of white pixels, some twice as wide: ratios 4 where they are, 1 elsewhere, and their mean of the mean's."""
+    rng = np.random.default_rng(9)
+    masked = np.zeros((8, 8), dtype=bool)
+    masked[2:5, 3:7] = True
+    wide = np.where(masked, 2.0, 1.0)
+    rows = np.stack(
+        [
+            log_variance_ratios(
+                wide * rng.normal(size=(200, 8, 8)), rng.normal(size=(400, 8, 8)), [None, masked, ~masked]
+            )
+            for _ in range(200)
+        ]
+    )
+    of_mean = (wide**2).mean()
+    for i, right in enumerate((of_mean, 4.0, 1.0)):
+        found = ratio_of_variances(rows[:, :, i])
+        assert abs(found.value - right) < 4 * found.error + 0.01 * right  # logarithms of few draws' variances
+        assert found.floor is not None
+        assert found.floor_error is not None
+        assert abs(found.floor - 1.0) < 4 * found.floor_error
