@@ -215,7 +215,7 @@ def tell_quantiles(found: Mapping[str, Tensor], compared: ComparedVariables, tel
 
 
 def parts_of_maps(simulator: Simulator, grid: tuple[int, ...]) -> dict[str, NDArray[np.bool_] | None]:
-    """What variances are told of: the mean of a map, and pixels that no observable sees, and the others, where
+    """What variances are told of: the mean of a map, pixels that no observable sees, and the others, where
     there are such.
     """
     masks = [mask for mask in simulator.masks().values() if tuple(mask.shape[1:]) == grid]

@@ -241,7 +241,7 @@ def test_shifts_and_ratios_of_a_solver() -> None:
 
 
 def test_variances_of_masked_pixels_and_of_the_mean() -> None:
-    """Of white pixels, some twice as wide: ratios 4 where they are, 1 elsewhere, and their mean of the mean's."""
+    """Of white pixels, some twice as wide: ratios 4 there, 1 elsewhere, and their mean of the mean's."""
     rng = np.random.default_rng(9)
     masked = np.zeros((8, 8), dtype=bool)
     masked[2:5, 3:7] = True
