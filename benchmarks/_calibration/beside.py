@@ -218,13 +218,12 @@ def parts_of_maps(simulator: Simulator, grid: tuple[int, ...]) -> dict[str, NDAr
     """What variances are told of: the mean of a map, pixels that no observable sees, and the others, where
     there are such.
     """
-    masks = [mask for mask in simulator.masks().values() if tuple(mask.shape[1:]) == grid]
-    unseen = (
-        ~torch.stack([mask.any(0) for mask in masks]).any(0).numpy() if masks else np.zeros(1, dtype=bool)
-    )
     found: dict[str, NDArray[np.bool_] | None] = {"the mean of the map": None}
-    if unseen.any() and not unseen.all():
-        found |= {"pixels that are masked": unseen, "pixels that are seen": ~unseen}
+    seen = np.ones(grid, dtype=bool)
+    if masks := [mask for mask in simulator.masks().values() if tuple(mask.shape[1:]) == grid]:
+        seen = torch.cat(masks).any(0).numpy()
+    if seen.any() and not seen.all():
+        found |= {"pixels that are masked": ~seen, "pixels that are seen": seen}
     return found
 
 

@@ -118,9 +118,8 @@ def log_variance_ratios(
 
 def ratio_of_variances(logs: Floats) -> Measured:
     """The geometric mean of ratios over observations, of logarithms (R, 2)."""
-    found = _beside(logs[:, 0], logs[:, 1])
-    value, floor = math.exp(found.value), math.exp(found.floor or 0.0)
-    return Measured(value, value * found.error, floor, floor * (found.floor_error or 0.0))
+    (log, error), (floor, floor_error) = mean_and_error(logs[:, 0]), mean_and_error(logs[:, 1])
+    return Measured(math.exp(log), math.exp(log) * error, math.exp(floor), math.exp(floor) * floor_error)
 
 
 def quantile_shift(shifts: Floats) -> Measured:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
 from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
 from sbikit.learning import Coordinates, Parts, Spill
@@ -29,7 +30,6 @@ from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.guided_statistics import GuidedStatistics
 from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import LinearGuide, make_guide
-from sbikit_transformer.linear_model import OfMean
 from sbikit_transformer.map_kinds import by_modes
 from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.network import Networks, Transformer
@@ -285,7 +285,7 @@ class Denoiser(nn.Module):
     @property
     def numbers_of_law(self) -> int:
         """How many numbers `fit_posterior` keeps of a simulation."""
-        means = 0 if self.mean_law is None else 2 * self.mean_law.channels
+        means = 0 if self.mean_law is None else 2 * self.field_map.channels
         return self.posterior.told + self.coordinates.size + means
 
     def _law(self, vectors: Tensor, statistics: Tensor, modes: Tensor) -> Mixture:
@@ -514,7 +514,7 @@ class Denoiser(nn.Module):
         guess: Guess = self.guide(field, u, condition.modes, condition.vectors, log_sigma.exp(), **more)
         return guess
 
-    def _of_mean(self, u: Tensor, condition: Condition) -> dict[str, OfMean]:
+    def _of_mean(self, u: Tensor, condition: Condition) -> dict[str, MultivariateNormal]:
         """What the guide is told of the field's mean given scalars (B, P), where a law of it is learned."""
         law = None
         if self.mean_law is not None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from scipy.stats import qmc
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 from torch.special import ndtri
 
 from sbikit import Values
@@ -30,7 +31,6 @@ from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guided_flow import Expected
 from sbikit_transformer.linear_model import (
     LinearModel,
-    OfMean,
     cross_power,
     fit_model,
     model_at,
@@ -203,7 +203,7 @@ class Guide(torch.nn.Module):
         vectors: Tensor,
         sigma: Tensor,
         *,
-        of_mean: OfMean | None = None,
+        of_mean: MultivariateNormal | None = None,
     ) -> Guess:
         """Denoise a field, given the scalars.
 
@@ -220,7 +220,7 @@ class Guide(torch.nn.Module):
         return Guess(*self._model(u).wiener(modes, sigma.square(), self.rings, of_mean))
 
     def expected(
-        self, u: Tensor, data_modes: Tensor, vectors: Tensor, *, of_mean: OfMean | None = None
+        self, u: Tensor, data_modes: Tensor, vectors: Tensor, *, of_mean: MultivariateNormal | None = None
     ) -> Expected:
         """The normal law of a field, given scalars (B, P) and data; see `forward`."""
         del vectors
@@ -233,7 +233,7 @@ class Guide(torch.nn.Module):
             lambda along: rings.inverse(rotated_back(axes, along, rings)),
         )
 
-    def of_mean(self, u: Tensor, data: Tensor) -> OfMean:
+    def of_mean(self, u: Tensor, data: Tensor) -> MultivariateNormal:
         """What the model expects of the field's mean.
 
         Args:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from sbikit import Values
 from sbikit.fields import Rings
@@ -32,25 +33,6 @@ _FLOOR = 1e-10
 _TINY = 1e-12  # the same where there is no power at all
 # Least share of a data field's variance that those before it do not tell, in the likelihood.
 _LEAST_OWN = 1e-12
-
-
-@dataclass(frozen=True)
-class OfMean:
-    """Normal laws of the amplitudes of mode zero of C fields, sqrt(pixels) times their means.
-
-    Args:
-        mean: (B, C), float64.
-        precision: (B, C, C), float64.
-    """
-
-    mean: Tensor
-    precision: Tensor
-
-    def log_density(self, amplitude: Tensor) -> Tensor:
-        """Of amplitudes (B, C): (B,), without the constant."""
-        left = amplitude.double() - self.mean
-        chi_squared = ((self.precision @ left[..., None])[..., 0] * left).sum(1)
-        return 0.5 * (torch.linalg.slogdet(self.precision).logabsdet - chi_squared)
 
 
 @dataclass(frozen=True)
@@ -119,7 +101,11 @@ class LinearModel:
         return [[covariance(i, j) for j in range(first, i + 1)] for i in range(first, size)]
 
     def wiener(
-        self, modes: tuple[Tensor, Tensor], noise: Tensor, rings: Rings, of_mean: OfMean | None = None
+        self,
+        modes: tuple[Tensor, Tensor],
+        noise: Tensor,
+        rings: Rings,
+        of_mean: MultivariateNormal | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Mean (B, C, *grid) of the clean field, and its rms error (B, C), at one u each.
 
@@ -141,7 +127,7 @@ class LinearModel:
         return rings.inverse(_applied(gain, torch.cat([modes[0], data], 1), rings)), error.to(noise.dtype)
 
     def given(
-        self, data: Tensor, rings: Rings, of_mean: OfMean | None = None
+        self, data: Tensor, rings: Rings, of_mean: MultivariateNormal | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Normal laws of the fields, at one u each: their means, modes (B, C, modes), and of each ring
         variances (B, C, rings) along axes, the columns of (B, rings, C, C).
@@ -170,13 +156,15 @@ class LinearModel:
         of_mode = variance[..., rings.index]
         return -0.5 * ((power / of_mode + of_mode.log()) * rings.weight).sum((1, 2))
 
-    def of_mean(self, data: Tensor) -> OfMean:
-        """Law of mode zero of the fields, given that of the data (B, C), at one u each."""
+    def of_mean(self, data: Tensor) -> MultivariateNormal:
+        """Laws of the fields' amplitudes of mode zero, sqrt(pixels) times their means, each of (C,), given
+        those of the data (B, C), at one u each.
+        """
         of_y, of_data = self._precision()[..., 0, :, :].split(self.channels, -1)
         mean = -torch.linalg.solve(of_y, of_data @ data.double()[..., None])[..., 0]
-        return OfMean(mean, of_y)
+        return MultivariateNormal(mean, precision_matrix=of_y, validate_args=False)
 
-    def _given_mean(self, data: Tensor, of_mean: OfMean | None) -> tuple[Tensor, Tensor]:
+    def _given_mean(self, data: Tensor, of_mean: MultivariateNormal | None) -> tuple[Tensor, Tensor]:
         """Rows of the fields in the precision, and modes of the data, (B, C, modes): of mode zero, of whose
         law more is known, the data are its mean.
         """
@@ -185,7 +173,7 @@ class LinearModel:
             return precision, data
         data = data.clone()
         data[..., 0] = of_mean.mean.to(data.dtype)
-        first = torch.cat([of_mean.precision, -of_mean.precision], -1)[:, None]
+        first = torch.cat([of_mean.precision_matrix, -of_mean.precision_matrix], -1)[:, None]
         return torch.cat([first, precision[:, 1:]], 1), data
 
     def _precision(self) -> Tensor:

@@ -71,7 +71,7 @@ def least_squares() -> LeastSquares:
     return LeastSquares(_RIDGE)
 
 
-def fit_gamma(features: Tensor, target: Tensor, iterations: int = _ITERATIONS) -> Tensor:
+def fit_gamma(features: Tensor, target: Tensor) -> Tensor:
     """Coefficients (F, R) of a Gamma regression with log link, E[target] = exp(features @ coefficients).
 
     The mean of squared amplitudes of a Gaussian field is Gamma distributed; with a log link the
@@ -80,15 +80,14 @@ def fit_gamma(features: Tensor, target: Tensor, iterations: int = _ITERATIONS) -
     Args:
         features: (M, F), float64.
         target: (M, R), positive, float64.
-        iterations: of iteratively reweighted least squares.
     """
     scale = target.mean(0)
     coefficients = torch.zeros(features.shape[1], target.shape[1], dtype=target.dtype)
-    for i in range(iterations):
+    for i in range(_ITERATIONS):
         linear = (features @ coefficients).clamp(-_FARTHEST, _FARTHEST)
         step = target / scale * torch.exp(-linear) - 1.0
-        coefficients = fit_least_squares(
-            features, linear + (step.clamp(max=_LARGEST) if i < _BOUNDED else step)
-        )
+        if i < _BOUNDED:
+            step = step.clamp(max=_LARGEST)
+        coefficients = fit_least_squares(features, linear + step)
     coefficients[0] += torch.log(scale)
     return coefficients

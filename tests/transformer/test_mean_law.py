@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.guide import Guide
-from sbikit_transformer.linear_model import OfMean, fit_model
+from sbikit_transformer.linear_model import fit_model
 from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.polynomials import Quadratic
 
@@ -25,7 +26,7 @@ def seen(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return u, components, data
 
 
-def exact(u: Tensor, components: Tensor, data: Tensor) -> OfMean:
+def exact(u: Tensor, components: Tensor, data: Tensor) -> MultivariateNormal:
     """A law with all that it may depend on: of the second mean given the first, too."""
     one = 0.5 + u[:, 0] - 0.3 * components[:, 1] + 0.4 * data[:, 0] + 0.6 * components[:, 0] * u[:, 1]
     two = -0.2 * u[:, 0] * u[:, 1] + 0.5 * components[:, 2] + 0.3 * data[:, 1] * u[:, 0]
@@ -33,34 +34,27 @@ def exact(u: Tensor, components: Tensor, data: Tensor) -> OfMean:
     covariance = torch.stack([first, 0.7 * first, 0.7 * first, 0.49 * first + second], -1).unflatten(
         1, (2, 2)
     )
-    return OfMean(torch.stack([one, two + 0.7 * one], 1).double(), torch.linalg.inv(covariance))
+    return MultivariateNormal(torch.stack([one, two + 0.7 * one], 1).double(), covariance)
 
 
-def drawn(law: OfMean, seed: int) -> Tensor:
+def drawn(law: MultivariateNormal, seed: int) -> Tensor:
     """From it."""
-    root = torch.linalg.cholesky(torch.linalg.inv(law.precision))
     white = torch.randn(law.mean.shape, generator=torch.Generator().manual_seed(seed)).double()
-    return (law.mean + (root @ white[..., None])[..., 0]).float()
+    return (law.mean + (law.scale_tril @ white[..., None])[..., 0]).float()
 
 
 def test_the_law_is_the_one_that_made_the_means() -> None:
-    """Means within 3 % of a standard deviation, and divergence from the true law below a thousandth of a nat
-    for each of the 60 numbers fitted to 30,000 simulations, which is what these leave."""
+    """Of 55 numbers fitted to N = 29,000 simulations each is worth 1 / 2 N nats of divergence on average."""
     told = seen(MANY, 0)
     mean = drawn(exact(*told), 1)
-    some = OfMean(torch.zeros(JUDGES, 2).double(), torch.eye(2).double().expand(JUDGES, 2, 2))
+    some = MultivariateNormal(torch.zeros(JUDGES, 2).double(), torch.eye(2).double())
     law = MeanLaw(WHITE, 2, 3)
     law.fit(*told, mean, some)
     others = seen(4_000, 2)
     found, true = law(*others), exact(*others)
     assert found is not None
-    off = found.mean - true.mean
-    inside = (true.precision @ off[..., None])[..., 0]
-    assert float((off * inside).sum(1).mean().sqrt()) < 0.06
-    ratio = found.precision @ torch.linalg.inv(true.precision)
-    trace = ratio.diagonal(dim1=-2, dim2=-1).sum(1)
-    divergence = 0.5 * (trace - 2.0 - torch.linalg.slogdet(ratio).logabsdet)
-    assert float(divergence.mean()) < 0.002
+    numbers = 2 * len(law.linear) + 1 + 2 * WHITE.count
+    assert float(kl_divergence(true, found).mean()) < 2.0 * numbers / (2 * (MANY - JUDGES))
 
 
 def test_nothing_is_learned_where_the_guide_is_right() -> None:
@@ -68,7 +62,7 @@ def test_nothing_is_learned_where_the_guide_is_right() -> None:
     told = seen(MANY, 3)
     true = exact(*told)
     law = MeanLaw(WHITE, 2, 3)
-    expected = OfMean(true.mean[:JUDGES], true.precision[:JUDGES])
+    expected = MultivariateNormal(true.mean[:JUDGES], true.covariance_matrix[:JUDGES])
     law.fit(*told, drawn(true, 4), expected)
     assert law(*told) is None
 
@@ -98,7 +92,7 @@ def test_the_guide_conditions_the_mean_on_its_law(guide: Guide, sigma: float) ->
     noise = torch.full((4,), sigma)
     found = guide(noisy, u, told, u, noise, of_mean=law)
     plain = guide(noisy, u, told, u, noise)
-    precision, mean = law.precision.numpy(), law.mean.numpy()
+    precision, mean = law.precision_matrix.numpy(), law.mean.numpy()
     amplitude = 6.0 * noisy.double().mean((-2, -1)).numpy()
     whole = precision + np.eye(2) / sigma**2
     right = np.einsum("bij,bj->bi", precision, mean) + amplitude / sigma**2
@@ -109,7 +103,7 @@ def test_the_guide_conditions_the_mean_on_its_law(guide: Guide, sigma: float) ->
         return field - field.mean((-2, -1), keepdim=True)
 
     torch.testing.assert_close(without_mean(found.field), without_mean(plain.field), rtol=0.0, atol=1e-5)
-    own = guide.of_mean(u, told[..., 0].real).precision.numpy()
+    own = guide.of_mean(u, told[..., 0].real).precision_matrix.numpy()
     for guess, of_zero in ((found, precision), (plain, own)):
         share = np.linalg.inv(of_zero + np.eye(2) / sigma**2).diagonal(axis1=1, axis2=2) / 36.0
         rest = (guess.error.square().double().numpy() - share) * 36.0 / 35.0
@@ -131,10 +125,8 @@ def test_draws_of_the_mean_have_its_law(guide: Guide) -> None:
             u[b : b + 1].expand(20_000, -1),
             told[b : b + 1].expand(20_000, -1, -1),
             u[:1].expand(20_000, -1),
-            of_mean=OfMean(
-                law.mean[b : b + 1].expand(20_000, -1), law.precision[b : b + 1].expand(20_000, -1, -1)
-            ),
+            of_mean=MultivariateNormal(law.mean[b].expand(20_000, -1), law.covariance_matrix[b]),
         )
         means = 6.0 * (one.mean + one.together(one.sd * one.apart(white))).mean((-2, -1)).double()
         covariance = torch.cov(means.T)
-        np.testing.assert_allclose(covariance @ law.precision[b], np.eye(2), atol=0.06)
+        np.testing.assert_allclose(covariance @ law.precision_matrix[b], np.eye(2), atol=0.06)
