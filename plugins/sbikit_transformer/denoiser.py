@@ -32,6 +32,7 @@ from sbikit_transformer.levels import TrainingLevels
 from sbikit_transformer.linear_guide import LinearGuide, make_guide
 from sbikit_transformer.map_kinds import by_modes
 from sbikit_transformer.mean_law import MeanLaw
+from sbikit_transformer.missing import missing
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
 from sbikit_transformer.polynomials import Quadratic
@@ -108,6 +109,7 @@ class Denoiser(nn.Module):
     end: Tensor
     path: Tensor
     knots: Tensor
+    places: Tensor
     precision: torch.dtype = torch.float32
     """Of the products inside the networks; what is around them stays in float32."""
 
@@ -137,7 +139,11 @@ class Denoiser(nn.Module):
         # At how many levels the scalars' network is evaluated.
         self.register_buffer("knots", torch.full((), 2))
         self.first_law = LinearLaw(scalars, vectors)
-        self.guide = make_guide(spec.fields, quadratic, self.grid, vectors, nodes)
+        share = missing(simulator, self.grid)
+        self.guide = make_guide(spec.fields, quadratic, self.grid, vectors, nodes=nodes, share=share)
+        # Where data are missing is one more map to the field's network.
+        places = torch.zeros(0, *self.grid) if share is None else share[None]
+        self.register_buffer("places", places, persistent=False)
         periodic = bool(spec.fields) and all(f.periodic for f in spec.fields)
         self.guided_statistics = None
         if guided and isinstance(self.guide, Guide):
@@ -164,7 +170,7 @@ class Denoiser(nn.Module):
             transformer(
                 grid=self.grid,
                 patch=sides,
-                channels_in=2 * channels + maps,
+                channels_in=2 * channels + maps + len(places),
                 channels_out=channels,
                 scalar_features=3,
                 summary=2 * scalars + moments + (4 + COUNT) * channels + told,
@@ -498,7 +504,8 @@ class Denoiser(nn.Module):
         spread = (..., *[None] * len(self.grid))
         error = guess.error.clamp_min(_FIELD_ERROR)
         shrink = (1.0 + sigma.square()).rsqrt()[:, None]
-        inputs = torch.cat([field * shrink[spread], guess.field, condition.maps], 1)
+        places = self.places.expand(len(u), *self.places.shape)
+        inputs = torch.cat([field * shrink[spread], guess.field, condition.maps, places], 1)
         of_field = [error.log(), shapes.moments, shapes.innovations.flatten(1)]
         summary = torch.cat([u, surprise, condition.moments, *of_field, condition.told], 1)
         scalars = torch.stack([u, surprise, log_sd], -1)

@@ -36,7 +36,7 @@ from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.scalar_flow import draw_scalars
 from sbikit_transformer.training import looked_at, train, wanted_of_law
 
-_FORMAT = "diffusion-transformer 13"
+_FORMAT = "diffusion-transformer 14"
 # Of all draws that are solved together: fewer take more calls, and on processors more than caches hold take
 # longer: a draw of the quick preset 25.0 +- 0.7 ms with 4,096, 26.7 +- 0.6 with 1,024, 36 +- 4 with 16,384.
 # No draw depends on it but by rounding.

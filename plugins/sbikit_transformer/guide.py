@@ -10,13 +10,16 @@ ring. Nodes are drawn anew around what the last ones found (adaptive importance 
 the first round lie where the data allow. Of the field it tells, given u and a noisy state y + sigma e, the
 mean W (the Wiener filter) and its error. Networks learn what is left of both.
 
-What the guide leaves out (non-Gaussian fields, masks) costs accuracy of the starting point, never
-correctness of what is learned.
+Where data are missing it is mended, see `missing`. What it leaves out (non-Gaussian fields) costs accuracy of
+the starting point, never correctness of what is learned.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from scipy.stats import qmc
@@ -24,7 +27,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.special import ndtri
 
-from sbikit import Values
+from sbikit import Values, derive_seed, generator
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
@@ -37,6 +40,7 @@ from sbikit_transformer.linear_model import (
     rotated,
     rotated_back,
 )
+from sbikit_transformer.missing import Guessed, Missing
 from sbikit_transformer.normal import Normal, pairs
 from sbikit_transformer.polynomials import Quadratic
 
@@ -59,6 +63,9 @@ _KEEP = 0.2
 REACH = 4.0
 # Of nodes and rings, for some observations: more fall out of processors' caches.
 _AT_ONCE = 2**16
+# Simulations that tell what the guide lacks where data are missing, and how many are held at once: each has
+# many pixels, which tell a few numbers.
+_SHOWN, _SHOWN_AT_ONCE = 512, 64
 _EDGE = 1e-9  # keeps a node of the Sobol sequence that is exactly 0 or 1 finite
 
 
@@ -105,12 +112,21 @@ class Guide(torch.nn.Module):
         channels: C of the latent field, at least 1.
         grid: its grid.
         nodes: number of quadrature nodes.
+        share: of what is observed, that misses a pixel, (*grid), where data are missing.
     """
 
-    def __init__(self, quadratic: Quadratic, channels: int, grid: tuple[int, ...], nodes: int) -> None:
+    def __init__(
+        self,
+        quadratic: Quadratic,
+        channels: int,
+        grid: tuple[int, ...],
+        nodes: int,
+        share: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.quadratic, self.channels = quadratic, channels
         self.rings = Rings.shells(grid)
+        self.missing = None if share is None else Missing(share, channels, self.rings)
         size = 2 * channels
         self.register_buffer("log_variance", torch.zeros(size, quadratic.count, len(self.rings)))
         self.register_buffer("slope", torch.zeros(pairs(size), quadratic.count, len(self.rings)))
@@ -146,6 +162,22 @@ class Guide(torch.nn.Module):
 
         some = parts.up_to(max(_LEAST_JUDGES, _JUDGES // self.channels)).through(judged).joined()
         self._fit_temper(some["u"], law(some["vectors"]), some["d"])
+        if self.missing is not None:
+            self.missing.fit(partial(self._guessed, parts.up_to(_SHOWN).through(modes)))
+
+    def _guessed(self, parts: Parts, log_sigma: float) -> Iterator[Guessed]:
+        """What is expected of simulations, of parameters and modes, at a noise level, without `missing`."""
+        source = generator(derive_seed(0, "guide", "missing"))
+        for part in parts:
+            for u, y, d in zip(*(part[name].split(_SHOWN_AT_ONCE) for name in "uyd"), strict=True):
+                pixels = self.rings.inverse(y)
+                noise = torch.randn(pixels.shape, generator=source)
+                noisy = y + math.exp(log_sigma) * self.rings.transform(noise)
+                model = self._model(u)
+                variance = torch.full((len(u),), math.exp(2.0 * log_sigma))
+                found = model.wiener((noisy, d), variance, self.rings)
+                moved = found.mean - model.mean(d, self.rings)
+                yield Guessed(moved, found.covariance, found.error, y - found.mean)
 
     def _fit_temper(self, u: Tensor, prior: Normal, data_modes: Tensor) -> None:
         """The temper whose posterior makes the true scalars most likely.
@@ -217,7 +249,13 @@ class Guide(torch.nn.Module):
         """
         del vectors
         modes = self.rings.transform(field), data_modes
-        return Guess(*self._model(u).wiener(modes, sigma.square(), self.rings, of_mean))
+        model = self._model(u)
+        found = model.wiener(modes, sigma.square(), self.rings, of_mean)
+        mean = found.mean
+        if self.missing is not None:
+            moved = mean - model.mean(data_modes, self.rings, of_mean)
+            mean = mean + self.missing(moved, found.covariance, found.error, sigma.log())
+        return Guess(self.rings.inverse(mean), found.error)
 
     def expected(
         self, u: Tensor, data_modes: Tensor, vectors: Tensor, *, of_mean: MultivariateNormal | None = None

@@ -163,12 +163,18 @@ class LinearGuide(torch.nn.Module):
 
 
 def make_guide(
-    fields: tuple[Field, ...], quadratic: Quadratic, grid: tuple[int, ...], observed: int, nodes: int
+    fields: tuple[Field, ...],
+    quadratic: Quadratic,
+    grid: tuple[int, ...],
+    observed: int,
+    *,
+    nodes: int,
+    share: Tensor | None,
 ) -> Guide | LinearGuide | None:
     """The guide that fits the latent fields: by rings of modes only where all are stationary."""
     channels = sum(field.channels for field in fields)
     if not channels:
         return None
     if by_modes(fields):
-        return Guide(quadratic, channels, grid, nodes)
+        return Guide(quadratic, channels, grid, nodes, share)
     return LinearGuide(quadratic, channels, grid, observed)

@@ -36,6 +36,21 @@ _LEAST_OWN = 1e-12
 
 
 @dataclass(frozen=True)
+class Denoised:
+    """What is known of B noisy fields.
+
+    Args:
+        mean: modes (B, C, modes).
+        covariance: of each ring, (B, rings, C, C) float64.
+        error: rms over the pixels, (B, C).
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True)
 class LinearModel:
     """The model at parameters u.
 
@@ -106,8 +121,8 @@ class LinearModel:
         noise: Tensor,
         rings: Rings,
         of_mean: MultivariateNormal | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mean (B, C, *grid) of the clean field, and its rms error (B, C), at one u each.
+    ) -> Denoised:
+        """The clean field given a noisy one, at one u each.
 
         Args:
             modes: of noisy field and data, each (B, C, modes).
@@ -124,7 +139,13 @@ class LinearModel:
         gain = torch.cat([of_y, -of_y @ (scale * precision[..., channels:])], -1)
         variance = of_y.diagonal(dim1=-2, dim2=-1).mT * noise.double()[:, None, None]
         error = ((variance * rings.count).sum(-1) / rings.count.sum()).sqrt()
-        return rings.inverse(_applied(gain, torch.cat([modes[0], data], 1), rings)), error.to(noise.dtype)
+        mean = applied(gain, torch.cat([modes[0], data], 1), rings)
+        return Denoised(mean, scale * of_y, error.to(noise.dtype))
+
+    def mean(self, data: Tensor, rings: Rings, of_mean: MultivariateNormal | None = None) -> Tensor:
+        """Of the fields given data alone, see `given`."""
+        precision, data = self._given_mean(data, of_mean)
+        return self._mean(precision, data, rings)
 
     def given(
         self, data: Tensor, rings: Rings, of_mean: MultivariateNormal | None = None
@@ -138,10 +159,8 @@ class LinearModel:
             of_mean: law of mode zero, in place of the model's own.
         """
         precision, data = self._given_mean(data, of_mean)
-        of_y, of_data = precision.split(self.channels, -1)
-        mean = _applied(-torch.linalg.solve(of_y, of_data), data, rings)
-        least_first, axes = torch.linalg.eigh(of_y)
-        return mean, least_first.reciprocal().mT, axes
+        least_first, axes = torch.linalg.eigh(precision[..., : self.channels])
+        return self._mean(precision, data, rings), least_first.reciprocal().mT, axes
 
     def log_density(self, modes: tuple[Tensor, Tensor], rings: Rings) -> Tensor:
         """Of the fields given data, at one u each, (B,), float64, without the constant.
@@ -164,6 +183,11 @@ class LinearModel:
         mean = -torch.linalg.solve(of_y, of_data @ data.double()[..., None])[..., 0]
         return MultivariateNormal(mean, precision_matrix=of_y, validate_args=False)
 
+    def _mean(self, precision: Tensor, data: Tensor, rings: Rings) -> Tensor:
+        """Of rows of the fields in the precision, and data."""
+        of_y, of_data = precision.split(self.channels, -1)
+        return applied(-torch.linalg.solve(of_y, of_data), data, rings)
+
     def _given_mean(self, data: Tensor, of_mean: MultivariateNormal | None) -> tuple[Tensor, Tensor]:
         """Rows of the fields in the precision, and modes of the data, (B, C, modes): of mode zero, of whose
         law more is known, the data are its mean.
@@ -184,15 +208,15 @@ class LinearModel:
 
 def rotated(axes: Tensor, modes: Tensor, rings: Rings) -> Tensor:
     """Of modes (B, C, modes) what lies along the columns of (B, rings, C, C): (B, C, modes)."""
-    return _applied(axes.mT, modes, rings)
+    return applied(axes.mT, modes, rings)
 
 
 def rotated_back(axes: Tensor, along: Tensor, rings: Rings) -> Tensor:
     """The inverse of `rotated`."""
-    return _applied(axes, along, rings)
+    return applied(axes, along, rings)
 
 
-def _applied(gain: Tensor, modes: Tensor, rings: Rings) -> Tensor:
+def applied(gain: Tensor, modes: Tensor, rings: Rings) -> Tensor:
     """Gains (B, rings, C, D) times modes (B, D, modes): (B, C, modes)."""
     each = gain.to(modes.real.dtype).index_select(1, rings.index)
     parts = torch.view_as_real(modes).transpose(1, 2)
