@@ -101,7 +101,9 @@ class BareDenoiser(Denoiser):
 def bare() -> Iterator[None]:
     """Whatever is fitted or loaded meanwhile is bare."""
 
-    def no_guide(fields: Sequence[Field], quadratic: object, grid: tuple[int, ...], *rest: object) -> NoGuide:
+    def no_guide(
+        fields: Sequence[Field], quadratic: object, grid: tuple[int, ...], *_: object, **__: object
+    ) -> NoGuide:
         return NoGuide(sum(field.channels for field in fields), grid)
 
     with (

@@ -20,7 +20,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from sbikit import Field, Monitor, Simulator, Spec, UnsupportedError, Values, derive_seed, generator
+from sbikit import (
+    Field,
+    Monitor,
+    QuietMonitor,
+    Simulator,
+    Spec,
+    UnsupportedError,
+    Values,
+    derive_seed,
+    generator,
+)
 from sbikit.learning import Coordinates, Parts, Spill
 from sbikit_transformer.bend_choice import DATA, choose_bends
 from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
@@ -193,19 +203,19 @@ class Denoiser(nn.Module):
         with Spill(folder, monitor=monitor, title="fitting the Gaussian guide") as spill:
             for values in simulations:
                 spill.add({v.name: values[v.name] for v in self.spec.latents} | self.data_map.seen(values))
-            self._fit_maps(spill)
+            self._fit_maps(spill, monitor or QuietMonitor())
 
-    def _fit_maps(self, spill: Spill) -> None:
+    def _fit_maps(self, spill: Spill, monitor: Monitor) -> None:
         """Of latents and of what is seen."""
         self.coordinates.fit_parts(spill.parts(*(v.name for v in self.spec.vectors)))
         self.data_map.fit(spill.parts(MAPS, VECTORS))
         known = spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS).through(self._known).joined()
         self.first_law.fit(known["u"], known["vectors"])
         if self.guide is not None:
-            self._fit_guide(self.guide, spill)
+            self._fit_guide(self.guide, spill, monitor)
         self._fit_statistics(spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS))
 
-    def _fit_guide(self, guide: AnyGuide, spill: Spill) -> None:
+    def _fit_guide(self, guide: AnyGuide, spill: Spill, monitor: Monitor) -> None:
         """The coordinates of the field, and the guide."""
         latents = spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white)
         self.field_map.fit(latents)
@@ -214,7 +224,10 @@ class Denoiser(nn.Module):
         if self.field_map.declared and isinstance(guide, Guide):
             choose_bends(self.field_map, spill.parts().through(self._with_data), guide.rings)
             self.field_map.fit_scale(latents)
-        guide.fit(spill.parts().through(self._guided), self.first_law)
+        known = spill.parts().through(self._guided)
+        guide.fit(known, self.first_law)
+        if isinstance(guide, Guide):
+            guide.fit_missing(known, monitor)
         self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
 
     def _fit_statistics(self, parts: Parts) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.special import ndtri
 
-from sbikit import Values, derive_seed, generator
+from sbikit import Monitor, Values, derive_seed, generator
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
@@ -147,13 +147,7 @@ class Guide(torch.nn.Module):
                 its data field, one a channel; "vectors" (m, V), standardised observed vectors.
             law: of the scalars given vectors.
         """
-        rings = self.rings
-
-        def modes(part: Values) -> dict[str, Tensor]:
-            y, d = rings.transform(part["field"]), rings.transform(part["data"])
-            return {"u": part["u"], "y": y, "d": d}
-
-        log_variance, slope = fit_model(parts.through(modes), rings, self.quadratic)
+        log_variance, slope = fit_model(parts.through(self._in_modes), self.rings, self.quadratic)
         self.log_variance.copy_(log_variance)
         self.slope.copy_(slope)
 
@@ -162,22 +156,35 @@ class Guide(torch.nn.Module):
 
         some = parts.up_to(max(_LEAST_JUDGES, _JUDGES // self.channels)).through(judged).joined()
         self._fit_temper(some["u"], law(some["vectors"]), some["d"])
-        if self.missing is not None:
-            self.missing.fit(partial(self._guessed, parts.up_to(_SHOWN).through(modes)))
 
-    def _guessed(self, parts: Parts, log_sigma: float) -> Iterator[Guessed]:
-        """What is expected of simulations, of parameters and modes, at a noise level, without `missing`."""
+    def fit_missing(self, parts: Parts, monitor: Monitor) -> None:
+        """Fit what is lacking where data are missing, to some of the same simulations.
+
+        Args:
+            parts: as those of `fit`, which comes before.
+            monitor: is told how far it is.
+        """
+        if self.missing is None:
+            return
+        shown = parts.up_to(_SHOWN).through(self._in_modes).joined()
+        self.missing.fit(partial(self._guessed, shown), monitor)
+
+    def _in_modes(self, part: Values) -> dict[str, Tensor]:
+        """Scalars, and modes of fields and data."""
+        y, d = (self.rings.transform(part[name]) for name in ("field", "data"))
+        return {"u": part["u"], "y": y, "d": d}
+
+    def _guessed(self, shown: Values, log_sigma: float) -> Iterator[Guessed]:
+        """What is expected of simulations in modes at a noise level, without `missing`."""
         source = generator(derive_seed(0, "guide", "missing"))
-        for part in parts:
-            for u, y, d in zip(*(part[name].split(_SHOWN_AT_ONCE) for name in "uyd"), strict=True):
-                pixels = self.rings.inverse(y)
-                noise = torch.randn(pixels.shape, generator=source)
-                noisy = y + math.exp(log_sigma) * self.rings.transform(noise)
-                model = self._model(u)
-                variance = torch.full((len(u),), math.exp(2.0 * log_sigma))
-                found = model.wiener((noisy, d), variance, self.rings)
-                moved = found.mean - model.mean(d, self.rings)
-                yield Guessed(moved, found.covariance, found.error, y - found.mean)
+        for u, y, d in zip(*(shown[name].split(_SHOWN_AT_ONCE) for name in "uyd"), strict=True):
+            noise = torch.randn(*y.shape[:2], *self.rings.grid, generator=source)
+            noisy = y + math.exp(log_sigma) * self.rings.transform(noise)
+            model = self._model(u)
+            variance = torch.full((len(u),), math.exp(2.0 * log_sigma))
+            found = model.wiener((noisy, d), variance, self.rings)
+            moved = found.mean - model.mean(d, self.rings)
+            yield Guessed(moved, found.covariance, found.error, y - found.mean)
 
     def _fit_temper(self, u: Tensor, prior: Normal, data_modes: Tensor) -> None:
         """The temper whose posterior makes the true scalars most likely.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
-from sbikit import Simulator, SupportsMasks, supports
+from sbikit import Monitor, Simulator, SupportsMasks, supports
 from sbikit.fields import Rings
 from sbikit.learning import LeastSquares
 from sbikit_transformer.linear_model import applied
@@ -106,20 +106,23 @@ class Missing(nn.Module):
         lacked = (precision * self._terms(moved, covariance, error)).sum(1)
         return applied(covariance, self.rings.transform(lacked), self.rings)
 
-    def fit(self, guesses: Callable[[float], Iterable[Guessed]]) -> None:
+    def fit(self, guesses: Callable[[float], Iterable[Guessed]], monitor: Monitor) -> None:
         """Fit h.
 
         Args:
             guesses: of simulations, in parts, at a noise level ln sigma.
+            monitor: is told how far it is.
         """
-        for level, log_sigma in enumerate(self.levels.tolist()):
-            found, units = LeastSquares(_RIDGE), []
-            for guess in guesses(log_sigma):
-                # In units of the precision that the guide has, as it is found in the first part.
-                units.append(guess.error.square().mean(0))
-                found.add(*self._rows(guess, units[0]))
-            lack = found.solution().view(_TERMS, len(self.kinds), -1) / units[0]
-            self.lack[:, level] = lack.to(self.lack.dtype)
+        with monitor.progress("fitting what masks hide", _LEVELS) as advance:
+            for level, log_sigma in enumerate(self.levels.tolist()):
+                found, units = LeastSquares(_RIDGE), []
+                for guess in guesses(log_sigma):
+                    # In units of the precision that the guide has, as it is found in the first part.
+                    units.append(guess.error.square().mean(0))
+                    found.add(*self._rows(guess, units[0]))
+                lack = found.solution().view(_TERMS, len(self.kinds), -1) / units[0]
+                self.lack[:, level] = lack.to(self.lack.dtype)
+                advance(1)
 
     def _rows(self, guess: Guessed, unit: Tensor) -> tuple[Tensor, Tensor]:
         """What a term does to a mode where h of one kind and channel is 1 / unit, and what is left of the
