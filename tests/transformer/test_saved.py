@@ -1,0 +1,70 @@
+"""What a transformer of masked maps writes: two files, which draw the same again, and neither alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sbikit import (
+    CheckpointError,
+    QuietMonitor,
+    Sampler,
+    Simulations,
+    Simulator,
+    Workspace,
+    draw_seeds,
+    load,
+)
+from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.options import TransformerOptions
+
+FEW = TransformerOptions(
+    steps=4, width=32, depth=1, batch=4, guide_simulations=256, law_simulations=512, evaluations=4
+)
+
+
+def masked() -> Simulator:
+    """Log-normal shear on 16 x 16 pixels, of which an edge is masked."""
+    options = {"size": 16, "extent": 2.5, "mask": {"density": 0.0, "radius": 1.0, "edge": 10.0}}
+    made = load("simulator", "lognormal", **options)
+    assert isinstance(made, Simulator)
+    return made
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sampler, Path]:
+    transformer, folder = DiffusionTransformer(FEW), tmp_path_factory.mktemp("saved")
+    simulations = Simulations(masked(), 0)
+    sampler = transformer.fit(simulations, seed=0, workspace=Workspace(), monitor=QuietMonitor())
+    transformer.save(sampler, folder)
+    return sampler, folder
+
+
+def test_both_files_draw_what_was_saved(saved: tuple[Sampler, Path]) -> None:
+    sampler, folder = saved
+    assert {file.name for file in folder.iterdir()} == {"weights.safetensors", "components.safetensors"}
+    simulator = masked()
+    found = DiffusionTransformer(FEW).load(folder, simulator, device=torch.device("cpu"))
+    observation = {"shear": Simulations(simulator, 0).held_out(0, 2)["shear"]}
+    seeds = draw_seeds(1, "test", 0, 2)
+    before, after = (made.sample(observation, 3, seeds=seeds).values for made in (sampler, found))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "components.safetensors"])
+@pytest.mark.parametrize("spoil", ["remove", "truncate"])
+def test_one_file_without_the_other_is_refused(
+    saved: tuple[Sampler, Path], tmp_path: Path, name: str, spoil: str
+) -> None:
+    for file in saved[1].iterdir():
+        content = file.read_bytes()
+        if file.name != name:
+            (tmp_path / file.name).write_bytes(content)
+        elif spoil == "truncate":
+            (tmp_path / file.name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="weights") as refused:
+        DiffusionTransformer(FEW).load(tmp_path, masked(), device=torch.device("cpu"))
+    assert name in str(refused.value)
