@@ -205,10 +205,10 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
         kept = read_checkpoint(folder / "weights.safetensors", _FORMAT)
         kept.check_problem(problem)
         denoiser = self._denoiser(simulator)
-        state = {_APART: denoiser.state_dict()[_APART], **kept.parts["denoiser"]}
+        state = {_APART: denoiser.state_dict()[_APART], **kept.parts.get("denoiser", {})}
         if denoiser.data_map.components.count:
             apart = read_checkpoint(folder / "components.safetensors", _FORMAT)
             apart.check_problem(problem)
-            state |= apart.parts["denoiser"]
+            state |= apart.parts.get("denoiser", {})
         replace(kept, parts={"denoiser": state}).restore("denoiser", denoiser)
         return TransformerSampler(denoiser, self.options, device)

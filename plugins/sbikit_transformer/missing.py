@@ -115,12 +115,12 @@ class Missing(nn.Module):
         """
         with monitor.progress("fitting what masks hide", _LEVELS) as advance:
             for level, log_sigma in enumerate(self.levels.tolist()):
-                found, units = LeastSquares(_RIDGE), []
+                found, unit = LeastSquares(_RIDGE), torch.zeros(0)
                 for guess in guesses(log_sigma):
                     # In units of the precision that the guide has, as it is found in the first part.
-                    units.append(guess.error.square().mean(0))
-                    found.add(*self._rows(guess, units[0]))
-                lack = found.solution().view(_TERMS, len(self.kinds), -1) / units[0]
+                    unit = unit if len(unit) else guess.error.square().mean(0)
+                    found.add(*self._rows(guess, unit))
+                lack = found.solution().view(_TERMS, len(self.kinds), -1) / unit
                 self.lack[:, level] = lack.to(self.lack.dtype)
                 advance(1)
 

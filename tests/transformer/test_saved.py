@@ -1,4 +1,4 @@
-"""What a transformer of masked maps writes: two files, which draw the same again, and neither alone."""
+"""A transformer of masked maps: its network knows the mask, and it writes two files, of no use alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sbikit import (
     Sampler,
     Simulations,
     Simulator,
+    SupportsMasks,
     Workspace,
     draw_seeds,
     load,
@@ -52,6 +53,27 @@ def test_both_files_draw_what_was_saved(saved: tuple[Sampler, Path]) -> None:
     before, after = (made.sample(observation, 3, seeds=seeds).values for made in (sampler, found))
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=0.0, atol=0.0)
+
+
+def test_the_network_of_the_field_sees_the_mask(saved: tuple[Sampler, Path]) -> None:
+    """Another mask beside the same guide and data, and the field is denoised otherwise."""
+    simulator = masked()
+    found = DiffusionTransformer(FEW).load(saved[1], simulator, device=torch.device("cpu"))
+    denoiser = found.denoiser
+    assert isinstance(simulator, SupportsMasks)
+    hidden = ~simulator.masks()["shear"]
+    torch.testing.assert_close(denoiser.places, hidden[:1].float())
+    values = Simulations(simulator, 0).held_out(0, 2)
+    field, u = denoiser.encode(values)
+    condition, log_sigma = denoiser.condition(values), torch.zeros(2)
+    with torch.no_grad():
+        before, _ = denoiser.denoise_field(field, u, log_sigma, condition)
+        guess = denoiser.guess_field(field, u, log_sigma, condition).field
+        denoiser.places.zero_()
+        after, _ = denoiser.denoise_field(field, u, log_sigma, condition)
+        again = denoiser.guess_field(field, u, log_sigma, condition).field
+    torch.testing.assert_close(again, guess, rtol=0.0, atol=0.0)
+    assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "components.safetensors"])
