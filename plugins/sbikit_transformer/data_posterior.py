@@ -69,13 +69,14 @@ class LinearLaw(nn.Module):
         Technometrics 16, 125).
         """
         centre, mean = numbers.double().mean(0), u.double().mean(0)
-        x, y = numbers - centre.to(numbers.dtype), u.double() - mean
-        squares, products = _products(x, y)
+        y = u.double() - mean
+        squares, products = _products(numbers, centre, y)
         some = slice(0, _JUDGED)
+        rows = _about(numbers[some], centre)
         best, least = torch.zeros_like(products), y[some] / (1.0 - 1.0 / len(u))
         for ridge in _RIDGES if numbers.shape[1] else ():
             inverse = torch.linalg.inv(squares + ridge * len(u) * torch.eye(len(squares)).double())
-            found, rows = inverse @ products, x[some].double()
+            found = inverse @ products
             own = ((rows @ inverse) * rows).sum(1, keepdim=True) + 1.0 / len(u)
             left = (y[some] - rows @ found) / (1.0 - own).clamp_min(_LEAST_PRIOR)
             if float(left.square().mean()) < float(least.square().mean()):
@@ -91,14 +92,20 @@ class LinearLaw(nn.Module):
         return Normal(mean, law.variance.expand_as(mean), law.basis.expand(len(mean), -1, -1))
 
 
-def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """x^T x and x^T y of many rows, in float64, part by part: less memory."""
-    squares = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-    products = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64)
-    for part, target in zip(x.split(_JUDGED), y.split(_JUDGED), strict=True):
-        squares += part.double().T @ part.double()
-        products += part.double().T @ target
+def _products(numbers: Tensor, centre: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x^T x and x^T y of many rows x = numbers - centre, in float64, part by part: less memory."""
+    squares = torch.zeros(numbers.shape[1], numbers.shape[1], dtype=torch.float64)
+    products = torch.zeros(numbers.shape[1], y.shape[1], dtype=torch.float64)
+    for part, target in zip(numbers.split(_JUDGED), y.split(_JUDGED), strict=True):
+        x = _about(part, centre)
+        squares += x.T @ x
+        products += x.T @ target
     return squares, products
+
+
+def _about(numbers: Tensor, centre: Tensor) -> Tensor:
+    """Differences that float32 holds, in float64."""
+    return (numbers - centre.to(numbers.dtype)).double()
 
 
 class DataPosterior(nn.Module):

@@ -66,6 +66,7 @@ _AT_ONCE = 2**16
 # Simulations that tell what the guide lacks where data are missing, and how many are held at once: each has
 # many pixels, which tell a few numbers.
 _SHOWN, _SHOWN_AT_ONCE = 512, 64
+_TINY = 1e-30  # keeps a share finite of a mean that is always zero
 _EDGE = 1e-9  # keeps a node of the Sobol sequence that is exactly 0 or 1 finite
 
 
@@ -167,7 +168,10 @@ class Guide(torch.nn.Module):
         if self.missing is None:
             return
         shown = parts.up_to(_SHOWN).through(self._in_modes).joined()
-        self.missing.fit(partial(self._guessed, shown), monitor)
+        mean = shown["y"][..., 0].real
+        left = mean - self._model(shown["u"]).mean(shown["d"], self.rings)[..., 0].real
+        told = 1.0 - left.square().mean(0) / mean.square().mean(0).clamp_min(_TINY)
+        self.missing.fit(told, partial(self._guessed, shown), monitor)
 
     def _in_modes(self, part: Values) -> dict[str, Tensor]:
         """Scalars, and modes of fields and data."""

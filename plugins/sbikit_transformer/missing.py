@@ -14,7 +14,8 @@ Here the field is taken to be
 with e the rms error of W. The guide has the precision of an average pixel, so one that is seen lacks less
 than none. Pixels are of three kinds, missing, beside a missing one, and all others, and h is a number of each
 kind and channel. Data may be maps made of others, whose noise is not known, so the h of each noise level are
-those that leave simulations the least squared error.
+those that leave simulations the least squared error. Where data tell nothing of a channel's mean, as shear
+does not, its guess lacks nothing in missing pixels: that mean is left out of m and of what is added.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from sbikit_transformer.linear_model import applied
 # Noise levels, ln sigma, at which h is found: it changes slowly with them, and is taken linearly between.
 _FIRST, _LAST, _LEVELS = -3.0, 5.0, 17
 _TERMS = 2
+# Share of the variance of a channel's mean that data tell at least where it is kept: maps made of shear tell
+# next to nothing of it, maps of the field itself nearly all.
+_LEAST_TOLD = 0.5
 _RIDGE = 1e-6  # of the unknowns' own squares: keeps the solution finite where a kind has few pixels
 
 
@@ -77,6 +81,7 @@ class Missing(nn.Module):
     kinds: Tensor
     lack: Tensor
     levels: Tensor
+    with_mean: Tensor
 
     def __init__(self, share: Tensor, channels: int, rings: Rings) -> None:
         super().__init__()
@@ -87,6 +92,7 @@ class Missing(nn.Module):
         self.register_buffer("kinds", kinds[kinds.flatten(1).any(1)], persistent=False)
         levels = torch.linspace(_FIRST, _LAST, _LEVELS)
         self.register_buffer("levels", levels, persistent=False)
+        self.register_buffer("with_mean", torch.ones(channels, dtype=torch.bool))
         self.register_buffer("lack", torch.zeros(_TERMS, _LEVELS, len(self.kinds), channels))
 
     def forward(self, moved: Tensor, covariance: Tensor, error: Tensor, log_sigma: Tensor) -> Tensor:
@@ -104,15 +110,17 @@ class Missing(nn.Module):
         lack = torch.lerp(self.lack[:, below], self.lack[:, below + 1], (at - below)[:, None, None])
         precision = torch.tensordot(lack.transpose(0, 1).mT, self.kinds, dims=1)
         lacked = (precision * self._terms(moved, covariance, error)).sum(1)
-        return applied(covariance, self.rings.transform(lacked), self.rings)
+        return self._kept(applied(covariance, self.rings.transform(lacked), self.rings))
 
-    def fit(self, guesses: Callable[[float], Iterable[Guessed]], monitor: Monitor) -> None:
+    def fit(self, told: Tensor, guesses: Callable[[float], Iterable[Guessed]], monitor: Monitor) -> None:
         """Fit h.
 
         Args:
+            told: share of the variance of each channel's mean that data tell, (C,).
             guesses: of simulations, in parts, at a noise level ln sigma.
             monitor: is told how far it is.
         """
+        self.with_mean.copy_(told > _LEAST_TOLD)
         with monitor.progress("fitting what masks hide", _LEVELS) as advance:
             for level, log_sigma in enumerate(self.levels.tolist()):
                 found, unit = LeastSquares(_RIDGE), torch.zeros(0)
@@ -131,7 +139,7 @@ class Missing(nn.Module):
         terms = self._terms(guess.moved, guess.covariance, guess.error) / unit.view(-1, *[1] * self._axes)
         modes = self.rings.transform(self.kinds[:, None] * terms[:, :, None]).flatten(1, 2)
         gain = guess.covariance[:, self.rings.index]
-        weight = self.rings.weight.double().sqrt() / guess.error[..., None]
+        weight = self._kept(self.rings.weight.double().sqrt() / guess.error[..., None])
         told = torch.einsum("bmck,brkm,bcm->bcmrk", gain.to(modes.dtype), modes, weight.to(modes.dtype))
         rows = torch.view_as_real(told.flatten(3)).transpose(-1, -2).flatten(0, 3)
         left = torch.view_as_real(guess.left * weight).flatten()[:, None]
@@ -139,5 +147,11 @@ class Missing(nn.Module):
 
     def _terms(self, moved: Tensor, covariance: Tensor, error: Tensor) -> Tensor:
         """m, and B^-1 m / e^2, (B, terms, C, *grid)."""
-        further = applied(covariance, moved / error.square()[..., None], self.rings)
-        return self.rings.inverse(torch.stack([moved, further], 1))
+        kept = self._kept(moved)
+        further = applied(covariance, kept / error.square()[..., None], self.rings)
+        return self.rings.inverse(torch.stack([kept, further], 1))
+
+    def _kept(self, modes: Tensor) -> Tensor:
+        """Modes (B, C, modes) without the means of which data tell nothing."""
+        lost = (self.rings.index == 0) & ~self.with_mean[:, None]
+        return modes.masked_fill(lost, 0.0)

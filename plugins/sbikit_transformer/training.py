@@ -77,7 +77,7 @@ _LEAST_NUMBERS = 2**18
 # in 77 % of the cases with 1 copy, 55 % with 16, 52 % with 64 and 51 % with 256.
 _COPIES, _COPIES_BESIDE_FIELD = 32, 8
 # Simulations that teach what data tell, for each of the guide's, and the most numbers kept of all of them.
-_LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**28
+_LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**29
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
 # Of a fixed set, the share that judges, at most so many of them, and at least so many noisy states of them:

@@ -59,32 +59,39 @@ class Exact:
 
 
 @cache
-def exact() -> Exact:
+def exact(*, of_mean: bool = True) -> Exact:
+    """With data that tell of the fields' means, or, as shear, do not."""
     radius = RINGS.k[RINGS.index]
     power = (1.0 + radius**2 / 4.0) ** -1.5
     unit = RINGS.transform(torch.eye(PIXELS).view(PIXELS, *GRID))
     one = RINGS.inverse(unit * power).view(PIXELS, PIXELS).double().numpy()
     one = one / one[0, 0]
     prior = np.kron(np.array([[1.0, 0.6], [0.6, 2.0]]), one)
-    seen = np.tile(1.0 - unseen().flatten().numpy(), 2)
-    return Exact(prior, np.linalg.inv(prior) + np.diag(seen) / NOISE)
+    response = observed(of_mean=of_mean)
+    return Exact(prior, np.linalg.inv(prior) + response.T @ response / NOISE)
 
 
-def simulated(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def observed(*, of_mean: bool) -> np.ndarray:
+    """What is seen of pixels of both fields."""
+    one = np.eye(PIXELS) - (0 if of_mean else 1 / PIXELS)
+    return np.kron(np.eye(2), np.diag(1.0 - unseen().flatten().numpy()) @ one)
+
+
+def simulated(count: int, seed: int, *, of_mean: bool = True) -> tuple[Tensor, Tensor]:
     """Fields and their Wiener maps, (M, 2, 12, 12) each."""
     source = np.random.default_rng(seed)
     y = source.standard_normal((count, 2 * PIXELS)) @ np.linalg.cholesky(exact().prior).T
-    noisy = y + NOISE**0.5 * source.standard_normal(y.shape)
-    seen = np.tile(1.0 - unseen().flatten().numpy(), 2)
-    maps = exact().wiener(noisy * seen)
+    response = observed(of_mean=of_mean)
+    noisy = y @ response.T + NOISE**0.5 * source.standard_normal(y.shape)
+    maps = exact(of_mean=of_mean).wiener(noisy @ response)
     fields, data = (torch.from_numpy(pixels).float().view(-1, 2, *GRID) for pixels in (y, maps))
     return fields, data
 
 
 @cache
-def fitted(*, knows: bool) -> Guide:
+def fitted(*, knows: bool, of_mean: bool = True) -> Guide:
     """To simulations, with and without knowing what is missing."""
-    field, data = simulated(MANY, 0)
+    field, data = simulated(MANY, 0, of_mean=of_mean)
     guide = Guide(WHITE, 2, GRID, nodes=16, share=unseen() if knows else None)
     u = torch.randn(MANY, 1, generator=torch.Generator().manual_seed(1))
     law = LinearLaw(1, 0)
@@ -125,6 +132,20 @@ def test_noisy_fields_are_denoised_as_numpy_does(sigma: float) -> None:
         off[knows] = squares.mean(0).reshape(2, *GRID)[:, unseen().bool().numpy()].mean()
     assert off[False] > 0.02
     assert off[True] < 0.06 * off[False]
+
+
+def test_a_mean_of_which_data_tell_nothing_is_denoised_as_numpy_does() -> None:
+    """Missing pixels change nothing of it."""
+    field, data = simulated(512, 3, of_mean=False)
+    noise = torch.randn(field.shape, generator=torch.Generator().manual_seed(4))
+    noisy = field + 3.0 * noise
+    flat = (pixels.view(512, -1).double().numpy() for pixels in (data, noisy))
+    right, _ = exact(of_mean=False).given_noisy(*flat, 3.0)
+    guide, u = fitted(knows=True, of_mean=False), torch.zeros(512, 1)
+    found = guide(noisy, u, guide.told(data), u[:, :0], torch.full((512,), 3.0)).field
+    off = found.view(512, 2, -1).double().numpy() - right.reshape(512, 2, -1)
+    squares = field.mean((2, 3)).square().mean(0).numpy()
+    assert np.all((off.mean(2) ** 2).mean(0) < 0.002 * squares)
 
 
 def test_draws_vary_in_masked_pixels_as_they_should() -> None:
