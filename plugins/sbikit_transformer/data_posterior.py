@@ -15,8 +15,8 @@ simulations that did not train it.
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -150,18 +150,15 @@ class DataPosterior(nn.Module):
         left = (u.double() - law.mean.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
         components.fit(u, told, judges)
-        inputs = torch.cat([law.mean, components(told), told], 1)
-        least, best = math.inf, network.state_dict()
-        for beside in (True, False):
-            if not beside:
-                inputs[:, -told.shape[1] :] = 0.0  # in place: less memory
-            self._fit_network(network, inputs, white, judges, monitor)
-            with torch.no_grad():
-                loss = float(self._losses(network(inputs[:judges]), white[:judges]).mean())
-            if loss < least:
-                least, best = loss, copy.deepcopy(network.state_dict())
-                self.beside.fill_(beside)
-        network.load_state_dict(best)
+        few = torch.cat([law.mean, components(told)], 1)
+        # A network of their own: where it has all numbers as inputs, its first weights are too small for few.
+        alone = small_network(few.shape[1], _LAWS * self._each)
+        rest = (white, judges, monitor)
+        loss_beside = self._fit_network(network, lambda rows: torch.cat([few[rows], told[rows]], 1), *rest)
+        loss_alone = self._fit_network(alone, lambda rows: few[rows], *rest)
+        self.beside.fill_(loss_beside < loss_alone)
+        if not self.beside:
+            _copy_with_zeros(alone, network)
         inputs = self._inputs(told[:judges], law.mean[:judges])
         self._widen(inputs, white[:judges])
         with torch.no_grad():
@@ -181,16 +178,21 @@ class DataPosterior(nn.Module):
         return found
 
     def _fit_network(
-        self, network: nn.Sequential, inputs: Tensor, white: Tensor, judges: int, monitor: Monitor
-    ) -> None:
-        fit_small(
-            network,
-            lambda rows: self._losses(network(inputs[rows]), white[rows]).mean(),
-            len(inputs),
-            judges=judges,
-            start=self._start(),
-            monitor=monitor,
-        )
+        self,
+        network: nn.Sequential,
+        inputs: Callable[[Tensor], Tensor],
+        white: Tensor,
+        judges: int,
+        monitor: Monitor,
+    ) -> float:
+        """Train a network on what `inputs` gives of rows; returns its loss on rows that judge."""
+
+        def loss(rows: Tensor) -> Tensor:
+            return self._losses(network(inputs(rows)), white[rows]).mean()
+
+        fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
+        with torch.no_grad():
+            return float(loss(torch.arange(judges)))
 
     def _inputs(self, told: Tensor, expected: Tensor) -> Tensor:
         """Of the network: what the first law expects, components and, where it helps, what is told,
@@ -276,6 +278,14 @@ class DataPosterior(nn.Module):
         root = torch.linalg.solve_triangular(factor.double(), root, upper=False, left=False)
         each = Normal.of(mean, root @ root.mT)
         return Mixture(log_weight, *each.parts())
+
+
+def _copy_with_zeros(few: nn.Sequential, many: nn.Sequential) -> None:
+    """Set the weights of a network to those of one of its first inputs alone."""
+    state = few.state_dict()
+    for name, weight in many.state_dict().items():
+        weight.zero_()
+        weight[tuple(map(slice, state[name].shape))] = state[name]
 
 
 def better(gain: Tensor) -> bool:

@@ -97,6 +97,10 @@ def test_of_many_numbers_that_tell_little_components_are_told_alone() -> None:
     told[:, :5] += (2.0 * u - torch.linspace(-2.0, 2.0, 5)).tanh()
     found = fitted(u, told / told.std(0))
     assert not found.beside
+    assert found.network is not None
+    few = 1 + found.combinations
+    assert not found.network[0].weight[:, few:].any()
+    assert found.network[0].weight[:, :few].std() > 0.1  # of few inputs, not of a hundred
 
 
 def test_two_modes_are_found() -> None:
