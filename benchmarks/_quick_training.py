@@ -10,9 +10,11 @@ from _untrained import untrained
 
 import sbikit
 from sbikit.learning import Average, Plan, Trainer
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.teaching import fit_law, teach
 
 GUIDE = 1024  # simulations that fit the guide, and as many the law; a step's cost does not depend on them
 COPIES = Copies(8)
@@ -28,14 +30,17 @@ class Clock(sbikit.QuietMonitor):
     def progress(
         self, title: str, total: int, start: int = 0
     ) -> AbstractContextManager[Callable[[int], None]]:
-        return nullcontext(lambda done: self._tick() and None)
+        def advance(done: int) -> None:
+            self._tick()
+
+        return nullcontext(advance)
 
 
 def quick_denoiser(simulations: sbikit.Simulations) -> Denoiser:
     """The quick preset's denoiser with its constants, guide and law fitted."""
     denoiser = untrained(simulations.simulator, OPTIONS)
-    denoiser.fit_maps([simulations.training(0, GUIDE)])
-    denoiser.fit_posterior(denoiser.teaching(simulations.training(GUIDE, GUIDE)), sbikit.QuietMonitor())
+    fit_constants(denoiser, [simulations.training(0, GUIDE)])
+    fit_law(denoiser, teach(denoiser, simulations.training(GUIDE, GUIDE)), sbikit.QuietMonitor())
     return denoiser
 
 

@@ -20,8 +20,10 @@ from _untrained import untrained
 
 from sbikit import QuietMonitor, Simulations, load, mean_and_error
 from sbikit.run.config import load_config
-from sbikit_transformer.denoiser import Denoiser, judges_of_law
+from sbikit_transformer.constants import fit_constants
+from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.teaching import judges_of_law, teach
 from sbikit_transformer.training import wanted_of_law
 
 OTHERS, AT_ONCE = 6144, 256
@@ -30,7 +32,7 @@ OTHERS, AT_ONCE = 6144, 256
 def rows(denoiser: Denoiser, simulations: Simulations, first: int, count: int) -> dict[str, torch.Tensor]:
     """What so many simulations from `first` on teach."""
     parts = [
-        denoiser.teaching(simulations.training(at, min(AT_ONCE, first + count - at)), guided=at == first)
+        teach(denoiser, simulations.training(at, min(AT_ONCE, first + count - at)), guided=at == first)
         for at in range(first, first + count, AT_ONCE)
     ]
     return {name: torch.cat([part[name] for part in parts if name in part]) for name in parts[0]}
@@ -68,7 +70,7 @@ def main() -> None:
     simulator = load("simulator", config.simulator.name, **config.simulator.options.model_dump(mode="json"))
     simulations, guided_by = Simulations(simulator, config.seed), options.guide_simulations
     denoiser = untrained(simulator, options)
-    denoiser.fit_maps(simulations.training(at, AT_ONCE) for at in range(0, guided_by, AT_ONCE))
+    fit_constants(denoiser, (simulations.training(at, AT_ONCE) for at in range(0, guided_by, AT_ONCE)))
     wanted = wanted_of_law(options)
     counts = sorted(given.counts or (wanted // 5, wanted // 2, wanted))
     record("CPU ms of a product of two 1024 x 1024 float32 matrices", 1e3 * product_seconds(), None)

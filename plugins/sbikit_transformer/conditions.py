@@ -156,3 +156,13 @@ class DataMap(nn.Module):
             return torch.cat(moments, 1)
         log_power = self.rings.log_power(self.rings.transform(self.kinds.for_spectra(maps)))
         return torch.cat([log_power.flatten(1), *moments], 1)
+
+
+def alien(vectors: Tensor, statistics: Tensor) -> Tensor:
+    """How many numbers of each lie further from the simulations than networks are told, (B, 2)."""
+    return torch.stack([(part.abs() > FARTHEST).sum(1) for part in (vectors, statistics)], 1)
+
+
+def bounded(vectors: Tensor, statistics: Tensor) -> Tensor:
+    """What the law is told of data, (B, W)."""
+    return torch.cat([vectors, statistics], 1).clamp(-FARTHEST, FARTHEST)

@@ -12,42 +12,29 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from sbikit import (
-    Field,
-    Monitor,
-    QuietMonitor,
-    Simulator,
-    Spec,
-    UnsupportedError,
-    Values,
-    derive_seed,
-    generator,
-)
-from sbikit.learning import Coordinates, Parts, Spill
-from sbikit_transformer.bend_choice import DATA, choose_bends
-from sbikit_transformer.conditions import FARTHEST, MAPS, VECTORS, Condition, DataMap
-from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
+from sbikit import Field, Simulator, Spec, UnsupportedError, Values
+from sbikit.learning import Coordinates
+from sbikit_transformer.conditions import FARTHEST, Condition, DataMap, alien, bounded
+from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
 from sbikit_transformer.guide import Guess, Guide
 from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.guided_statistics import GuidedStatistics
-from sbikit_transformer.levels import TrainingLevels
-from sbikit_transformer.linear_guide import LinearGuide, make_guide
+from sbikit_transformer.levels import NARROW, TrainingLevels
+from sbikit_transformer.linear_guide import make_guide
 from sbikit_transformer.map_kinds import by_modes
 from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.missing import missing
 from sbikit_transformer.network import Networks, Transformer
-from sbikit_transformer.normal import Mixture, Normal, innovation, pairs
+from sbikit_transformer.normal import Mixture, innovation, pairs
 from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.shapes import COUNT, ShapesOf
-from sbikit_transformer.transforms import WHITE, FieldMap
+from sbikit_transformer.transforms import FieldMap
 
 # Least unit of a scalar's correction, in standard deviations of its noise: the law may be surer than it is
 # right. A larger value makes the network's task coarse where the law is good, a smaller one lets scalars
@@ -56,22 +43,6 @@ _SCALAR_ERROR = 0.3
 # Least unit of a field's correction, in the field's own spread, where the guide expects no error at all.
 _FIELD_ERROR = 1e-4
 
-# Simulations, at most, whose guesses tell how narrow posteriors are, the share of them that may be narrower,
-# and a level of noise, in prior standard deviations, that leaves the data alone to tell.
-_JUDGES = 256
-_NARROW = 0.05
-_PURE_NOISE = 150.0
-# Of the simulations that teach what data tell of the scalars, the share that judges, and the most that do.
-_LAW_JUDGES, _MOST_LAW_JUDGES = 0.1, 8192
-GUIDED = 1024  # of these, at least, where there are as many: those that compare law and guide
-_OF_GUIDE = ("guide/mean", "guide/variance", "guide/basis")  # parts of its normal law
-_MEAN, _DATA_MEAN = "mean/field", "mean/data"  # amplitudes of mode zero
-# Simulations that tell which map goes with which channel: at 128 pixels a side 10^7 pixels a channel.
-_CORRELATED = 1024
-
-_TINY = 1e-30  # keeps the correlation with a map that is zero everywhere finite
-
-AnyGuide: TypeAlias = Guide | LinearGuide
 State: TypeAlias = tuple[Tensor, Tensor]
 """Field (B, C, *grid) and scalars (B, P)."""
 
@@ -91,11 +62,6 @@ def common_grid(spec: Spec) -> tuple[int, ...]:
             fix="let the simulator put its fields on one grid, or observe vectors beside the field",
         )
     return fields[0].grid if fields else ()
-
-
-def judges_of_law(count: int) -> int:
-    """How many of so many simulations judge what is learned of the scalars, and do not teach it."""
-    return max(1, min(_MOST_LAW_JUDGES, int(_LAW_JUDGES * count)))
 
 
 def patch_size(grid: tuple[int, ...], patch: int) -> tuple[int, ...]:
@@ -190,137 +156,20 @@ class Denoiser(nn.Module):
             else None,
         )
 
-    def fit_maps(
-        self, simulations: Iterable[Values], folder: Path | None = None, monitor: Monitor | None = None
-    ) -> None:
-        """Fit all constants and the guide to simulations that come in parts.
-
-        Args:
-            simulations: of all variables, each (m, *shape).
-            folder: for files of what does not fit in memory.
-            monitor: hears how far each pass through such files is.
-        """
-        with Spill(folder, monitor=monitor, title="fitting the Gaussian guide") as spill:
-            for values in simulations:
-                spill.add({v.name: values[v.name] for v in self.spec.latents} | self.data_map.seen(values))
-            self._fit_maps(spill, monitor or QuietMonitor())
-
-    def _fit_maps(self, spill: Spill, monitor: Monitor) -> None:
-        """Of latents and of what is seen."""
-        self.coordinates.fit_parts(spill.parts(*(v.name for v in self.spec.vectors)))
-        self.data_map.fit(spill.parts(MAPS, VECTORS))
-        known = spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS).through(self._known).joined()
-        self.first_law.fit(known["u"], known["vectors"])
-        if self.guide is not None:
-            self._fit_guide(self.guide, spill, monitor)
-        self._fit_statistics(spill.parts(*(v.name for v in self.spec.vectors), MAPS, VECTORS))
-
-    def _fit_guide(self, guide: AnyGuide, spill: Spill, monitor: Monitor) -> None:
-        """The coordinates of the field, and the guide."""
-        latents = spill.parts(*(v.name for v in self.spec.latents)).through(self._with_white)
-        self.field_map.fit(latents)
-        some = spill.parts().up_to(_CORRELATED)
-        self.data_channel.copy_(_most_correlated(some.through(self._clean)))
-        if self.field_map.declared and isinstance(guide, Guide):
-            choose_bends(self.field_map, spill.parts().through(self._with_data), guide.rings)
-            self.field_map.fit_scale(latents)
-        known = spill.parts().through(self._guided)
-        guide.fit(known, self.first_law)
-        if isinstance(guide, Guide):
-            guide.fit_missing(known, monitor)
-        self._fit_low_field(spill.parts().up_to(_JUDGES).through(self._guided).joined())
-
-    def _fit_statistics(self, parts: Parts) -> None:
-        """Scales of all statistics, and how alien the strangest simulation is."""
-        guided = self.guided_statistics
-
-        def power(part: Values) -> dict[str, Tensor]:
-            assert guided is not None
-            maps, _ = self.data_map.maps_and_vectors(part)
-            return {"u": self.coordinates.encode(part), "power": guided.power(self._modes(maps))}
-
-        def unscaled(part: Values) -> dict[str, Tensor]:
-            maps, vectors = self.data_map.maps_and_vectors(part)
-            return {"vectors": vectors} | self._unscaled(maps, self._modes(maps))
-
-        if guided is not None:
-            guided.fit_power(**parts.through(power).joined())
-        found = parts.through(unscaled).joined()
-        self.data_map.statistics.fit(found["statistics"])
-        if guided is not None:
-            guided.scale.fit(found["of_map"])
-        self.data_map.most_alien.copy_(_alien(found["vectors"], self._scaled(found)).amax(0))
-
-    @torch.no_grad()
-    def teaching(self, values: Values, *, guided: bool = True) -> dict[str, Tensor]:
-        """What simulations teach of the scalars given data, once the constants are fitted.
-
-        Args:
-            values: of all variables, each (m, *shape).
-            guided: whether the guide is asked, too: of the first `GUIDED`, which compare it with what is
-                learned.
-
-        Returns:
-            Rows (m, ...): scalars, what is told of the data, the means of the field and of its data where the
-            guide knows modes, and its law of the scalars where it is asked.
-        """
-        _, modes, vectors, statistics = self._told(values)
-        rows = {"u": self.coordinates.encode(values), "told": _bounded(vectors, statistics)}
-        if isinstance(self.guide, Guide):
-            field = self.field_map.encode(values, rows["u"])
-            rows |= {_MEAN: self.guide.told(field)[..., 0].real, _DATA_MEAN: modes[..., 0].real}
-        if self.guide is None or not guided:
-            return rows
-        law = self.guide.posterior(self.first_law(vectors), modes)
-        return rows | dict(zip(_OF_GUIDE, law.parts(), strict=True))
-
-    def fit_posterior(self, told: Values, monitor: Monitor) -> None:
-        """Learn what data tell of the scalars, and of the field's mean given these.
-
-        Args:
-            told: what `teaching` gave of all simulations.
-            monitor: is told how far training is.
-        """
-        count = len(told["u"])
-        judges = judges_of_law(count)
-        self.posterior.fit(told["u"], told["told"], judges, monitor)
-        sd = self.posterior(told["told"][:_JUDGES]).whole().sd
-        if self.guide is not None:
-            law = Normal(*(told[name][:judges] for name in _OF_GUIDE))
-            some_told, some_u = (told[name][: len(law.mean)] for name in ("told", "u"))
-            gain = self.posterior(some_told).log_density(some_u) - law.log_density(some_u)
-            self.by_guide.fill_(not better(gain))
-            sd = law.sd[:_JUDGES] if bool(self.by_guide) else sd
-        if self.mean_law is not None:
-            self._fit_mean_law(self.mean_law, told, judges)
-        self.low[0] = TrainingLevels.resolving(float(sd.quantile(_NARROW, 0).min()), with_field=False).low
-
-    def _fit_mean_law(self, law: MeanLaw, told: Values, judges: int) -> None:
-        assert isinstance(self.guide, Guide)
-        u, data = told["u"], told[_DATA_MEAN]
-        expected = self.guide.of_mean(u[:judges], data[:judges])
-        law.fit(u, self.posterior.combined(told["told"]), data, told[_MEAN], expected)
-
-    @property
-    def numbers_of_law(self) -> int:
-        """How many numbers `fit_posterior` keeps of a simulation."""
-        means = 0 if self.mean_law is None else 2 * self.field_map.channels
-        return self.posterior.told + self.coordinates.size + means
-
     def _law(self, vectors: Tensor, statistics: Tensor, modes: Tensor) -> Mixture:
         """Of the scalars given data."""
         if self.guide is not None and bool(self.by_guide):
             return self.guide.posterior(self.first_law(vectors), modes).alone()
-        law: Mixture = self.posterior(_bounded(vectors, statistics))
+        law: Mixture = self.posterior(bounded(vectors, statistics))
         return law
 
-    def _told(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def told(self, values: Values) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of observations (B, *shape) standardised maps, what the guide is told, vectors and statistics."""
         maps, vectors = self.data_map.maps_and_vectors(self.data_map.seen(values))
-        modes = self._modes(maps)
-        return maps, modes, vectors, self._scaled(self._unscaled(maps, modes))
+        modes = self.modes(maps)
+        return maps, modes, vectors, self.scaled(self.unscaled(maps, modes))
 
-    def _unscaled(self, maps: Tensor, modes: Tensor) -> dict[str, Tensor]:
+    def unscaled(self, maps: Tensor, modes: Tensor) -> dict[str, Tensor]:
         """Statistics of standardised maps and of the guide's map, neither standardised."""
         found = {"statistics": self.data_map.unscaled(maps)}
         if self.guided_statistics is not None:
@@ -328,7 +177,7 @@ class Denoiser(nn.Module):
             found |= {"power": power, "of_map": self.guided_statistics.of_map(modes, power)}
         return found
 
-    def _scaled(self, unscaled: Values) -> Tensor:
+    def scaled(self, unscaled: Values) -> Tensor:
         """All statistics, standardised, (B, S)."""
         found = self.data_map.statistics(unscaled["statistics"])
         if self.guided_statistics is None:
@@ -336,32 +185,9 @@ class Denoiser(nn.Module):
         guided = self.guided_statistics.scaled(unscaled["power"], unscaled["of_map"])
         return torch.cat([found, guided], 1)
 
-    def _modes(self, maps: Tensor) -> Tensor:
+    def modes(self, maps: Tensor) -> Tensor:
         """What the guide is told of standardised maps (B, K, *grid): (B, ...)."""
-        return maps.new_zeros(len(maps), 0) if self.guide is None else self.guide.told(self._data(maps))
-
-    def _with_white(self, latents: Values) -> dict[str, Tensor]:
-        return {**latents, WHITE: self.coordinates.encode(latents)}
-
-    def _with_data(self, part: Values) -> dict[str, Tensor]:
-        """Latents, white scalars, and the data field of each channel."""
-        maps, _ = self.data_map.maps_and_vectors(part)
-        return self._with_white({v.name: part[v.name] for v in self.spec.latents}) | {DATA: self._data(maps)}
-
-    def _known(self, part: Values) -> dict[str, Tensor]:
-        """Scalars and observed vectors."""
-        return {"u": self.coordinates.encode(part), "vectors": self.data_map.maps_and_vectors(part)[1]}
-
-    def _clean(self, part: Values) -> dict[str, Tensor]:
-        """Simulations as the guide knows them, but for the data field."""
-        field, u = self.encode(part)
-        maps, vectors = self.data_map.maps_and_vectors(part)
-        return {"u": u, "field": field, "maps": maps, "vectors": vectors}
-
-    def _guided(self, part: Values) -> dict[str, Tensor]:
-        """What the guide is fitted to."""
-        clean = self._clean(part)
-        return {**clean, "data": self._data(clean.pop("maps"))}
+        return maps.new_zeros(len(maps), 0) if self.guide is None else self.guide.told(self.data(maps))
 
     @contextmanager
     def using(self, network: nn.Module) -> Iterator[None]:
@@ -380,18 +206,6 @@ class Denoiser(nn.Module):
     def field_levels(self) -> TrainingLevels:
         """The noise levels of the field in training, once the guide is fitted."""
         return TrainingLevels(float(self.low[1]), with_field=True)
-
-    def _fit_low_field(self, part: Values) -> None:
-        """How far down levels must go for the narrowest field that the guide sees."""
-        assert self.guide is not None
-        vary = torch.tensor([bool(pixels.any()) for pixels in self.field_map.vary()], dtype=torch.bool)
-        noise = generator(derive_seed(0, "denoiser", "low"))
-        y = _PURE_NOISE * torch.randn(part["field"].shape, generator=noise)
-        sigma = torch.full((len(y),), _PURE_NOISE)
-        modes = self.guide.told(part["data"])
-        error = self.guide(y, part["u"], modes, part["vectors"], sigma).error[:, vary]
-        narrowest = float(error.quantile(_NARROW, 0).min()) if error.numel() else 1.0
-        self.low[1] = TrainingLevels.resolving(narrowest, with_field=True).low
 
     @torch.no_grad()
     def noise_left(self, simulations: Iterable[Values], sigma: float, source: torch.Generator) -> Tensor:
@@ -427,10 +241,10 @@ class Denoiser(nn.Module):
     def _low_of_channels(self, field: Tensor) -> Tensor:
         """Figures of pixels (C, *grid) to a low one of each channel that varies."""
         vary = zip(field, self.field_map.vary(), strict=True)
-        found = [channel[pixels].quantile(_NARROW) for channel, pixels in vary if bool(pixels.any())]
+        found = [channel[pixels].quantile(NARROW) for channel, pixels in vary if bool(pixels.any())]
         return torch.stack(found) if found else field.new_zeros(0)
 
-    def _data(self, maps: Tensor) -> Tensor:
+    def data(self, maps: Tensor) -> Tensor:
         """The data field of each latent channel, (B, C, *grid); zero where nothing is observed."""
         if maps.shape[1] == 0:
             return maps.new_zeros(len(maps), self.field_map.channels, *self.grid)
@@ -455,12 +269,12 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def condition(self, observation: Values) -> Condition:
         """What the networks are told of observations `(B, shape)`."""
-        maps, modes, vectors, statistics = self._told(observation)
-        alien = _alien(vectors, statistics)
+        maps, modes, vectors, statistics = self.told(observation)
+        strange = alien(vectors, statistics)
         statistics = statistics.clamp(-FARTHEST, FARTHEST)
         law = self._law(vectors, statistics, modes)
-        components = self.posterior.combined(_bounded(vectors, statistics))
-        return Condition(maps, modes, vectors, statistics, components, alien, law, law.whole().moments())
+        components = self.posterior.combined(bounded(vectors, statistics))
+        return Condition(maps, modes, vectors, statistics, components, strange, law, law.whole().moments())
 
     def denoise_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """The clean scalars, and the scale on which the network corrects the law, (B, P) each.
@@ -562,29 +376,3 @@ class Denoiser(nn.Module):
 
     def _products(self, u: Tensor) -> AbstractContextManager[None]:
         return torch.autocast(u.device.type, self.precision, enabled=self.precision != torch.float32)
-
-
-def _alien(vectors: Tensor, statistics: Tensor) -> Tensor:
-    """How many numbers of each lie further from the simulations than networks are told, (B, 2)."""
-    return torch.stack([(part.abs() > FARTHEST).sum(1) for part in (vectors, statistics)], 1)
-
-
-def _bounded(vectors: Tensor, statistics: Tensor) -> Tensor:
-    """What the law is told of data, (B, W)."""
-    return torch.cat([vectors, statistics], 1).clamp(-FARTHEST, FARTHEST)
-
-
-def _most_correlated(parts: Parts) -> Tensor:
-    """For each channel of "field" (m, C, *grid) one of the "maps" (m, K, *grid), none twice, so that their
-    correlations are largest together: (C,), -1 where there is none left.
-    """
-    products, own = [], []
-    for part in parts:
-        a, b = (part[name].transpose(0, 1).flatten(1) for name in ("field", "maps"))
-        products.append(a @ b.T)
-        own.append(b.square().sum(1))
-    total, power = torch.stack(products).sum(0), torch.stack(own).sum(0)
-    channel, found = linear_sum_assignment((total.abs() * (power + _TINY).rsqrt()).numpy(), maximize=True)
-    which = torch.full((len(total),), -1)
-    which[channel] = torch.from_numpy(found)
-    return which

@@ -32,6 +32,7 @@ _DEEP_SHARE = 0.05
 _HIGHEST_END = 0.05  # where draws of a field end if no posterior is narrow
 _DEEP = 0.002  # how far down every training goes; the width of narrower posteriors is that of law or guide
 _LOWEST_END = 1e-4  # below it float32 no longer holds a state and its noise apart
+NARROW = 0.05  # share of posteriors, or of a field's pixels, that may be narrower than is asked for
 # Of a posterior's standard deviation, where its draws should end: they are 0.1 % too narrow then.
 _RESOLVE = 0.2
 # Least share of the noise that is left where nothing is narrow: of r = 4.4 sigma, or of one observation in

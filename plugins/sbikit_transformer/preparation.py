@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from sbikit import JointDraws, Monitor, Values, Workspace, shares
 from sbikit.learning import KeptRows, read_checkpoint, write_checkpoint
-from sbikit_transformer.denoiser import GUIDED, Denoiser
+from sbikit_transformer.constants import fit_constants
+from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.teaching import GUIDED, teach
 
 # Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it.
 _CHUNK, _CHUNK_NUMBERS = 512, 2**22
@@ -63,7 +65,8 @@ class Preparation:
             kept.check_identity(self._identity)
             kept.restore("denoiser", self._denoiser)
             return
-        self._denoiser.fit_maps(self._read("the Gaussian guide", 0, count), self._folder, self._read.monitor)
+        simulations = self._read("the Gaussian guide", 0, count)
+        fit_constants(self._denoiser, simulations, self._folder, self._read.monitor)
         self._team.agree(self._denoiser)  # each teaches a share of what data tell
         if path is not None and self._writes:
             header = {"identity": self._identity}
@@ -83,7 +86,7 @@ class Preparation:
                 # What is taught tells its shapes: a process without a share asks of one and keeps none of it.
                 some = slice(start, start + own) if own else slice(0, 1)
                 share = {name: value[some] for name, value in values.items()}
-                rows = self._denoiser.teaching(share, guided=done < GUIDED)
+                rows = teach(self._denoiser, share, guided=done < GUIDED)
                 yield {name: self._team.join(value[:own]) for name, value in rows.items()}
                 done += size
 

@@ -54,6 +54,7 @@ from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
 from sbikit_transformer.preparation import Preparation, Reading
 from sbikit_transformer.scalar_flow import enough_knots
+from sbikit_transformer.teaching import fit_law, numbers_of_law
 
 # Muon moves a weight by the rate over the root of the width, AdamW by the rate: at the quick preset's width
 # of 64 both then move a weight alike. Jordan et al. 2024 use 0.02 beside AdamW's 3e-4 for wider networks.
@@ -134,7 +135,7 @@ def train(
     if unfinished(workspace) is None:
         before = Preparation(denoiser, Reading(denoiser, shared, monitor), identity, workspace)
         before.fit_constants(guided_by)
-        denoiser.fit_posterior(before.teaching(taught_from, taught_by), monitor)
+        fit_law(denoiser, before.teaching(taught_from, taught_by), monitor)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)
@@ -243,7 +244,7 @@ def _of_law(
     wanted = wanted_of_law(options)
     if kept is not None:
         wanted = min(wanted, kept.training)
-    most = max(1, _LAW_NUMBERS // denoiser.numbers_of_law)
+    most = max(1, _LAW_NUMBERS // numbers_of_law(denoiser))
     if most < wanted:
         monitor.say(f"diffusion-transformer: {most:,} of {wanted:,} simulations teach what data tell: memory")
     return (guided_by if kept is None else 0), min(wanted, most)

@@ -14,6 +14,7 @@ from torch import Tensor
 from sbikit import Field, Normal, Prior, Simulations, Simulator, Values, normals
 from sbikit.fields import Rings
 from sbikit_transformer.bounds import soften, stretch
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.linear_model import LinearModel
 
@@ -45,7 +46,7 @@ class LogNormal(Simulator):
 def fitted(noise: float) -> Denoiser:
     simulator = LogNormal(noise)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([Simulations(simulator, 0).training(0, 1024)])
+    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 1024)])
     return denoiser
 
 

@@ -13,7 +13,8 @@ from bump import Bump
 from sbikit import Simulations, Simulator, load
 from sbikit.learning import Spill
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
-from sbikit_transformer import denoiser as module
+from sbikit_transformer import constants as module
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 
 PROBLEMS = {
@@ -37,12 +38,12 @@ def test_constants_of_parts_in_files_are_those_of_all_at_once(
     simulator = PROBLEMS[name]()
     values = Simulations(simulator, 1).training(0, 700)
     whole, parted = unfitted(simulator), unfitted(simulator)
-    whole.fit_maps([values])
+    fit_constants(whole, [values])
     monkeypatch.setattr(module, "Spill", partial(Spill, held=0, part=1))
     some = [
         {key: value[first : first + 100] for key, value in values.items()} for first in range(0, 700, 100)
     ]
-    parted.fit_maps(some, tmp_path)
+    fit_constants(parted, some, tmp_path)
     assert list(tmp_path.iterdir()) == []
     expected, found = whole.state_dict(), parted.state_dict()
     for key in expected:
@@ -56,7 +57,8 @@ def test_constants_of_a_field_are_those_of_numpy(tmp_path: Path, monkeypatch: py
     values = Simulations(simulator, 1).training(0, 600)
     fitted = unfitted(simulator)
     monkeypatch.setattr(module, "Spill", partial(Spill, held=0, part=1))
-    fitted.fit_maps(
+    fit_constants(
+        fitted,
         [{key: value[first : first + 60] for key, value in values.items()} for first in range(0, 600, 60)],
         tmp_path,
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sbikit import QuietMonitor, Simulations, generator
 from sbikit_transformer import field_levels
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.field_levels import FIRSTS, enough_levels, first_level, levels_tried
@@ -85,7 +86,7 @@ def silent() -> tuple[Simulations, Denoiser]:
     simulations = Simulations(Measured(0.5, 1.0), 0)
     simulator = simulations.simulator
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([simulations.training(0, 2048)])
+    fit_constants(denoiser, [simulations.training(0, 2048)])
     denoiser.end.fill_(0.05)
     return simulations, denoiser
 

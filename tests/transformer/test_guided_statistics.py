@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sbikit import Simulations
 from sbikit.fields import Rings, Scales
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_statistics import GuidedStatistics
@@ -109,7 +110,7 @@ def test_a_condition_has_statistics_of_data_and_guide_standardised_and_bounded()
     problem = Bump((SIDE, SIDE), stationary=True, latent=True, channels=CHANNELS)
     denoiser = Denoiser(problem, problem.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
     values = Simulations(problem, 0).training(0, 256)
-    denoiser.fit_maps([values])
+    fit_constants(denoiser, [values])
     made = denoiser.guided_statistics
     assert made is not None
     condition = denoiser.condition(values)

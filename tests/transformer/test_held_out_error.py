@@ -16,6 +16,7 @@ from torch import Tensor
 from sbikit import JointDraws, Simulations, Workspace, generator
 from sbikit.testing import GaussianField, GaussianFieldOptions
 from sbikit_transformer import training
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.held_out_error import HeldOutError, field_errors, scalar_errors
@@ -39,7 +40,7 @@ def known() -> tuple[Denoiser, dict[str, Tensor]]:
     with torch.random.fork_rng(devices=[]):
         denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
     denoiser.network.reset(generator(0))
-    denoiser.fit_maps([simulations.training(0, 16_384)])
+    fit_constants(denoiser, [simulations.training(0, 16_384)])
     return denoiser.eval(), simulations.training(20_000, 2000)
 
 
@@ -95,7 +96,7 @@ def test_slopes_are_those_of_each_scalar_in_itself(monkeypatch: pytest.MonkeyPat
     simulations = Simulations(simulator, 0)
     with torch.random.fork_rng(devices=[]):
         denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([simulations.training(0, 512)])
+    fit_constants(denoiser, [simulations.training(0, 512)])
     matrix = torch.tensor([[0.3, 0.9], [-0.7, 0.6]])
     monkeypatch.setattr(denoiser, "denoise_scalars", lambda u, log_sigma, told: (u @ matrix.T, u))
     _, implied = scalar_errors(denoiser, simulations.training(600, 5), 2.0, generator(1))

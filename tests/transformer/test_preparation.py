@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sbikit import Alone, QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianField, GaussianFieldOptions
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.preparation import Preparation, Reading
 
@@ -32,7 +33,7 @@ def taught(denoiser: Denoiser, team: Alone, count: int) -> dict[str, Tensor]:
 def test_each_of_three_processes_teaches_its_share() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=4))
     denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([Simulations(simulator, 0).training(0, 64)])
+    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
     whole = taught(denoiser, Alone(), 100)
     parts = [taught(denoiser, Apart(rank), 100) for rank in range(3)]
     assert [len(part["u"]) for part in parts] == [34, 33, 33]
@@ -43,7 +44,7 @@ def test_each_of_three_processes_teaches_its_share() -> None:
 def test_a_process_without_a_share_knows_the_shapes() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=4))
     denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([Simulations(simulator, 0).training(0, 64)])
+    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
     whole, empty = taught(denoiser, Alone(), 2), taught(denoiser, Apart(2), 2)
     assert {name: (0, *value.shape[1:]) for name, value in whole.items()} == {
         name: tuple(value.shape) for name, value in empty.items()

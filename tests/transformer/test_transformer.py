@@ -34,11 +34,13 @@ from sbikit.testing import GaussianField, GaussianVector, check_sampler
 from sbikit_transformer import estimator, training
 from sbikit_transformer.bounds import harden, soften
 from sbikit_transformer.conditions import Condition
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser, patch_size
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.network import patchify, unpatchify
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.teaching import numbers_of_law
 
 SMALL = TransformerOptions(
     steps=300, width=32, depth=2, guide_simulations=4096, guide_nodes=64, evaluations=20, sigma_min=0.03
@@ -101,7 +103,7 @@ def test_a_skewed_field_is_made_even_and_comes_back() -> None:
     simulator = Skewed()
     values = Simulations(simulator, 0).training(0, 512)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([values])
+    fit_constants(denoiser, [values])
     y, u = denoiser.encode(values)
 
     def skewness(x: Tensor) -> float:
@@ -122,7 +124,7 @@ def toy() -> tuple[GaussianField, dict[str, Tensor], Denoiser]:
     simulator = GaussianField()
     simulations = Simulations(simulator, 0)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=64)
-    denoiser.fit_maps([simulations.training(0, 4096)])
+    fit_constants(denoiser, [simulations.training(0, 4096)])
     return simulator, simulations.held_out(0, 64), denoiser
 
 
@@ -322,7 +324,7 @@ def test_no_more_simulations_teach_what_data_tell_than_fit_in_memory(monkeypatch
         Simulations(vector, 0), seed=0, workspace=Workspace(), monitor=Listening()
     )
     assert (said, used) == ([], [64 + 500 + 32])
-    monkeypatch.setattr(training, "_LAW_NUMBERS", 300 * sampler.denoiser.numbers_of_law)
+    monkeypatch.setattr(training, "_LAW_NUMBERS", 300 * numbers_of_law(sampler.denoiser))
     DiffusionTransformer(options).fit(
         Simulations(vector, 0), seed=0, workspace=Workspace(), monitor=Listening()
     )

@@ -25,6 +25,7 @@ from sbikit import (
 from sbikit.fields import Scales
 from sbikit.learning import Parts
 from sbikit_transformer.conditions import DataMap
+from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
@@ -68,7 +69,7 @@ def trend() -> tuple[Trend, dict[str, Tensor], Denoiser]:
     simulator = Trend()
     simulations = Simulations(simulator, 0)
     denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    denoiser.fit_maps([simulations.training(0, 8192)])
+    fit_constants(denoiser, [simulations.training(0, 8192)])
     return simulator, simulations.held_out(0, 200), denoiser
 
 
