@@ -7,10 +7,11 @@ that is known of the cosmology, as moments of scattering transforms do (arXiv:20
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Sequence
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 _WIDTHS = (0.0, 0.7, 1.4, 2.8, 5.6)  # pixels: the standard deviations of the Gaussians
@@ -39,7 +40,7 @@ class Scales(nn.Module):
         self.grid = grid
         widths = [w for w in _WIDTHS if w <= _WIDEST * min(grid)]
         margin = 0 if periodic else math.ceil(_REACH * widths[-1])
-        self.padded = tuple(n + margin for n in grid)
+        self.padded = grid if periodic else tuple(next_fast_len(n + margin, real=True) for n in grid)
         square = torch.zeros(())
         for n in self.padded[:-1]:
             square = square[..., None] + (2 * math.pi * torch.fft.fftfreq(n)).square()
@@ -58,6 +59,7 @@ class Scales(nn.Module):
         alone = self.maps * (6 + len(_ABOVE) + len(_BELOW)) + 4 * math.comb(self.differences, 2)
         return channels * alone + 3 * math.comb(channels, 2) * self.maps
 
+    @torch.no_grad()  # maps are overwritten: allocating others takes as long as all else
     def forward(self, field: Tensor) -> Tensor:
         """Of fields (B, C, *grid), in any unit, the statistics (B, count), a channel after the other.
 
@@ -70,38 +72,60 @@ class Scales(nn.Module):
         return torch.cat([self._statistics(some) for some in field.split(rows)])
 
     def _statistics(self, field: Tensor) -> Tensor:
-        smooth = self._smooth(field) / self.inside
-        details = smooth[:, :, :-1] - smooth[:, :, 1:]
-        maps = torch.cat([details, smooth], 2).flatten(3)
-        centred = maps - maps.mean(-1, keepdim=True)
-        variance = centred.square().mean(-1) + _TINY
-        z = centred * variance.rsqrt()[..., None]
-        up, down = z.clamp_min(0.0), (-z).clamp_min(0.0)
-        square = z.square()
-        found = [
-            variance.log(),
-            (square * z).mean(-1),
-            (square.square().mean(-1) + _TINY).log(),
-            up.mean(-1) + down.mean(-1),
-            ((up.square() * up).mean(-1) + _TINY).log(),
-            ((down.square() * down).mean(-1) + _TINY).log(),
-            *((up - level).clamp_min(0.0).mean(-1) for level in _ABOVE),
-            *((down - level).clamp_min(0.0).mean(-1) for level in _BELOW),
-        ]
-        size = z.abs()
-        for a, b in itertools.combinations(range(self.differences), 2):
-            za, zb, sa, sb = z[:, :, a], z[:, :, b], size[:, :, a], size[:, :, b]
-            pair = (square[:, :, a] * zb, za * square[:, :, b], sa * sb, sa * zb)
-            found.append(torch.stack([one.mean(-1) for one in pair], 2))
-        alone = torch.cat(found, 2).flatten(1)
+        z, variance = self._standardised(field)
+        shapes = self._shapes(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        alone = torch.cat([variance.log(), shapes], 2).flatten(1)
         return torch.cat([alone, *self._of_channels(z)], 1) if z.shape[1] > 1 else alone
+
+    def _shapes(self, z: Tensor) -> Tensor:
+        """Of the standardised maps of single channels (N, maps, pixels) all but variances, (N, numbers)."""
+        square = z.square()
+        up = z.clamp_min(0.0)
+        down = up - z
+        cubes_up, cubes_down = _mean_product(square, up), _mean_product(square, down)
+        return torch.cat(
+            [
+                cubes_up - cubes_down,
+                (_mean_product(square, square) + _TINY).log(),
+                up.mean(-1) + down.mean(-1),
+                (cubes_up + _TINY).log(),
+                (cubes_down + _TINY).log(),
+                *_exceedances(up, _ABOVE),
+                *_exceedances(down, _BELOW),
+                self._of_pairs(z[:, : self.differences], square[:, : self.differences]),
+            ],
+            1,
+        )
+
+    def _standardised(self, field: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps of fields (B, C, *grid) standardised, differences first, (B, C, maps, pixels), and their
+        variances, (B, C, maps).
+        """
+        smooth = self._smooth(field).div_(self.inside).flatten(3)
+        maps = torch.cat([smooth[:, :, :-1] - smooth[:, :, 1:], smooth], 2)
+        maps -= maps.mean(-1, keepdim=True)
+        variance = _mean_product(maps, maps) + _TINY
+        maps *= variance.rsqrt()[..., None]
+        return maps, variance
+
+    def _of_pairs(self, z: Tensor, square: Tensor) -> Tensor:
+        """Of each pair of differences (N, differences, pixels) four numbers, (N, numbers)."""
+        size, n = z.abs(), z.shape[-1]
+        cubes, sizes, signed = square @ z.mT / n, size @ size.mT / n, size @ z.mT / n
+        a, b = torch.triu_indices(self.differences, self.differences, offset=1)
+        pairs = cubes[:, a, b], cubes[:, b, a], sizes[:, a, b], signed[:, a, b]
+        return torch.stack(pairs, -1).flatten(1)
 
     def _of_channels(self, z: Tensor) -> list[Tensor]:
         """Of pairs of channels of standardised maps (B, C, maps, pixels), three times (B, pairs maps)."""
-        each = z.transpose(1, 2)
         row, column = torch.triu_indices(z.shape[1], z.shape[1], offset=1)
-        products, cubes = ((part @ each.mT / z.shape[-1]) for part in (each, each.square()))
-        found = products[..., row, column], cubes[..., row, column], cubes[..., column, row]
+        products, cubes = [], []
+        for one in z:  # of a batch of them axes cannot be swapped without a copy
+            each = one.transpose(0, 1)
+            products.append(each @ each.mT)
+            cubes.append(each.square() @ each.mT)
+        both, cube = torch.stack(products) / z.shape[-1], torch.stack(cubes) / z.shape[-1]
+        found = both[..., row, column], cube[..., row, column], cube[..., column, row]
         return [part.flatten(1) for part in found]
 
     def _smooth(self, field: Tensor) -> Tensor:
@@ -112,3 +136,18 @@ class Scales(nn.Module):
         for axis, n in zip(axes, self.grid, strict=True):
             whole = whole.narrow(axis, 0, n)
         return whole
+
+
+def _mean_product(one: Tensor, other: Tensor) -> Tensor:
+    """Over the last axis."""
+    return torch.linalg.vecdot(one, other) / one.shape[-1]
+
+
+def _exceedances(sizes: Tensor, levels: Sequence[float]) -> list[Tensor]:
+    """Means over the last axis of what sizes, at least 0, are above rising levels; overwrites them."""
+    found, below = [], 0.0
+    for level in levels:
+        sizes.sub_(level - below).clamp_min_(0.0)
+        found.append(sizes.mean(-1))
+        below = level
+    return found
