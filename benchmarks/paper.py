@@ -23,16 +23,15 @@ from _product import product_seconds
 from _record import record
 
 # For processors: 4.2 million weights, 2.3 of them the field's; patches of 64 pixels, 8 simulations a step.
-# Law, 1,000 steps and levels took 35 CPU minutes.
 FOR_PROCESSORS = {
     "estimator.width": 96,
     "estimator.depth": 4,
     "estimator.heads": 4,
     "estimator.batch": 8,
-    "estimator.steps": 3000,
+    "estimator.steps": 10_000,
     "estimator.ema": 0.998,
     "estimator.guide_simulations": 2048,
-    "estimator.law_simulations": 40_960,
+    "estimator.law_simulations": 262_144,
 }
 BEGAN = datetime.datetime.now(datetime.UTC).isoformat()  # of this call
 NOT_YET = 75  # as sysexits.h says: try again
@@ -49,6 +48,7 @@ def main() -> int:
     words.add_argument("--whole", action="store_true", help="the preset's own network, for an accelerator")
     words.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of a new run")
     words.add_argument("--device", help="what the run says where left out")
+    words.add_argument("--devices", metavar="N", help="processes, as of `sbikit fit`: one a core")
     given = words.parse_args()
     run = given.folder / "run"
     if not (run / "run.yaml").exists():
@@ -57,7 +57,10 @@ def main() -> int:
         _sbikit("init", str(run), "--preset", "paper", *chosen)
     elif given.set:
         words.error(f"there is a run in {run} already; --set is for a new one")
-    command = ["fit", str(run), *(("--device", given.device) if given.device else ())]
+    command = ["fit", str(run)]
+    for option in ("device", "devices"):
+        if value := getattr(given, option):
+            command += [f"--{option}", value]
     for _ in range(given.pieces):
         done = piece(command, 60.0 * given.minutes)
         tell(given.folder, run, done)
