@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from sbikit import Monitor, derive_seed, generator
 from sbikit.learning import cosine
@@ -25,11 +26,16 @@ def small_network(numbers: int, out: int) -> nn.Sequential:
     """Of rows (B, numbers) rows (B, out), zero before it is trained."""
     layers: list[nn.Module] = []
     for i in range(_LAYERS):
-        layers += [nn.Linear(_WIDTH if i else numbers, _WIDTH), nn.SiLU()]
-    last = nn.Linear(_WIDTH, out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
+        layers += [_linear(_WIDTH if i else numbers, _WIDTH), nn.SiLU()]
+    return nn.Sequential(*layers, _linear(_WIDTH, out))
+
+
+def _linear(inputs: int, outputs: int) -> nn.Module:
+    """A layer of zeros: its own first weights would be drawn from the global random state."""
+    layer = skip_init(nn.Linear, inputs, outputs)
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+    return layer
 
 
 def fit_small(
