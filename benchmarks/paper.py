@@ -31,7 +31,7 @@ FOR_PROCESSORS = {
     "estimator.steps": 10_000,
     "estimator.ema": 0.998,
     "estimator.guide_simulations": 2048,
-    "estimator.law_simulations": 262_144,
+    "estimator.law_simulations": 196_608,
 }
 BEGAN = datetime.datetime.now(datetime.UTC).isoformat()  # of this call
 NOT_YET = 75  # as sysexits.h says: try again
