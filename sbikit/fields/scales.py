@@ -66,7 +66,8 @@ class Scales(nn.Module):
         Of each map, differences first: log variance; then, with z the map standardised, E z^3, log E z^4,
         E |z|, log E max(z, 0)^3, log E max(-z, 0)^3, E max(z - l, 0) for l = 1, 2, 3 and E max(-z - l, 0) for
         l = 1, 2. Of each pair of differences: E a^2 b, E a b^2, E |a b|, E |a| b. Then, of each map and each
-        pair of channels i < j, E zi zj, E zi^2 zj and E zi zj^2: what tomographic bins have in common. No gradients are kept.
+        pair of channels i < j, E zi zj, E zi^2 zj and E zi zj^2: what tomographic bins have in common.
+        No gradients are kept.
         """
         rows = max(1, _AT_ONCE // max(1, self.maps * field[:1].numel()))
         return torch.cat([self._statistics(some) for some in field.split(rows)])
