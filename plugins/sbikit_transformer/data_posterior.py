@@ -7,10 +7,10 @@ laws of weights p_k(w) make up the law of u,
 
 where N(m(w), R R^T) is the best law that is linear in w, and a small network learns p, mu and the lower
 triangular K by maximum likelihood: an amortised posterior, as that of Papamakarios and Murray 2016
-(arXiv:1605.06376). It is told the few combinations of w that tell of u, see `fitted_components`, and w itself
-where that is better for simulations that judge. It starts as what has the moments
-of the linear law, and where training does not help, that law stays. How wide its laws are is chosen last, by
-simulations that did not train it.
+(arXiv:1605.06376). Two networks are trained. Both are told the few combinations of w that tell of u, see
+`fitted_components`, one of them w itself, too; simulations that judge choose one of them or both, mixed in
+equal parts. They start as what has the moments of the linear law, and where training does not help, that law
+stays. How wide the laws are is chosen last, by simulations that did not train them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MOST_LOG = 8.0
 # More scalars have the first law alone: their triangles are too large to learn so.
 _MOST_SCALARS = 32
 # Normal laws in a mixture. Of the quick preset's posteriors, learned from 131,000 simulations, 1 has the
-# negative log likelihood -.226, 4 have -.329 and 8 -.352; 16, of 190,000, -.373.
+# negative log likelihood -.226, 4 have -.329 and 8 -.352; 16, of 190,000, -.373. Each network has so many.
 _LAWS = 16
 # Standard errors by which what is learned must be better than a law that is smoother and may be exact.
 _CERTAIN = 3.0
@@ -117,20 +117,22 @@ class DataPosterior(nn.Module):
     """
 
     learned: Tensor
-    beside: Tensor
+    used: Tensor
 
     def __init__(self, scalars: int, told: int) -> None:
         super().__init__()
         self.scalars, self.told = scalars, told
         self.first = LinearLaw(scalars, told)
-        self.network: nn.Sequential | None = None
         self.components: FittedComponents | None = None
+        self.networks = nn.ModuleList()
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("beside", torch.ones((), dtype=torch.bool))
+        # Which networks: the one that is told combinations alone, the one that is told all numbers, too.
+        self.register_buffer("used", torch.ones(2, dtype=torch.bool))
         if told and scalars <= _MOST_SCALARS:
             self._each = 1 + scalars + pairs(scalars + 1)
             self.components = FittedComponents(scalars, told)
-            self.network = small_network(scalars + self.components.count + told, _LAWS * self._each)
+            few = scalars + self.components.count
+            self.networks.extend(small_network(n, _LAWS * self._each) for n in (few, few + told))
 
     def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor) -> None:
         """Fit to simulations, the first of which judge and do not train.
@@ -142,28 +144,28 @@ class DataPosterior(nn.Module):
             monitor: is told how far training is.
         """
         self.first.fit(u[judges:], told[judges:])
-        network, components = self.network, self.components
-        if network is None or components is None:
+        if self.components is None:
             return
         law = self.first(told)
         root = torch.linalg.cholesky(self.first.covariance)
         left = (u.double() - law.mean.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
-        components.fit(u, told, judges)
-        few = torch.cat([law.mean, components(told)], 1)
-        # A network of their own: where it has all numbers as inputs, its first weights are too small for few.
-        alone = small_network(few.shape[1], _LAWS * self._each)
-        rest = (white, judges, monitor)
-        loss_beside = self._fit_network(network, lambda rows: torch.cat([few[rows], told[rows]], 1), *rest)
-        loss_alone = self._fit_network(alone, lambda rows: few[rows], *rest)
-        self.beside.fill_(loss_beside < loss_alone)
-        if not self.beside:
-            _copy_with_zeros(alone, network)
-        inputs = self._inputs(told[:judges], law.mean[:judges])
-        self._widen(inputs, white[:judges])
+        self.components.fit(u, told, judges)
+        few = torch.cat([law.mean, self.components(told)], 1)
+
+        def all_numbers(rows: Tensor) -> Tensor:
+            return torch.cat([few[rows], told[rows]], 1)
+
+        ways = zip(self.networks, (few.__getitem__, all_numbers), strict=True)
+        of_judges = [self._fit_network(*way, white, judges, monitor) for way in ways]
+        out, judged = torch.stack(of_judges, 1), white[:judges]
+        choices = torch.tensor([[True, False], [False, True], [True, True]])
+        losses = torch.stack([self._losses(out[:, which], judged).mean() for which in choices])
+        self.used.copy_(choices[int(losses.argmin())])
+        out = self._widen(out[:, self.used], judged)
         with torch.no_grad():
-            before = 0.5 * white[:judges].square().sum(1)
-            self.learned.fill_(better(before - self._losses(network(inputs), white[:judges])))
+            before = 0.5 * judged.square().sum(1)
+            self.learned.fill_(better(before - self._losses(out, judged)))
 
     @property
     def combinations(self) -> int:
@@ -179,43 +181,48 @@ class DataPosterior(nn.Module):
 
     def _fit_network(
         self,
-        network: nn.Sequential,
+        network: nn.Module,
         inputs: Callable[[Tensor], Tensor],
         white: Tensor,
         judges: int,
         monitor: Monitor,
-    ) -> float:
-        """Train a network on what `inputs` gives of rows; returns its loss on rows that judge."""
+    ) -> Tensor:
+        """Train a network on what `inputs` gives of rows; returns what it gives for rows that judge."""
 
         def loss(rows: Tensor) -> Tensor:
-            return self._losses(network(inputs(rows)), white[rows]).mean()
+            return self._losses(network(inputs(rows))[:, None], white[rows]).mean()
 
+        assert isinstance(network, nn.Sequential)
         fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
         with torch.no_grad():
-            return float(loss(torch.arange(judges)))
+            found: Tensor = network(inputs(torch.arange(judges)))
+        return found
 
-    def _inputs(self, told: Tensor, expected: Tensor) -> Tensor:
-        """Of the network: what the first law expects, components and, where it helps, what is told,
-        (B, P + R + W).
-        """
-        return torch.cat([expected, self.combined(told), torch.where(self.beside, told, 0.0)], 1)
+    def _out(self, told: Tensor, expected: Tensor) -> Tensor:
+        """What networks that are used give of what is told, and the first law expects, (B, N, numbers)."""
+        few = torch.cat([expected, self.combined(told)], 1)
+        inputs = few, torch.cat([few, told], 1)
+        ways = zip(self.networks, inputs, self.used.tolist(), strict=True)
+        return torch.stack([network(given) for network, given, used in ways if used], 1)
 
-    def _widen(self, inputs: Tensor, white: Tensor) -> None:
+    def _widen(self, out: Tensor, white: Tensor) -> Tensor:
         """Set how wide the laws are, one factor a scalar for all, by what judges: what a network has learned
         by heart makes them too narrow for others (Guo et al. 2017, arXiv:1706.04599, section 4.2).
+
+        Args:
+            out: what networks that are used give for those that judge, (J, N, numbers).
+            white: their scalars, (J, P).
+
+        Returns:
+            What they give then.
         """
-        assert self.network is not None
-        last = self.network[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            out = self.network(inputs)
         log_width = torch.zeros(self.scalars, requires_grad=True)
         optimiser = torch.optim.LBFGS([log_width], line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimiser.zero_grad()
             scale, shift = self._wider(log_width)
-            unlikely = 0.5 * (log_width / _WIDTHS_KNOWN).square().sum() / len(inputs)
+            unlikely = 0.5 * (log_width / _WIDTHS_KNOWN).square().sum() / len(out)
             found = self._losses(scale * out + shift, white).mean() + unlikely
             found.backward()
             return found
@@ -224,8 +231,11 @@ class DataPosterior(nn.Module):
             optimiser.step(loss)
         with torch.no_grad():
             scale, shift = self._wider(log_width)
-            last.weight *= scale[:, None]
-            last.bias.mul_(scale).add_(shift)
+            for network in self.networks:
+                last = network[-1]  # type: ignore[index]
+                last.weight *= scale[:, None]
+                last.bias.mul_(scale).add_(shift)
+            return scale * out + shift
 
     def _wider(self, log_width: Tensor) -> tuple[Tensor, Tensor]:
         """Of log widths (P,) scale and shift of what the network gives, each of its length, that make
@@ -256,36 +266,29 @@ class DataPosterior(nn.Module):
         return -torch.logsumexp(each, 1)
 
     def _split(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """ln p (B, K), mu (B, K, P) and K (B, K, P, P)."""
-        by_law = out.unflatten(1, (_LAWS, self._each))
+        """ln p (B, K), mu (B, K, P) and K (B, K, P, P) of what N networks give, (B, N, numbers)."""
+        by_law = out.unflatten(2, (_LAWS, self._each))
+        log_weight = by_law[..., 0].log_softmax(2) - math.log(out.shape[1])
+        by_law = by_law.flatten(1, 2)
         mean, numbers = by_law[..., 1 : 1 + self.scalars], by_law[..., 1 + self.scalars :]
         row, column = torch.tril_indices(self.scalars, self.scalars)
         lower = numbers.new_zeros(*numbers.shape[:2], self.scalars, self.scalars)
         lower[..., row, column] = numbers
         diagonal = lower.diagonal(dim1=-2, dim2=-1).clamp(-_MOST_LOG, _MOST_LOG).exp()
-        return by_law[..., 0].log_softmax(1), mean, lower.tril(-1) + torch.diag_embed(diagonal)
+        return log_weight.flatten(1), mean, lower.tril(-1) + torch.diag_embed(diagonal)
 
     @torch.no_grad()
     def forward(self, told: Tensor) -> Mixture:
         """The law given what is told, (B, W)."""
         first = self.first(told)
-        if self.network is None or not self.learned:
+        if self.components is None or not self.learned:
             return first.alone()
-        inputs = self._inputs(told, first.mean)
-        log_weight, shift, factor = self._split(self.network(inputs))
+        log_weight, shift, factor = self._split(self._out(told, first.mean))
         root = torch.linalg.cholesky(self.first.covariance)
         mean = first.mean[:, None] + shift @ root.T.to(shift.dtype)
         root = torch.linalg.solve_triangular(factor.double(), root, upper=False, left=False)
         each = Normal.of(mean, root @ root.mT)
         return Mixture(log_weight, *each.parts())
-
-
-def _copy_with_zeros(few: nn.Sequential, many: nn.Sequential) -> None:
-    """Set the weights of a network to those of one of its first inputs alone."""
-    state = few.state_dict()
-    for name, weight in many.state_dict().items():
-        weight.zero_()
-        weight[tuple(map(slice, state[name].shape))] = state[name]
 
 
 def better(gain: Tensor) -> bool:

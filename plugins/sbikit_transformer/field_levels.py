@@ -21,8 +21,8 @@ _USUAL, _PIXELS = 36.0, 32**2
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _HIGHEST_LAST = 3.0, 0.15
-# Of ln sigma between two levels, those that are tried: from 3 levels where nothing is narrow to 16.
-_STEPS = (2.2, 1.5, 1.1, 0.88, 0.63, 0.37)
+# How many levels are tried.
+_COUNTS = (3, 4, 5, 6, 8, 11, 16)
 # Levels that stand for as many as one likes, and from where.
 _MANY_STEP, _MANY_FIRST = 0.25, 150.0
 # What a few levels may change, of each channel: a standard deviation, and a mean in units of it (rms).
@@ -41,7 +41,7 @@ def enough_levels(
     firsts: Sequence[float] = FIRSTS,
     last: float | None = None,
 ) -> list[float]:
-    """The fewest levels, of those tried, that draw fields as many do.
+    """The fewest levels, of those tried, that draw fields as many do, and of so few the best.
 
     Args:
         denoiser: trained, with its `end`.
@@ -52,40 +52,38 @@ def enough_levels(
         last: the last one, where it is fixed.
     """
     end = float(denoiser.end[1]) if last is None else last
-    few = levels_tried(firsts, end, fixed=last is not None)
     judged = _Judged(denoiser, simulations, source)
     many = noise_levels(_MANY_FIRST, end, 1 + math.ceil(math.log(_MANY_FIRST / end) / _MANY_STEP))
-    with monitor.progress("choosing noise levels", len(few) + 1) as advance:
+    tried = levels_tried(firsts, end, fixed=last is not None)
+    with monitor.progress("choosing noise levels", 1 + sum(map(len, tried))) as advance:
         exact = judged.drawn(many)
         advance(1)
-        for levels in few:
-            if judged.agree(judged.drawn(levels), exact):
-                advance(len(few) - few.index(levels))
-                return levels
-            advance(1)
+        for i, alike in enumerate(tried):
+            errors = []
+            for levels in alike:
+                errors.append(judged.error(judged.drawn(levels), exact))
+                advance(1)
+            best = min(range(len(alike)), key=errors.__getitem__)
+            if errors[best] <= 1.0:
+                advance(sum(map(len, tried[i + 1 :])))
+                return alike[best]
     monitor.say(
-        f"diffusion-transformer: {len(few[-1])} noise levels of a field are not enough for draws within "
+        f"diffusion-transformer: {_COUNTS[-1]} noise levels of a field are not enough for draws within "
         f"{100 * _OF_SD:g} % of their spread; `evaluations` asks for more"
     )
-    return few[-1]
+    return alike[best]
 
 
-def levels_tried(firsts: Sequence[float], end: float, *, fixed: bool = False) -> list[list[float]]:
-    """Levels that may be enough, the fewest first.
+def levels_tried(firsts: Sequence[float], end: float, *, fixed: bool = False) -> list[list[list[float]]]:
+    """Levels that may be enough: of each count, the least first, those that are tried.
 
     Args:
         firsts: first levels.
         end: below which data tell nothing more.
         fixed: whether levels go there.
     """
-    lasts = {end} if fixed else {_HIGHEST_LAST, last_level(end)}
-    ranges = [(first, last, math.log(first / last)) for first in firsts for last in lasts]
-    tried = [
-        noise_levels(first, last, 1 + math.ceil(wide / step))
-        for first, last, wide in ranges
-        for step in _STEPS
-    ]
-    return sorted(tried, key=lambda levels: (len(levels), levels[0], -levels[-1]))
+    lasts = (end,) if fixed else sorted({_HIGHEST_LAST, last_level(end)}, reverse=True)
+    return [[noise_levels(f, last, count) for f in firsts for last in lasts] for count in _COUNTS]
 
 
 def first_level(pixels: int) -> float:
@@ -122,8 +120,9 @@ class _Judged:
             told = self._told.rows(slice(b, b + 1)).repeat(_DRAWS)
             yield self._denoiser.draw_field(noise, self._u[b : b + 1].repeat(_DRAWS, 1), told, levels)
 
-    def agree(self, found: Tensor, exact: Tensor) -> bool:
-        """Whether draws agree, channel by channel."""
+    def error(self, found: Tensor, exact: Tensor) -> float:
+        """How far draws of the channel that is worst are off, in units of what few levels may change."""
+        errors = [0.0]
         for channel, vary in enumerate(self._vary):
             if not vary.any():
                 continue
@@ -131,7 +130,6 @@ class _Judged:
             sd = b.std(1)
             shift = ((a - b).mean(1) / sd.clamp_min(torch.finfo(sd.dtype).tiny)).square().mean(1).sqrt()
             few, many = (x.var(1).mean(1).sqrt().mean() for x in (a, b))
-            # In these words numbers that are not finite do not agree.
-            if not (shift.mean() <= _OF_MEAN and (few - many).abs() <= _OF_SD * many):
-                return False
-        return True
+            errors += [float(shift.mean()) / _OF_MEAN, float((few / many - 1.0).abs()) / _OF_SD]
+        # Draws that are not finite are as far off as can be.
+        return max(error if math.isfinite(error) else math.inf for error in errors)

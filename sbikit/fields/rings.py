@@ -39,12 +39,17 @@ class Rings(torch.nn.Module):
         weight: (modes,) how often the mode stands in the full space, 1 or 2.
         count: (rings,) modes of the full space in each ring, the degrees of freedom; none is empty.
         k: (rings,) mean |k| of these modes, in radians a unit of the extent; of shells the mean radius.
+        order: (modes,) the modes ring by ring, those in none at the end.
+        place: (modes,) where in that order each mode is.
+        sizes: how many modes of the half space each ring has.
     """
 
     index: Tensor
     weight: Tensor
     count: Tensor
     k: Tensor
+    order: Tensor
+    place: Tensor
 
     def __init__(self, grid: tuple[int, ...], label: Tensor, k: Tensor) -> None:
         super().__init__()
@@ -61,7 +66,10 @@ class Rings(torch.nn.Module):
         weight = weight.flatten()
         count = _sums(index, weight.double(), len(filled)).float()
         mean = _sums(index, weight * k, len(filled)) / count
-        for name, table in (("index", index), ("weight", weight), ("count", count), ("k", mean)):
+        order = index.argsort(stable=True)
+        self.sizes = tuple(torch.bincount(index, minlength=len(filled)).tolist()[: len(filled)])
+        tables = {"index": index, "weight": weight, "count": count, "k": mean, "order": order}
+        for name, table in (tables | {"place": order.argsort()}).items():
             self.register_buffer(name, table, persistent=False)
 
     @classmethod

@@ -81,7 +81,7 @@ def test_a_number_that_tells_of_widths_alone_is_told_beside_components() -> None
     source = generator(8)
     s, e = torch.randn(2, COUNT, 1, generator=source)
     found = fitted((0.8 * s).exp() * e, s)
-    assert found.beside
+    assert found.used[1]
     new, e = torch.randn(2, 4000, 1, generator=source)
     exact = torch.distributions.Normal(0.0, (0.8 * new.double()).exp())
     u = (0.8 * new).exp() * e
@@ -96,11 +96,7 @@ def test_of_many_numbers_that_tell_little_components_are_told_alone() -> None:
     told = torch.randn(COUNT, 100, generator=source)
     told[:, :5] += (2.0 * u - torch.linspace(-2.0, 2.0, 5)).tanh()
     found = fitted(u, told / told.std(0))
-    assert not found.beside
-    assert found.network is not None
-    few = 1 + found.combinations
-    assert not found.network[0].weight[:, few:].any()
-    assert found.network[0].weight[:, :few].std() > 0.1  # of few inputs, not of a hundred
+    assert found.used[0]
 
 
 def test_two_modes_are_found() -> None:
@@ -130,11 +126,12 @@ def test_the_law_is_the_density_that_training_makes_large() -> None:
         triangle = torch.linalg.cholesky(root @ root.T)
         found.first.linear.normal_(0.0, 1.0, generator=source)
         found.first.covariance.copy_(triangle @ triangle.T)
-        assert found.network is not None
         found.components.directions.normal_(0.0, 1.0, generator=source)
         components = (told @ found.components.directions).clamp(-6.0, 6.0)
-        inputs = torch.cat([found.first(told).mean, components, told], 1)
-        losses = found._losses(found.network(inputs), white)
+        few = torch.cat([found.first(told).mean, components], 1)
+        alone, beside = found.networks
+        out = torch.stack([alone(few), beside(torch.cat([few, told], 1))], 1)
+        losses = found._losses(out, white)
         law = found(told)
     u = found.first(told).mean + white.double() @ triangle.T
     inside = torchs(law).log_prob(u) + torch.linalg.slogdet(triangle)[1]

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
+from sbikit import generator
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.guide import Guide
-from sbikit_transformer.linear_model import cross_power, fit_model
+from sbikit_transformer.linear_model import (
+    _applied_by_mode,
+    _applied_by_ring,
+    applied,
+    cross_power,
+    fit_model,
+)
 from sbikit_transformer.polynomials import Quadratic
 
 RINGS = Rings.shells((8, 8))
@@ -178,3 +187,21 @@ def test_natural_coordinates_are_ranks_of_variance_one() -> None:
     found = Quadratic(torch.tensor([True, False])).natural(u)
     np.testing.assert_allclose(found[:, 0], stats.uniform(-(3**0.5), 12**0.5).ppf(stats.norm.cdf(u[:, 0])))
     assert torch.equal(found[:, 1], u[:, 1])
+
+
+# --- products a ring ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [applied, _applied_by_ring, _applied_by_mode])
+@pytest.mark.parametrize("grid", [(7,), (8, 5), (4, 3, 6)])
+@pytest.mark.parametrize(("to", "of"), [(1, 1), (1, 2), (3, 5)])
+def test_gains_of_rings_multiply_their_modes(
+    way: Callable[..., Tensor], grid: tuple[int, ...], to: int, of: int
+) -> None:
+    rings, source = Rings.shells(grid), generator(9)
+    gain = torch.randn(2, len(rings), to, of, generator=source, dtype=torch.float64)
+    modes = torch.randn(2, of, len(rings.index), generator=source, dtype=torch.complex64)
+    exact = np.einsum("bmcd,bdm->bcm", gain.numpy()[:, rings.index.numpy()], modes.numpy())
+    found = way(gain.float(), modes, rings)
+    assert found.dtype == modes.dtype
+    assert np.abs(found.numpy() - exact).max() < 1e-5
