@@ -70,6 +70,29 @@ def test_steps_that_could_be_longer_do_not_run_away() -> None:
     assert float(step.mean) == pytest.approx(-0.1 * np.log(0.8), rel=0.5)
 
 
+@pytest.mark.parametrize("target", [0.65, 0.9])
+@pytest.mark.parametrize("first", [1e-3, 10.0])
+def test_a_search_finds_the_step_of_normal_energy_errors(target: float, first: float) -> None:
+    """Of errors N(s^2 / 2, s^2) with s = (e / c)^2, by brute force, within a dozen transitions."""
+    source, c = torch.Generator().manual_seed(2), torch.tensor([first, 3.0 * first], dtype=torch.float64)
+    step = StepSize(2, target, 100.0, CPU)
+    for _ in range(12):
+        s = (step.current / c).square()
+        errors = 0.5 * s.square() + s * torch.randn(400, 2, generator=source, dtype=torch.float64)
+        step.search(errors.abs().mean(0))
+    s = (step.mean / c).square()
+    errors = 0.5 * s.square() + s * torch.randn(10**5, 2, generator=source, dtype=torch.float64)
+    acceptance = (-errors).clamp(max=0.0).exp().mean(0)
+    torch.testing.assert_close(acceptance, torch.full_like(acceptance, target), rtol=0.0, atol=0.02)
+
+
+def test_a_search_survives_energies_that_are_not_finite() -> None:
+    step = StepSize(3, 0.9, 1.0, CPU)
+    before = step.current
+    step.search(torch.tensor([math.nan, math.inf, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(step.current / before, torch.tensor([-1.5, -1.5, 0.7]).double().exp())
+
+
 def test_observations_are_selected_by_row() -> None:
     step = StepSize(3, 0.8, 100.0, CPU)
     for _ in range(20):

@@ -44,8 +44,8 @@ from sbikit_exact.hmc.sources import Sources
 from sbikit_exact.hmc.step_size import StepSize
 from sbikit_exact.hmc.target import Target
 
-# Share of warm-up in which paths are short, most steps of one then (.8 radians at the first step size), and
-# later, so that no transition takes for ever: paths are whole down to steps of .015.
+# Share of warm-up in which a step size is searched for, paths are short, most steps of one then (.8 radians
+# at the first step size), and later, so that no transition takes for ever: paths are whole down to .015.
 _SEARCH, _SHORT, _LONG = 0.1, 8, 256
 # Shares of warm-up after which scales are learned anew, from longer and longer windows as in Stan (Carpenter
 # et al. 2017, doi:10.18637/jss.v076.i01); the last fifth tunes the step size to the last scales.
@@ -68,6 +68,23 @@ class Trace:
     z: Tensor
     energies: NDArray[np.float64]
     divergent: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a transition was like.
+
+    Args:
+        acceptance: its probability, mean over the chains, (B,).
+        error: size of the energy error, mean over the chains, (B,).
+        energy: where the chains are now, (chains, B).
+        diverged: (chains, B).
+    """
+
+    acceptance: Tensor
+    error: Tensor
+    energy: Tensor
+    diverged: Tensor
 
 
 class Ensemble:
@@ -123,9 +140,12 @@ class Ensemble:
                 target = self._target
                 moments = RunningMoments(self.count, target.size, target.parameters, self._device)
                 self._step.restart()
-            longest = _SHORT if t < _SEARCH * total else _LONG
-            acceptance, _, _ = self._transition(self._step.current, longest)
-            self._step.update(acceptance)
+            searching = t < _SEARCH * total
+            moved = self._transition(self._step.current, _SHORT if searching else _LONG)
+            if searching:
+                self._step.search(moved.error)
+            else:
+                self._step.update(moved.acceptance)
             if moments is not None:
                 moments.add(self._z)
             advance(self._options.chains * self.count)
@@ -136,9 +156,9 @@ class Ensemble:
         z = torch.empty(*shape, self._target.size, dtype=torch.float32)
         energies, divergent = np.empty(shape), np.empty(shape, dtype=bool)
         for t in range(draws):
-            _, energy, diverged = self._transition(self._step.mean, _LONG)
+            moved = self._transition(self._step.mean, _LONG)
             z[:, t] = self._z.cpu()
-            energies[:, t], divergent[:, t] = energy.cpu().numpy(), diverged.cpu().numpy()
+            energies[:, t], divergent[:, t] = moved.energy.cpu().numpy(), moved.diverged.cpu().numpy()
             if advance is not None:
                 advance(self._options.chains * self.count)
         return Trace(z, energies, divergent)
@@ -175,15 +195,12 @@ class Ensemble:
             z = torch.where(bad.unsqueeze(-1), again, z)
         raise cannot_be_sampled(f"not finite at any of {STARTS} starts.")
 
-    def _transition(self, step: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _transition(self, step: Tensor, longest: int) -> Moved:
         """Move all chains once.
 
         Args:
             step: step sizes (B,).
             longest: most steps.
-
-        Returns:
-            Mean acceptance (B,), energies (chains, B) and which diverged (chains, B).
         """
         path = self._path()
         steps = (path / step).ceil().clamp(1, longest)
@@ -200,7 +217,8 @@ class Ensemble:
         self._z = torch.where(accepted.unsqueeze(-1), z, self._z)
         self._value = torch.where(accepted, value, self._value)
         diverged = ~(error < _DIVERGED)
-        return on_grid(probability.mean(0)), torch.where(accepted, after, before), diverged
+        energy = torch.where(accepted, after, before)
+        return Moved(on_grid(probability.mean(0)), on_grid(error.abs().mean(0)), energy, diverged)
 
     def _path(self) -> float:
         """The angle u T of the next transition; transition t has the same u in every run."""
