@@ -22,7 +22,7 @@ _USUAL, _PIXELS = 36.0, 32**2
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _HIGHEST_LAST = 3.0, 0.15
 # How many levels are tried.
-_COUNTS = (3, 4, 5, 6, 8, 11, 16)
+_COUNTS = (3, 4, 5, 6, 8, 11, 16, 24)
 # Levels that stand for as many as one likes, and from where.
 _MANY_STEP, _MANY_FIRST = 0.25, 150.0
 # What a few levels may change, of each channel: a standard deviation, and a mean in units of it (rms).

@@ -93,6 +93,15 @@ def test_a_search_survives_energies_that_are_not_finite() -> None:
     torch.testing.assert_close(step.current / before, torch.tensor([-1.5, -1.5, 0.7]).double().exp())
 
 
+def test_what_follows_a_search_begins_with_its_step_size() -> None:
+    step = StepSize(1, 0.8, 100.0, CPU)
+    for _ in range(5):
+        step.search(torch.full((1,), 1e3, dtype=torch.float64))
+    found = step.current
+    step.update(torch.full((1,), 0.8, dtype=torch.float64))
+    torch.testing.assert_close(step.current, 1.5 * found)
+
+
 def test_observations_are_selected_by_row() -> None:
     step = StepSize(3, 0.8, 100.0, CPU)
     for _ in range(20):

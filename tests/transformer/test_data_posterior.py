@@ -89,14 +89,43 @@ def test_a_number_that_tells_of_widths_alone_is_told_beside_components() -> None
     assert float(gap.mean()) < 0.02
 
 
-def test_of_many_numbers_that_tell_little_components_are_told_alone() -> None:
-    """u and a hundred numbers of noise, of which five tell of it: a network learns the noise by heart."""
+def test_of_many_numbers_that_tell_little_those_that_judge_choose_components() -> None:
+    """u and a hundred numbers of noise, of which five tell of it: a network of all learns noise by heart,
+    and what is chosen is better for others.
+    """
     source = generator(9)
-    u = torch.randn(COUNT, 1, generator=source)
-    told = torch.randn(COUNT, 100, generator=source)
-    told[:, :5] += (2.0 * u - torch.linspace(-2.0, 2.0, 5)).tanh()
+
+    def drawn() -> tuple[Tensor, Tensor]:
+        u = torch.randn(COUNT, 1, generator=source)
+        told = torch.randn(COUNT, 100, generator=source)
+        told[:, :5] += (2.0 * u - torch.linspace(-2.0, 2.0, 5)).tanh()
+        return u, told
+
+    (u, told), (others, new) = drawn(), drawn()
     found = fitted(u, told / told.std(0))
     assert found.used[0]
+    chosen = found(new / told.std(0)).log_density(others)
+    found.used.copy_(torch.tensor([False, True]))
+    gain = chosen - found(new / told.std(0)).log_density(others)
+    assert float(gain.mean()) > 3.0 * float(gain.std()) / COUNT**0.5
+
+
+def test_two_networks_are_mixed_in_equal_parts() -> None:
+    found, source = DataPosterior(2, 4), generator(10)
+    with torch.no_grad():
+        for weight in found.parameters():
+            weight.normal_(0.0, 0.1, generator=source)
+        assert found.components is not None
+        found.components.directions.normal_(0.0, 1.0, generator=source)
+    found.learned.fill_(True)
+    told, u = torch.randn(50, 4, generator=source), torch.randn(50, 2, generator=source).double()
+    density = {}
+    for used in ((True, False), (False, True), (True, True)):
+        found.used.copy_(torch.tensor(used))
+        density[used] = torchs(found(told)).log_prob(u).exp()
+    one, other, both = density.values()
+    assert float((one / other).log().abs().mean()) > 0.1
+    torch.testing.assert_close(both, 0.5 * (one + other), rtol=1e-4, atol=1e-12)
 
 
 def test_two_modes_are_found() -> None:

@@ -44,8 +44,8 @@ from sbikit_exact.hmc.sources import Sources
 from sbikit_exact.hmc.step_size import StepSize
 from sbikit_exact.hmc.target import Target
 
-# Share of warm-up in which a step size is searched for, paths are short, most steps of one then (.8 radians
-# at the first step size), and later, so that no transition takes for ever: paths are whole down to .015.
+# Share of warm-up that searches for a step size; most steps of a path meanwhile (.8 radians at the first step
+# size), and later, so that no transition takes for ever: paths are whole down to steps of .015.
 _SEARCH, _SHORT, _LONG = 0.1, 8, 256
 # Shares of warm-up after which scales are learned anew, from longer and longer windows as in Stan (Carpenter
 # et al. 2017, doi:10.18637/jss.v076.i01); the last fifth tunes the step size to the last scales.

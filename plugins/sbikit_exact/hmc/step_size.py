@@ -72,8 +72,8 @@ class StepSize:
         """Learn from the mean size (B,) of the energy errors of one transition, which need not be finite."""
         error = error.nan_to_num(math.inf).clamp_min(_LEAST_ERROR)
         change = 0.5 * (self._wanted / error).log()
-        self._log = (self._log + change.clamp(-_MOST_DOWN, _MOST_UP)).clamp(max=self._most)
-        self._mean = self._log
+        self._mean = (self._log + change.clamp(-_MOST_DOWN, _MOST_UP)).clamp(max=self._most)
+        self.restart()
 
     def update(self, acceptance: Tensor) -> None:
         """Learn from the mean acceptance (B,) of one transition."""
