@@ -16,13 +16,15 @@ stays. How wide the laws are is chosen last, by simulations that did not train t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from sbikit import Monitor, derive_seed, generator
-from sbikit_transformer.fitted_components import FittedComponents
+from sbikit import Alone, Monitor, Team, derive_seed, generator
+from sbikit_transformer.fitted_components import FittedComponents, mean_of_rows
 from sbikit_transformer.normal import Mixture, Normal, pairs
 from sbikit_transformer.small_networks import fit_small, small_network
 
@@ -50,6 +52,9 @@ _WIDTHS_KNOWN = 0.1
 # Spread of their means at the start, in standard deviations of the first law: together they have its moments.
 _SPREAD = 0.5
 
+Inputs: TypeAlias = Callable[[Tensor], Tensor]
+"""What a network is told, given which rows."""
+
 
 class LinearLaw(nn.Module):
     """A normal law of P scalars whose mean is linear in V numbers; its covariance is the same for all."""
@@ -68,7 +73,7 @@ class LinearLaw(nn.Module):
         Ridge and covariance are those of what each simulation leaves where it does not fit (Allen 1974,
         Technometrics 16, 125).
         """
-        centre, mean = numbers.double().mean(0), u.double().mean(0)
+        centre, mean = mean_of_rows(numbers), u.double().mean(0)
         y = u.double() - mean
         squares, products = _products(numbers, centre, y)
         some = slice(0, _JUDGED)
@@ -105,7 +110,7 @@ def _products(numbers: Tensor, centre: Tensor, y: Tensor) -> tuple[Tensor, Tenso
 
 def _about(numbers: Tensor, centre: Tensor) -> Tensor:
     """Differences that float32 holds, in float64."""
-    return (numbers - centre.to(numbers.dtype)).double()
+    return (numbers.float() - centre.float()).double()
 
 
 class DataPosterior(nn.Module):
@@ -134,31 +139,35 @@ class DataPosterior(nn.Module):
             few = scalars + self.components.count
             self.networks.extend(small_network(n, _LAWS * self._each) for n in (few, few + told))
 
-    def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor) -> None:
+    def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor, team: Team | None = None) -> None:
         """Fit to simulations, the first of which judge and do not train.
 
         Args:
             u: (M, P) white scalars.
-            told: (M, W), standardised, at most `FARTHEST` from 0.
+            told: (M, W), standardised, at most `FARTHEST` from 0; of half precision, where memory is short.
             judges: how many judge.
             monitor: is told how far training is.
+            team: processes that do this together, each with all of the rows.
         """
         self.first.fit(u[judges:], told[judges:])
         if self.components is None:
             return
-        law = self.first(told)
+        expected = torch.cat([self.first(rows.float()).mean for rows in told.split(_JUDGED)])
         root = torch.linalg.cholesky(self.first.covariance)
-        left = (u.double() - law.mean.double()).T
+        left = (u.double() - expected.double()).T
         white = torch.linalg.solve_triangular(root, left, upper=False).T.float()
         self.components.fit(u, told, judges)
-        few = torch.cat([law.mean, self.components(told)], 1)
+        few = torch.cat([expected, self.components(told)], 1)
 
         def all_numbers(rows: Tensor) -> Tensor:
-            return torch.cat([few[rows], told[rows]], 1)
+            return torch.cat([few[rows], told[rows].float()], 1)
 
-        ways = zip(self.networks, (few.__getitem__, all_numbers), strict=True)
-        of_judges = [self._fit_network(*way, white, judges, monitor) for way in ways]
-        out, judged = torch.stack(of_judges, 1), white[:judges]
+        inputs = few.__getitem__, all_numbers
+        self._fit_networks(inputs, white, judges, monitor, team or Alone())
+        with torch.no_grad():
+            rows = torch.arange(judges)
+            out = torch.stack([net(of(rows)) for net, of in zip(self.networks, inputs, strict=True)], 1)
+        judged = white[:judges]
         choices = torch.tensor([[True, False], [False, True], [True, True]])
         losses = torch.stack([self._losses(out[:, which], judged).mean() for which in choices])
         self.used.copy_(choices[int(losses.argmin())])
@@ -179,24 +188,26 @@ class DataPosterior(nn.Module):
         found: Tensor = self.components(told)
         return found
 
-    def _fit_network(
+    def _fit_networks(
         self,
-        network: nn.Module,
-        inputs: Callable[[Tensor], Tensor],
+        inputs: Sequence[Inputs],
         white: Tensor,
         judges: int,
         monitor: Monitor,
-    ) -> Tensor:
-        """Train a network on what `inputs` gives of rows; returns what it gives for rows that judge."""
+        team: Team,
+    ) -> None:
+        """Train each network on what its `inputs` give of rows; of several processes each trains some."""
+        for i, (network, of) in enumerate(zip(self.networks, inputs, strict=True)):
+            if i % team.size == team.rank:
 
-        def loss(rows: Tensor) -> Tensor:
-            return self._losses(network(inputs(rows))[:, None], white[rows]).mean()
+                def loss(rows: Tensor, network: nn.Module = network, of: Inputs = of) -> Tensor:
+                    return self._losses(network(of(rows))[:, None], white[rows]).mean()
 
-        assert isinstance(network, nn.Sequential)
-        fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
-        with torch.no_grad():
-            found: Tensor = network(inputs(torch.arange(judges)))
-        return found
+                assert isinstance(network, nn.Sequential)
+                fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
+        for i, network in enumerate(self.networks):
+            weights = parameters_to_vector(network.parameters()).detach()
+            vector_to_parameters(team.join(weights[None])[i % team.size], network.parameters())
 
     def _out(self, told: Tensor, expected: Tensor) -> Tensor:
         """What networks that are used give of what is told, and the first law expects, (B, N, numbers)."""

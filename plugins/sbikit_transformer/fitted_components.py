@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.special import ndtr
 
-from sbikit.learning import LeastSquares, Standardise
+from sbikit.learning import LeastSquares, Mean, Standardise
 from sbikit_transformer.conditions import FARTHEST
 
 COMPONENTS = 16
@@ -79,7 +79,15 @@ class FittedComponents(nn.Module):
         return self.scale(self._plain(told)).clamp(-FARTHEST, FARTHEST)
 
     def _plain(self, told: Tensor) -> Tensor:
-        return torch.cat([rows @ self.directions for rows in told.split(_AT_ONCE)])
+        return torch.cat([rows.float() @ self.directions for rows in told.split(_AT_ONCE)])
+
+
+def mean_of_rows(numbers: Tensor) -> Tensor:
+    """Of many rows (M, W) the mean (W,), float64, without another copy of them."""
+    found = Mean()
+    for rows in numbers.split(_AT_ONCE):
+        found.add(rows.double().mean(0), len(rows))
+    return found.value
 
 
 def powers(scalars: int) -> list[tuple[int, ...]]:
@@ -103,7 +111,7 @@ def polynomials(u: Tensor, degrees: list[tuple[int, ...]]) -> Tensor:
 
 def _moments(functions: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Covariances of functions (M, F), of them with numbers (M, W), and of numbers, in float64."""
-    mean_f, mean = functions.mean(0), told.double().mean(0)
+    mean_f, mean = functions.mean(0), mean_of_rows(told)
     shapes = (
         (functions.shape[1], functions.shape[1]),
         (functions.shape[1], told.shape[1]),
@@ -111,7 +119,7 @@ def _moments(functions: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
     own, products, squares = (torch.zeros(*shape, dtype=torch.float64) for shape in shapes)
     for some, rows in zip(functions.split(_AT_ONCE), told.split(_AT_ONCE), strict=True):
-        f, x = some - mean_f, rows - mean.to(rows.dtype)
+        f, x = some - mean_f, rows.float() - mean.float()
         own += f.T @ f
         products += f.T @ x.double()
         squares += (x.T @ x).double()

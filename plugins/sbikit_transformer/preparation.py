@@ -8,33 +8,59 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sbikit import JointDraws, Monitor, Values, Workspace, shares
-from sbikit.learning import KeptRows, read_checkpoint, write_checkpoint
+import torch
+
+from sbikit import Alone, JointDraws, Monitor, Team, Values, Workspace, shares
+from sbikit.learning import KeptRows, SharedDraws, read_checkpoint, write_checkpoint
 from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
-from sbikit_transformer.teaching import GUIDED, teach
+from sbikit_transformer.teaching import GUIDED, TOLD, numbers_of_law, teach
 
 # Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it.
 _CHUNK, _CHUNK_NUMBERS = 512, 2**22
+# What more simulations tell, in numbers, is kept in half precision: a float16 holds standardised numbers to
+# 1/2000 of them, below the least ridge that laws of so many have.
+_WHOLE_NUMBERS = 2**29
 _FORMAT = "diffusion-transformer constants 1"
 
 
 class Reading:
-    """Simulations in chunks, with progress, which `monitor` hears of."""
+    """Simulations in chunks, with progress, which `monitor` hears of.
 
-    def __init__(self, denoiser: Denoiser, simulations: JointDraws, monitor: Monitor) -> None:
+    Args:
+        denoiser: of their problem.
+        simulations: each process of the team has its own.
+        monitor: is told how far it is.
+        team: processes that read together.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, simulations: JointDraws, monitor: Monitor, team: Team | None = None
+    ) -> None:
         spec = denoiser.spec
         numbers = sum(math.prod(v.shape) for v in (*spec.latents, *spec.observables))
         self._at_once = max(1, min(_CHUNK, _CHUNK_NUMBERS // numbers))
-        self._simulations, self.monitor = simulations, monitor
+        self._simulations, self.monitor, self._team = simulations, monitor, team or Alone()
 
     def __call__(self, what: str, first: int, count: int, done: int = 0) -> Iterator[Values]:
         """Training draws from `first` on, `count` of them but for those that are done, for something."""
+        shared = SharedDraws(self._simulations, self._team)
+        return (shared.training(at, some) for at, some in self._chunks(what, first, count, done))
+
+    def shares(self, what: str, first: int, count: int, done: int) -> Iterator[tuple[Values, int, int]]:
+        """Of each of these chunks the draws that are this process's, how many these are, and how many there
+        are in all: what has none gets one all the same, which tells shapes.
+        """
+        for at, some in self._chunks(what, first, count, done):
+            start, own = shares(some, self._team.size)[self._team.rank]
+            yield self._simulations.training(at + start if own else at, own or 1), own, some
+
+    def _chunks(self, what: str, first: int, count: int, done: int) -> Iterator[tuple[int, int]]:
         verb = "reading" if self._simulations.size is not None else "simulating"
         with self.monitor.progress(f"{verb} for {what}", count, done) as advance:
             for at in range(first + done, first + count, self._at_once):
                 some = min(self._at_once, first + count - at)
-                yield self._simulations.training(at, some)
+                yield at, some
                 advance(some)
 
 
@@ -43,7 +69,7 @@ class Preparation:
 
     Args:
         denoiser: on the CPU.
-        read: simulations, which all processes of a team read together.
+        read: simulations, which all processes of the workspace's team read together.
         identity: of the fit, see `fingerprint`.
         workspace: where what is done is kept.
     """
@@ -73,20 +99,20 @@ class Preparation:
             write_checkpoint(path, _FORMAT, {"denoiser": self._denoiser.state_dict()}, header)
 
     def teaching(self, first: int, count: int) -> Values:
-        """What `count` simulations from `first` on teach, see `Denoiser.teaching`.
+        """What `count` simulations from `first` on teach, see `teach`; each process has a share of the work,
+        and all of what it gives.
 
         Raises:
             CheckpointError: what is kept of it is damaged, or of another fit.
         """
 
+        short = count * numbers_of_law(self._denoiser) > _WHOLE_NUMBERS
+
         def rest(done: int) -> Iterator[Values]:
-            for values in self._read("what data tell", first, count, done):
-                size = len(next(iter(values.values())))
-                start, own = shares(size, self._team.size)[self._team.rank]
-                # What is taught tells its shapes: a process without a share asks of one and keeps none of it.
-                some = slice(start, start + own) if own else slice(0, 1)
-                share = {name: value[some] for name, value in values.items()}
-                rows = teach(self._denoiser, share, guided=done < GUIDED)
+            for values, own, size in self._read.shares("what data tell", first, count, done):
+                rows = teach(self._denoiser, values, guided=done < GUIDED)
+                if short:
+                    rows[TOLD] = rows[TOLD].to(torch.float16)
                 yield {name: self._team.join(value[:own]) for name, value in rows.items()}
                 done += size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sbikit import Monitor, Values
+from sbikit import Monitor, Team, Values
 from sbikit_transformer.conditions import bounded
 from sbikit_transformer.data_posterior import better
 from sbikit_transformer.denoiser import Denoiser
@@ -14,6 +14,7 @@ from sbikit_transformer.levels import NARROW, TrainingLevels
 from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.normal import Normal
 
+TOLD = "told"  # what is told of the data, of the most numbers by far
 GUIDED = 1024  # of the first simulations the guide is asked, too: they compare it with what is learned
 # Of the simulations that teach, the share that judges, and the most that do.
 _SHARE_OF_JUDGES, _MOST_JUDGES = 0.1, 8192
@@ -48,7 +49,7 @@ def teach(denoiser: Denoiser, values: Values, *, guided: bool = True) -> dict[st
     """
     guide = denoiser.guide
     _, modes, vectors, statistics = denoiser.told(values)
-    rows = {"u": denoiser.coordinates.encode(values), "told": bounded(vectors, statistics)}
+    rows = {"u": denoiser.coordinates.encode(values), TOLD: bounded(vectors, statistics)}
     if isinstance(guide, Guide):
         field = denoiser.field_map.encode(values, rows["u"])
         rows |= {_MEAN: guide.told(field)[..., 0].real, _DATA_MEAN: modes[..., 0].real}
@@ -58,22 +59,23 @@ def teach(denoiser: Denoiser, values: Values, *, guided: bool = True) -> dict[st
     return rows | dict(zip(_OF_GUIDE, law.parts(), strict=True))
 
 
-def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor) -> None:
+def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor, team: Team | None = None) -> None:
     """Learn what data tell of the scalars, and of the field's mean given these.
 
     Args:
         denoiser: whose constants are fitted.
         taught: what `teach` gave of all simulations.
         monitor: is told how far training is.
+        team: processes that do this together, each with all that was taught.
     """
-    posterior, told, u = denoiser.posterior, taught["told"], taught["u"]
+    posterior, told, u = denoiser.posterior, taught[TOLD], taught["u"]
     judges = judges_of_law(len(u))
-    posterior.fit(u, told, judges, monitor)
-    sd = posterior(told[:_ASKED]).whole().sd
+    posterior.fit(u, told, judges, monitor, team)
+    sd = posterior(told[:_ASKED].float()).whole().sd
     if denoiser.guide is not None:
         law = Normal(*(taught[name][:judges] for name in _OF_GUIDE))
         some = slice(0, len(law.mean))
-        gain = posterior(told[some]).log_density(u[some]) - law.log_density(u[some])
+        gain = posterior(told[some].float()).log_density(u[some]) - law.log_density(u[some])
         denoiser.by_guide.fill_(not better(gain))
         sd = law.sd[:_ASKED] if bool(denoiser.by_guide) else sd
     if denoiser.mean_law is not None:
@@ -85,4 +87,4 @@ def _fit_mean_law(denoiser: Denoiser, law: MeanLaw, taught: Values, judges: int)
     assert isinstance(denoiser.guide, Guide)
     u, data = taught["u"], taught[_DATA_MEAN]
     expected = denoiser.guide.of_mean(u[:judges], data[:judges])
-    law.fit(u, denoiser.posterior.combined(taught["told"]), data, taught[_MEAN], expected)
+    law.fit(u, denoiser.posterior.combined(taught[TOLD]), data, taught[_MEAN], expected)

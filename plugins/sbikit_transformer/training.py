@@ -78,7 +78,7 @@ _LEAST_NUMBERS = 2**18
 # in 77 % of the cases with 1 copy, 55 % with 16, 52 % with 64 and 51 % with 256.
 _COPIES, _COPIES_BESIDE_FIELD = 32, 8
 # Simulations that teach what data tell, for each of the guide's, and the most numbers kept of all of them.
-_LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**29
+_LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**31
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
 # Of a fixed set, the share that judges, at most so many of them, and at least so many noisy states of them:
@@ -133,9 +133,10 @@ def train(
     taught_from, taught_by = _of_law(denoiser, options, guided_by, kept, monitor)
     shared = SharedDraws(simulations, workspace.team)
     if unfinished(workspace) is None:
-        before = Preparation(denoiser, Reading(denoiser, shared, monitor), identity, workspace)
+        read = Reading(denoiser, simulations, monitor, workspace.team)
+        before = Preparation(denoiser, read, identity, workspace)
         before.fit_constants(guided_by)
-        fit_law(denoiser, before.teaching(taught_from, taught_by), monitor)
+        fit_law(denoiser, before.teaching(taught_from, taught_by), monitor, workspace.team)
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from sklearn import linear_model
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
-from sbikit import QuietMonitor, generator
+from sbikit import Alone, QuietMonitor, generator
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
 from sbikit_transformer.normal import Mixture, Normal
 
@@ -126,6 +131,64 @@ def test_two_networks_are_mixed_in_equal_parts() -> None:
     one, other, both = density.values()
     assert float((one / other).log().abs().mean()) > 0.1
     torch.testing.assert_close(both, 0.5 * (one + other), rtol=1e-4, atol=1e-12)
+
+
+class Pair(Alone):
+    """One of two processes, here threads, that join what they have."""
+
+    size: ClassVar[int] = 2
+
+    def __init__(self, rank: int, meeting: threading.Barrier, given: dict[int, Tensor]) -> None:
+        self.rank, self._meeting, self._given = rank, meeting, given  # type: ignore[misc]
+
+    def join(self, part: Tensor) -> Tensor:
+        self._meeting.wait()
+        self._given[self.rank] = part
+        self._meeting.wait()
+        return torch.cat([self._given[0], self._given[1]])
+
+
+def test_two_processes_train_a_network_each_and_find_what_one_does() -> None:
+    source = generator(11)
+    u = torch.randn(2048, 1, generator=source)
+    told = torch.cat([u.sin(), u.square(), torch.zeros_like(u)], 1) + torch.randn(2048, 3, generator=source)
+    trained: list[str] = []
+
+    class Counting(QuietMonitor):
+        def progress(
+            self, what: str, total: int, done: int = 0
+        ) -> AbstractContextManager[Callable[[int], None]]:
+            trained.append(what)
+            return super().progress(what, total, done)
+
+    meeting, given = threading.Barrier(2), dict[int, Tensor]()
+
+    def process(rank: int) -> DataPosterior:
+        found = DataPosterior(1, 3)
+        found.fit(u, told, 512, Counting(), Pair(rank, meeting, given))
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(process, range(2)))
+    assert len(trained) == 2
+    whole = fitted(u, told, 512).state_dict()
+    for one in found:
+        for name, value in one.state_dict().items():
+            torch.testing.assert_close(value, whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_teaches_the_same() -> None:
+    """Six numbers of one scalar that errs by a fifth of a standard deviation in each, together."""
+    source = generator(12)
+    u = torch.randn(COUNT, 1, generator=source)
+    told = u + 0.2 * torch.randn(COUNT, 6, generator=source)
+    whole, half = fitted(u, told), fitted(u, told.half())
+    new = torch.randn(1000, 1, generator=source)
+    seen = new + 0.2 * torch.randn(1000, 6, generator=source)
+    exact = Normal.of(seen.sum(1, keepdim=True) / (6 + 0.04), torch.tensor([[0.04 / (6 + 0.04)]]))
+    one, other = whole(seen).whole(), half(seen).whole()
+    assert float(((one.mean - other.mean) / exact.sd).square().mean().sqrt()) < 0.01
+    torch.testing.assert_close(other.sd, exact.sd.expand_as(other.sd), rtol=0.03, atol=0.0)
 
 
 def test_two_modes_are_found() -> None:

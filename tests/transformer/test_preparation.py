@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from torch import Tensor
 
 from sbikit import Alone, QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianField, GaussianFieldOptions
+from sbikit_transformer import preparation
 from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.preparation import Preparation, Reading
+from sbikit_transformer.teaching import numbers_of_law
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Apart(Alone):
 
 
 def taught(denoiser: Denoiser, team: Alone, count: int) -> dict[str, Tensor]:
-    read = Reading(denoiser, Simulations(denoiser.simulator, 0), QuietMonitor())
+    read = Reading(denoiser, Simulations(denoiser.simulator, 0), QuietMonitor(), team)
     return dict(Preparation(denoiser, read, "x", Workspace(team=team)).teaching(64, count))
 
 
@@ -49,3 +52,17 @@ def test_a_process_without_a_share_knows_the_shapes() -> None:
     assert {name: (0, *value.shape[1:]) for name, value in whole.items()} == {
         name: tuple(value.shape) for name, value in empty.items()
     }
+
+
+def test_what_would_need_too_much_memory_is_kept_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = GaussianField(GaussianFieldOptions(size=4))
+    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
+    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
+    whole = taught(denoiser, Alone(), 100)
+    monkeypatch.setattr(preparation, "_WHOLE_NUMBERS", 99 * numbers_of_law(denoiser))
+    half = taught(denoiser, Alone(), 100)
+    assert {name: value.dtype for name, value in half.items()} == {
+        name: torch.float16 if name == "told" else value.dtype for name, value in whole.items()
+    }
+    for name, value in whole.items():
+        torch.testing.assert_close(half[name].to(value.dtype), value, rtol=2**-11, atol=1e-7)
