@@ -35,7 +35,9 @@ SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "vector": GaussianVector,
     "field": GaussianField,
     "lognormal": lambda: LogNormal(LogNormalOptions(size=8)),
-    "lognormal-gaussian": lambda: LogNormal(LogNormalOptions(size=8, field="gaussian", wiener=True)),
+    "lognormal-gaussian": lambda: LogNormal(
+        LogNormalOptions(size=8, field="gaussian", wiener=True, quadratics=3)
+    ),
     "lognormal-padded": lambda: LogNormal(LogNormalOptions(size=8, padding=2)),
     "field-odd-one-parameter": lambda: GaussianField(GaussianFieldOptions(size=9, parameters=1)),
 }

@@ -28,6 +28,7 @@ from sbikit import (
     Simulator,
     UnsupportedError,
     Values,
+    Vector,
     derive_seed,
     normals,
 )
@@ -73,9 +74,10 @@ class LogNormal(Simulator[LogNormalOptions]):
         self.outputs, self.observed = (kappa, data), (seen.name,)
         # An inversion feels the edge of a patch that is not periodic.
         estimate = replace(kappa, estimates="kappa", stationary=whole and even)
-        self.summarised = tuple(
-            replace(estimate, name=name, latex=SUMMARIES[name]) for name in model.summaries
-        )
+        maps = tuple(replace(estimate, name=name, latex=SUMMARIES[name]) for name in model.summaries)
+        forms = [f"q_{i + 1}" for i in range(self.options.quadratics)]
+        latex = tuple(f"q_{{{i + 1}}}" for i in range(len(forms)))
+        self.summarised = (*maps, *([Vector("quadratics", tuple(forms), latex=latex)] if forms else []))
         self._engines = Engines(model)
         self._densities = Densities(self._engines)
         scan_prior(self._engine(torch.float32, CPU))
@@ -177,19 +179,21 @@ class LogNormal(Simulator[LogNormalOptions]):
         """Maps made back from the shear (*batch, 2 bins, N, N), each (*batch, bins, N, N).
 
         `kappa_ks`, Kaiser-Squires, its mask filled with the E mode; with the option `wiener` also
-        `kappa_wiener`, the mean of a Gaussian field with the spectra at the prior's median. Observed
-        convergence has none.
+        `kappa_wiener`, the mean of a Gaussian field with the spectra at the prior's median; and with the
+        option `quadratics` so many quadratic forms of the shear, (*batch, R), that tell of the spectra, see
+        `survey.Quadratics`. Observed convergence has none.
         """
         if not self.summarised:
             return {}
         shear = values["shear"].unflatten(-3, (self.bins, 2))
-        inversions = self._engine(shear.dtype, shear.device).inversions
+        summaries = self._engine(shear.dtype, shear.device).summaries
         batch = shear.shape[:-4]
         flat = shear.reshape(math.prod(batch), *shear.shape[-4:])
         # On a processor few at once, whose arrays stay in its cache: three times faster.
         parts = flat.split(block_rows(self.box, 2 * self.bins)) if flat.device.type == "cpu" else (flat,)
-        made = {name: torch.cat(list(map(inversion, parts))) for name, inversion in inversions.items()}
-        return {name: maps.reshape(*batch, *maps.shape[1:]) for name, maps in made.items()}
+        made = [summaries(part) for part in parts]
+        joined = {name: torch.cat([one[name] for one in made]) for name in made[0]}
+        return {name: value.reshape(*batch, *value.shape[1:]) for name, value in joined.items()}
 
     def log_density(self, observation: Values) -> LogDensity:
         """The joint log density of parameters and maps given data (B, channels, N, N).

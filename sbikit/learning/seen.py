@@ -29,4 +29,4 @@ def seen_by_networks(simulator: Simulator, spec: Spec, observation: Values) -> d
 def declared_fields(simulator: Simulator, spec: Spec) -> dict[str, Field]:
     """The fields that a simulator declares of what networks see, by the names of `seen_by_networks`."""
     observed = {v.name: v for v in spec.observables if isinstance(v, Field)}
-    return observed | {f"summary {field.name}": field for field in simulator.summarised}
+    return observed | {f"summary {v.name}": v for v in simulator.summarised if isinstance(v, Field)}

@@ -20,7 +20,7 @@ from torch import Tensor
 from sbikit.problem.errors import SpecError
 from sbikit.problem.prior import Prior
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Field, Values, Variable
+from sbikit.problem.variables import Values, Variable
 from sbikit.roles.plugin import OptionsT_co, Plugin
 
 
@@ -34,13 +34,14 @@ class Simulator(Plugin[OptionsT_co]):
         outputs: the variables that `simulate` returns.
         observed: names of the outputs that an instrument sees; the others are inferred
             together with the parameters.
-        summarised: the fields that `summaries` makes of the data, none where it has no such method.
+        summarised: the fields and vectors that `summaries` makes of the data, none where it has no such
+            method.
     """
 
     prior: Prior
     outputs: tuple[Variable, ...]
     observed: tuple[str, ...]
-    summarised: tuple[Field, ...] = ()
+    summarised: tuple[Variable, ...] = ()
 
     @abstractmethod
     def simulate(
@@ -163,10 +164,14 @@ class SupportsGivenDraws(Protocol):
 
 @runtime_checkable
 class SupportsSummaries(Protocol):
-    """Knows maps that summarise its data, for example a Kaiser-Squires inversion."""
+    """Knows maps that summarise its data, for example a Kaiser-Squires inversion, or vectors that do, for
+    example compressed statistics.
+    """
 
     def summaries(self, values: Values) -> Values:
-        """The fields of `Simulator.summarised`, `(*batch, C, *grid)`, of the data `(*batch, *shape)`."""
+        """The variables of `Simulator.summarised`, `(*batch, *variable.shape)`, of the data
+        `(*batch, *shape)`.
+        """
         ...
 
 

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import RunFolderError
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Field
+from sbikit.problem.variables import Variable
 from sbikit.roles.stored_draws import StoredDraws
 from sbikit.roles.trust import Trust
 
@@ -68,10 +68,10 @@ class PosteriorFile:
 
     Args:
         spec: the latents and observables, without their supports.
-        summary_fields: the variables of `summaries`.
+        summarised: the variables of `summaries`.
         posterior: draws of the latents, each (n, *shape).
         observed: the shown observation, each (*shape).
-        summaries: each (C, *grid); empty where the simulator has none.
+        summaries: each (*shape); empty where the simulator has none.
         truth: latents of the shown observation, each (*shape); None for real data.
         reference: draws of an exact sampler, each (m, *shape); None where there is none.
         held_out: the calibration set; None where there is none.
@@ -81,7 +81,7 @@ class PosteriorFile:
     """
 
     spec: Spec
-    summary_fields: tuple[Field, ...]
+    summarised: tuple[Variable, ...]
     posterior: Arrays
     observed: Arrays
     summaries: Arrays

@@ -12,7 +12,7 @@ import xarray as xr
 
 from sbikit.problem.bounds import Bounds
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Field, Variable, Vector
+from sbikit.problem.variables import Variable, Vector
 from sbikit.roles.trust import Trust
 from sbikit.storage.arrays import CalibrationDraws, read_arrays
 from sbikit.storage.described import variable_of
@@ -32,13 +32,13 @@ def read_posterior(path: Path) -> PosteriorFile:
     groups = _load(path, unread=_LARGE)
     latents = _variables(groups, "posterior", path)
     spec = Spec(latents, _variables(groups, "observed_data", path))
-    summary_fields = _variables(groups, "summaries", path) if "summaries" in groups else ()
+    summarised = _variables(groups, "summaries", path) if "summaries" in groups else ()
     return PosteriorFile(
         spec=spec,
-        summary_fields=tuple(field for field in summary_fields if isinstance(field, Field)),
+        summarised=summarised,
         posterior=read_arrays(groups, "posterior", latents, DRAWS, path),
         observed=read_arrays(groups, "observed_data", spec.observables, (), path),
-        summaries=read_arrays(groups, "summaries", summary_fields, (), path),
+        summaries=read_arrays(groups, "summaries", summarised, (), path),
         truth=read_arrays(groups, "truth", latents, (), path) if "truth" in groups else None,
         reference=read_arrays(groups, "reference", latents, DRAWS, path) if "reference" in groups else None,
         held_out=_held_out(groups, spec, path),

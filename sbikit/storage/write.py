@@ -13,7 +13,7 @@ import xarray as xr
 from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import SpecError
 from sbikit.problem.spec import Spec, check_values
-from sbikit.problem.variables import Field, Values, Variable
+from sbikit.problem.variables import Values, Variable
 from sbikit.roles.stored_draws import draw_shapes
 from sbikit.roles.trust import Trust
 from sbikit.storage.append import CALIBRATION, Appended, described_draws
@@ -30,7 +30,7 @@ def write_posterior(
     posterior: Values,
     observed: Values,
     summaries: Values | None = None,
-    summarised: Sequence[Field] = (),
+    summarised: Sequence[Variable] = (),
     truth: Values | None = None,
     reference: Values | None = None,
     calibration_draws: Values | None = None,
@@ -49,7 +49,7 @@ def write_posterior(
         spec: the latents that were inferred, and the observables. Values may hold more.
         posterior: draws of the latents, each (n, *shape).
         observed: the observation, each (*shape), without a batch axis.
-        summaries: summary fields of the observation, each (C, *grid).
+        summaries: fields and vectors that summarise the observation, each (*shape).
         summarised: their variables.
         truth: latents of the observation, each (*shape).
         reference: draws of an exact sampler, each (m, *shape).
@@ -105,15 +105,15 @@ def write_posterior(
     return _write(path, groups, Appended(latents, calibration_draws, batch, advance))
 
 
-def _refuse_undeclared(summaries: Values, summarised: Sequence[Field]) -> None:
-    declared = {field.name for field in summarised}
+def _refuse_undeclared(summaries: Values, summarised: Sequence[Variable]) -> None:
+    declared = {variable.name for variable in summarised}
     if set(summaries) != declared:
         raise SpecError(
             "The summaries are not those that are declared.",
             where="summaries",
             expected=", ".join(sorted(declared)) or "none",
             got=", ".join(sorted(summaries)) or "none",
-            fix="let Simulator.summarised hold the fields that `summaries` returns",
+            fix="let Simulator.summarised hold the variables that `summaries` returns",
         )
 
 

@@ -82,15 +82,15 @@ def check_observe(
 
 
 def check_summaries(
-    simulator: SupportsSummaries, summarised: Sequence[Field], observed: Values, name: str
+    simulator: SupportsSummaries, summarised: Sequence[Variable], observed: Values, name: str
 ) -> None:
-    """Summaries: the declared fields, the same for any shape of a batch."""
+    """Summaries: the declared variables, the same for any shape of a batch."""
     where = f"{name}.summaries"
     check_memory(lambda chosen, seeds: simulator.summaries(chosen), observed, _NO_SEEDS, where)
     with global_random_state_kept(where):
         flat = simulator.summaries(observed)
         nested = simulator.summaries({k: v.unflatten(0, (2, BATCH // 2)) for k, v in observed.items()})
-    declared = {field.name for field in summarised}
+    declared = {variable.name for variable in summarised}
     if set(flat) != declared or set(nested) != declared:
         raise ContractError(
             "Summaries are not those that are declared.",

@@ -125,7 +125,7 @@ def test_gaussian_maps_have_no_floor_and_observed_convergence_no_summaries() -> 
     "options",
     [
         {"size": 8, "extent": 5.0, **GAUSSIAN},
-        {**NUISANCES, **SURVEY, **GAUSSIAN, "padding": 2, "wiener": True},
+        {**NUISANCES, **SURVEY, **GAUSSIAN, "padding": 2, "wiener": True, "quadratics": 4},
         {"size": 8, "extent": 5.0, **CONVERGENCE},
         {**NUISANCES, **SURVEY, **CONVERGENCE, "padding": 2},
         {**TWO_BINS, **CONVERGENCE, **GAUSSIAN},
@@ -517,6 +517,7 @@ def test_six_parameters_take_the_direct_way() -> None:
             "decorrelation = 0.01",
         ),
         ({**CONVERGENCE, "wiener": True}, "no map is made back", "wiener = True"),
+        ({**CONVERGENCE, "quadratics": 3}, "no map is made back", "quadratics = 3"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str, got: str) -> None:

@@ -38,9 +38,13 @@ def everything(spec):
         "spec": spec,
         "posterior": values(latents, 7),
         "observed": values(seen, seed=1),
-        "summaries": {"kappa_ks": torch.randn(2, *spec["kappa"].shape[1:], generator=torch.Generator())},
+        "summaries": {
+            "kappa_ks": torch.randn(2, *spec["kappa"].shape[1:], generator=torch.Generator()),
+            "forms": torch.tensor([1.0, -2.0]),
+        },
         "summarised": (
             replace(spec["kappa"], name="kappa_ks", latex=r"\kappa^{\mathrm{KS}}", estimates="kappa"),
+            Vector("forms", ("q_1", "q_2")),
         ),
         "truth": values(latents, seed=2),
         "reference": values(latents, 9, seed=3),
@@ -72,7 +76,8 @@ def test_everything_comes_back_exactly(tmp_path, grid, extent):
     same(found.held_out.draws, given["calibration_draws"])
     same(found.held_out.truth, given["calibration_truth"])
     same(found.held_out.observed, given["calibration_observed"])
-    (ks,) = found.summary_fields
+    ks, forms = found.summarised
+    assert forms == Vector("forms", ("q_1", "q_2"))
     assert ks.estimates == "kappa"
     assert (ks.shape, ks.extent, ks.latex) == ((2, *grid), extent, r"\kappa^{\mathrm{KS}}")
     assert [p.name for p in tmp_path.iterdir()] == ["posterior.nc"]

@@ -18,7 +18,20 @@ from sbikit_lognormal.chain.model import Model
 from sbikit_lognormal.chain.theory import Theory
 from sbikit_lognormal.field import Gaussian, GaussianConvergence, LogNormalConvergence, RandomField
 from sbikit_lognormal.spectra import ELL, Spectra
-from sbikit_lognormal.survey import KaiserSquires, Maps, Survey, cut, inversions, signal
+from sbikit_lognormal.survey import (
+    KaiserSquires,
+    Maps,
+    MaskedKaiserSquires,
+    Quadratics,
+    Summaries,
+    Survey,
+    WienerFilter,
+    cut,
+    signal,
+)
+
+# Parameters from the prior that show how spectra vary: principal ways of so many are those of more.
+_WAYS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +74,26 @@ class Engine:
         return self.model.survey.to(self.dtype, self.device)
 
     @cached_property
-    def inversions(self) -> dict[str, Maps]:
-        """What makes maps (..., bins, N, N) back from shear (..., bins, 2, N, N), by the summary's name."""
-        power = self.theory.typical_power() if self.model.options.wiener else None
-        return inversions(self.model.survey, self.lensing, power)
+    def kaiser_squires(self) -> MaskedKaiserSquires:
+        """Convergence of shear, its mask filled with the E mode."""
+        return MaskedKaiserSquires(self.lensing, self.model.survey.mask)
+
+    @cached_property
+    def summaries(self) -> Summaries:
+        """What is made back of shear."""
+        options = self.model.options
+        by_weight = None
+        if options.wiener or options.quadratics:
+            by_weight = WienerFilter(self.lensing, self.theory.typical_power(), self.model.survey.weight)
+        return Summaries(self.kaiser_squires, by_weight, self._quadratics, wiener=options.wiener)
+
+    @cached_property
+    def _quadratics(self) -> Quadratics | None:
+        if not (count := self.model.options.quadratics):
+            return None
+        weight = self.model.survey.weight.double().mean((-2, -1)) * (self.model.size / self.model.box) ** 2
+        typical, powers = self.theory.typical_quadrant(), self.theory.powers_of_data(_WAYS)
+        return Quadratics(typical, powers, weight, count, dtype=self.dtype, device=self.device)
 
     def gaussian(self, theta: Tensor) -> Gaussian:
         """The Gaussian fields of parameters (..., D)."""

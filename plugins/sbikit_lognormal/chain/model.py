@@ -53,7 +53,7 @@ class Model:
 
     @property
     def summaries(self) -> tuple[str, ...]:
-        """Names of the maps that are made back from the data."""
+        """Names of the maps that are made back from the data; quadratic forms are no map."""
         if self.observable.name != "shear":
             return ()
         return ("kappa_ks", "kappa_wiener") if self.options.wiener else ("kappa_ks",)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
+from scipy.stats import qmc
 from torch import Tensor
+from torch.special import ndtri
 
+from sbikit import Prior
 from sbikit_lognormal.chain.model import Model
 from sbikit_lognormal.field import ModePower
 from sbikit_lognormal.spectra import ELL, make_spectra
@@ -31,13 +35,34 @@ class Theory:
         """S of parameters (..., D) on the periodic box, (..., pairs, H, H); see `field.ModePower`."""
         return self._power(self.spectra(theta)[0])
 
-    def typical_power(self) -> Tensor:
-        """S at the prior's median on the half plane, (pairs, M, M/2+1)."""
+    def typical_quadrant(self) -> Tensor:
+        """S at the prior's median, (pairs, H, H)."""
         prior = self._model.prior
         median = prior.from_white(torch.zeros(len(prior.laws), dtype=torch.float64))
-        quadrant = self.mode_power(median.to(self._device))
+        return self.mode_power(median.to(self._device))
+
+    def typical_power(self) -> Tensor:
+        """The same on the half plane, (pairs, M, M/2+1)."""
+        quadrant = self.typical_quadrant()
         return torch.cat([quadrant, quadrant[:, 1:-1].flip(-2)], -2)
+
+    def powers_of_data(self, count: int) -> Tensor:
+        """S of parameters evenly from the prior, times (1 + m) of both bins, (count, pairs, H, H)."""
+        theta = _evenly(self._model.prior, count).to(self._device)
+        power = self.mode_power(theta)
+        bias = self._model.parameters.shear_bias(theta)
+        if bias is None:
+            return power
+        first, second = torch.tril_indices(self._model.bins, self._model.bins)
+        gain = 1.0 + bias.expand(count, self._model.bins)
+        return power * (gain[:, first] * gain[:, second])[..., None, None]
 
     @cached_property
     def _power(self) -> ModePower:
         return ModePower(self._model.pixels, ELL, torch.float64, self._device)
+
+
+def _evenly(prior: Prior, count: int) -> Tensor:
+    """Parameter vectors that fill the prior, (count, D)."""
+    sobol = qmc.Sobol(len(prior.laws), rng=np.random.default_rng(0)).random(count)
+    return prior.from_white(ndtri(torch.from_numpy(sobol)))

@@ -56,7 +56,7 @@ def check_options(options: LogNormalOptions, bins: int) -> None:
         refuse_idle(options, ("decorrelation",), why, fix="leave it out, or take several bins")
     if options.observes == "convergence":
         why = "Where convergence is observed no map is made back from shear."
-        refuse_idle(options, ("wiener",), why, fix="leave it out, or choose observes: shear")
+        refuse_idle(options, ("wiener", "quadratics"), why, fix="leave it out, or choose observes: shear")
 
 
 def _refuse_small_pixels(options: LogNormalOptions) -> None:

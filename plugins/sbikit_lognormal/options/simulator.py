@@ -139,3 +139,10 @@ class LogNormalOptions(Options):
     wiener: bool = pydantic.Field(
         default=False, description="whether a Wiener map is a summary beside the Kaiser-Squires map"
     )
+    quadratics: int = pydantic.Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="how many quadratic forms of the shear, weighted by the inverse of its covariance, are a "
+        "summary: of what spectra tell of the parameters 12 tell nearly all, whatever the mask is",
+    )

@@ -123,7 +123,7 @@ class Densities:
 
     def _seen(self, engine: Engine, data: Tensor) -> Tensor:
         """Convergence made back from the data, (B, bins, N, N)."""
-        return data[..., 0, :, :] if self._sees_mean else engine.inversions["kappa_ks"](data)
+        return data[..., 0, :, :] if self._sees_mean else engine.kaiser_squires.convergence(data)
 
     def _condition(self, engine: Engine) -> _Conditioned:
         device = engine.device

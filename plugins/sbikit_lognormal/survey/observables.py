@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sbikit_lognormal.survey.lensing import KaiserSquires
 from sbikit_lognormal.survey.masked_kaiser_squires import MaskedKaiserSquires
-from sbikit_lognormal.survey.survey import Survey
+from sbikit_lognormal.survey.quadratics import Quadratics
 from sbikit_lognormal.survey.wiener import WienerFilter
 
 Maps = Callable[[Tensor], Tensor]
@@ -48,15 +48,35 @@ def signal(observable: Observable, lensing: KaiserSquires) -> Maps:
     return lensing.shear if observable.components == 2 else partial(torch.unsqueeze, dim=-3)
 
 
-def inversions(survey: Survey, lensing: KaiserSquires, power: Tensor | None) -> dict[str, Maps]:
-    """What makes maps (..., bins, N, N) of shear (..., bins, 2, N, N), by the name of the summary.
+class Summaries:
+    """What is made back of shear, by name.
 
     Args:
-        survey: its mask and noise.
-        lensing: of the periodic box.
-        power: of the maps on the box, as `WienerFilter` takes it; None: no Wiener map.
+        kaiser_squires: makes the first map.
+        by_weight: weights shear by the inverse of its covariance; None: there is no more than that map.
+        quadratics: the quadratic forms that are wanted.
+        wiener: whether the Wiener map is.
     """
-    made: dict[str, Maps] = {"kappa_ks": MaskedKaiserSquires(lensing, survey.mask).convergence}
-    if power is not None:
-        made["kappa_wiener"] = WienerFilter(lensing, power, survey.weight).convergence
-    return made
+
+    def __init__(
+        self,
+        kaiser_squires: MaskedKaiserSquires,
+        by_weight: WienerFilter | None,
+        quadratics: Quadratics | None,
+        *,
+        wiener: bool,
+    ) -> None:
+        self._kaiser_squires, self._by_weight = kaiser_squires, by_weight
+        self._quadratics, self._wiener = quadratics, wiener
+
+    def __call__(self, shear: Tensor) -> dict[str, Tensor]:
+        """Of shear (B, bins, 2, N, N) maps (B, bins, N, N), and forms (B, R)."""
+        made = {"kappa_ks": self._kaiser_squires.convergence(shear)}
+        if self._by_weight is None:
+            return made
+        if self._quadratics is None:
+            return made | {"kappa_wiener": self._by_weight.convergence(shear)}
+        wiener, weighted = self._by_weight.with_weighted(shear)
+        if self._wiener:
+            made["kappa_wiener"] = wiener
+        return made | {"quadratics": self._quadratics(weighted)}

@@ -72,9 +72,27 @@ class WienerFilter:
 
         Its mean over the periodic box is 0, and over the patch what its surroundings are expected to be.
         """
-        observed = self._weight * embed(shear, self._lensing.size)
-        u = self._solve(self._turned(self._lensing.e_modes(observed)))
-        return cut(self._lensing.maps(self._coloured(u)), self._patch).contiguous()
+        return self._map(self._modes(self._observed(shear)))
+
+    def with_weighted(self, shear: Tensor) -> tuple[Tensor, Tensor]:
+        """The map, and the modes D^T N^-1 (gamma - D kappa), (..., bins, M, 2H): the shear weighted by the
+        inverse of its covariance.
+        """
+        observed = self._observed(shear)
+        modes = self._modes(observed)
+        left = observed - self._weight * self._lensing.shear_of_modes(modes)
+        return self._map(modes), self._lensing.e_modes(left)
+
+    def _observed(self, shear: Tensor) -> Tensor:
+        """N^-1 gamma on the box."""
+        return self._weight * embed(shear, self._lensing.size)
+
+    def _modes(self, observed: Tensor) -> Tensor:
+        """Those of kappa, (..., bins, M, 2H), of N^-1 gamma."""
+        return self._coloured(self._solve(self._turned(self._lensing.e_modes(observed))))
+
+    def _map(self, modes: Tensor) -> Tensor:
+        return cut(self._lensing.maps(modes), self._patch).contiguous()
 
     def _solve(self, right: Tensor) -> Tensor:
         """u (..., bins, M, 2H) after the fixed number of conjugate gradient steps."""

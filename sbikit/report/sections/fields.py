@@ -48,7 +48,7 @@ def fields(posterior: PosteriorFile) -> list[FieldChannel]:
 
 def _shown_field(posterior: PosteriorFile, one: Field, channel: int) -> ShownField:
     name = one.name
-    estimates = (summary for summary in posterior.summary_fields if summary.estimates == name)
+    estimates = (one for one in posterior.summarised if isinstance(one, Field) and one.estimates == name)
     return ShownField(
         one,
         channel,

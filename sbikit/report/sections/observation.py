@@ -23,7 +23,7 @@ def _unlike(one: Field) -> str:
 def observation(posterior: PosteriorFile) -> list[Picture]:
     """Figures of the shown data and their summaries."""
     pictures = [_observed(v, posterior.observed[v.name]) for v in posterior.spec.observables]
-    return pictures + [_summary(one, posterior.summaries[one.name]) for one in posterior.summary_fields]
+    return pictures + [_summary(one, posterior.summaries[one.name]) for one in posterior.summarised]
 
 
 def _observed(variable: Variable, values: Array) -> Picture:
@@ -41,8 +41,17 @@ def _observed(variable: Variable, values: Array) -> Picture:
     return _field_data(variable, values, name, caption, _unlike(variable), signed=_around_zero(values))
 
 
-def _summary(one: Field, values: Array) -> Picture:
-    caption = Markup("The summary {}, computed from the data alone.").format(name_html(one))
+def _summary(one: Variable, values: Array) -> Picture:
+    name = one.name if isinstance(one, Vector) else name_html(one)
+    caption = Markup("The summary {}, computed from the data alone.").format(name)
+    if isinstance(one, Vector):
+        return make_picture(
+            f"summary_{one.name}",
+            f"The summary {one.name}",
+            caption,
+            "values that the simulator does not make.",
+            lambda layout: data_points(one, values, layout),
+        )
     look = "structure that the posterior mean should sharpen, and noise that it should suppress."
     return _field_data(
         one, values, f"summary_{one.name}", caption, look if one.estimates else _unlike(one), signed=False
