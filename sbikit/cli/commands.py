@@ -27,7 +27,7 @@ from sbikit.cli.choices import (
 from sbikit.cli.plugin_commands import plugins_app
 from sbikit.cli.pretrained import checked_weights, sample_pretrained
 from sbikit.cli.streams import flushed, steady_streams
-from sbikit.cli.terminal import console, guarded, put, tell
+from sbikit.cli.terminal import NOBODY_READS, console, guarded, put, tell
 from sbikit.cli.verdicts import show_verdicts
 from sbikit.cli.whole_numbers import whole_number
 
@@ -432,11 +432,15 @@ def main() -> None:
         app(prog_name="sbikit")
     except SystemExit as end:
         status = end.code
+    except BrokenPipeError:
+        status = NOBODY_READS
     except OSError as error:  # help or a version that cannot be printed
         tell(f"failed: {error}")
         status = 1
     lost = flushed(sys.stdout)
-    if lost is not None and not status:
+    if isinstance(lost, BrokenPipeError):
+        status = status or NOBODY_READS
+    elif lost is not None and not status:
         tell(f"failed: the output cannot be written: {lost.strerror}")
         status = 1
     flushed(sys.stderr)

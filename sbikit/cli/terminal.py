@@ -1,4 +1,6 @@
-"""What the command line prints, and how it ends: 0 done, 2 a mistake of the user, 130 interrupted, 1 else."""
+"""What the command line prints, and how it ends: 0 done, 2 a mistake of the user, 130 interrupted, 141 nobody
+reads on, 1 else.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,23 @@ from sbikit.storage.files import append_text
 _WIDTH = 120  # of tables that do not go to a terminal
 
 
+NOBODY_READS = 128 + signal.SIGPIPE  # as shells say it
+
+
+class ReaderGone(Exception):
+    """What is printed goes into a pipe that nobody reads any more, as after `| head`."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `guarded` how the program ends."""
+        raise ReaderGone from None
+
+
 def console(*, stderr: bool = False) -> Console:
     """Standard output for results, standard error for everything on the way."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+    found = _Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else _Console(stderr=stderr, highlight=False, width=_WIDTH)
 
 
 @dataclass
@@ -54,6 +69,9 @@ def guarded(debug: bool = False) -> Iterator[Session]:
             _print(f"Interrupted.{goes_on}", "bold yellow")
             _record(session, "interrupted")
             raise typer.Exit(130) from None
+        except ReaderGone:
+            _record(session, "nobody reads what is printed")
+            raise typer.Exit(NOBODY_READS) from None
         except SbikitError as error:
             _record(session, str(error))
             _refuse(error, debug)
@@ -128,7 +146,7 @@ def _fail(error: Exception, session: Session, debug: bool) -> None:
 
 def _print(text: str, style: str) -> None:
     """A line on standard error, if it takes one: what is to be said does not depend on who listens."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ReaderGone):
         console(stderr=True).print(Text(text, style=style), soft_wrap=True)
 
 
@@ -166,5 +184,8 @@ def _terminations() -> Iterator[None]:
 
 def put(text: str) -> None:
     """Plain text on standard output, as it is, and at once: an error shows here and not at the end."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None

@@ -48,6 +48,21 @@ def test_closed_and_full_streams_bring_no_traceback(command: str, status: int) -
         assert "No space left" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("plugins show lognormal", 141), ("config show", 141), ("plugins", 141), ("--help", 1)],  # click's own
+)
+def test_a_reader_that_goes_early_ends_it_without_a_word(command: str, status: int) -> None:
+    """A pipe that is closed before anything is written, as after `| head`."""
+    read, write = os.pipe()
+    os.close(read)
+    found = subprocess.run(
+        [sys.executable, "-m", "sbikit", *command.split()], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (found.returncode, found.stderr) == (status, b"")
+
+
 def test_a_terminal_of_few_letters_is_no_obstacle(tmp_path: Path) -> None:
     for command in ("sbikit plugins show lognormal", "sbikit config show --set seed=é", "sbikit run --sim ü"):
         found = shell(command, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C", LANG="C")
