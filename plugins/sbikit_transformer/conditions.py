@@ -22,6 +22,11 @@ _TINY = 1e-30  # keeps logarithm and quotient of a map that is zero everywhere f
 # Of maps that are not stationary: they tell where things are. More cost a larger summary token, and memory.
 _COMPONENTS = 64
 
+# Of wave numbers, equal parts of log |k|, where there are many maps: each number that is told costs what the
+# law learns of all. Of the 2,685 of five bins on 128 x 128 periodic pixels 1,575 were power a ring: without
+# these the law of six parameters gains .152 +- .005 nats from 54,000 simulations.
+BANDS = 12
+
 # What is read of observations; no names of variables.
 MAPS, VECTORS = "seen/maps", "seen/vectors"
 
@@ -78,19 +83,20 @@ class DataMap(nn.Module):
         simulator: may know summaries.
         spec: names the observed variables.
         grid: that of all fields, empty where there is none.
-        scales: whether statistics of the maps at several scales are told.
+        guided: whether statistics of the guide's map stand beside these, and the power of what it is told: of
+            the maps themselves then no statistics at several scales are told, and their power in few bands.
     """
 
     def __init__(
-        self, simulator: Simulator, spec: Spec, grid: tuple[int, ...], *, scales: bool = True
+        self, simulator: Simulator, spec: Spec, grid: tuple[int, ...], *, guided: bool = False
     ) -> None:
         super().__init__()
         self.simulator, self.spec, self.grid = simulator, spec, grid
         # Zeros in the shape of one observation tell what there is to see without simulating.
         maps, vectors = self._read({v.name: torch.zeros(1, *v.shape) for v in spec.observables})
         self.kinds = MapKinds.of(simulator, spec, grid)
-        self.rings = Rings.shells(grid) if any(self.kinds.stationary) else None
-        looked_at = scales and maps.shape[1] > 0
+        self.rings = _rings(grid, few=guided) if any(self.kinds.stationary) else None
+        looked_at = not guided and maps.shape[1] > 0
         self.scales = Scales(grid, periodic=self.kinds.looked_at_periodic()) if looked_at else None
         placed = not all(self.kinds.stationary)
         self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes(spec.fields) else ()))
@@ -156,6 +162,10 @@ class DataMap(nn.Module):
             return torch.cat(moments, 1)
         log_power = self.rings.log_power(self.rings.transform(self.kinds.for_spectra(maps)))
         return torch.cat([log_power.flatten(1), *moments], 1)
+
+
+def _rings(grid: tuple[int, ...], *, few: bool) -> Rings:
+    return Rings.logarithmic(grid, tuple(map(float, grid)), BANDS) if few else Rings.shells(grid)
 
 
 def alien(vectors: Tensor, statistics: Tensor) -> Tensor:

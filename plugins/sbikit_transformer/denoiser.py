@@ -102,7 +102,7 @@ class Denoiser(nn.Module):
         channels = self.field_map.channels
         # Of several channels the guide's map tells more than data maps do, each of which is mostly noise.
         guided = channels > 1 and by_modes(spec.fields)
-        self.data_map = DataMap(simulator, spec, self.grid, scales=not guided)
+        self.data_map = DataMap(simulator, spec, self.grid, guided=guided)
         maps, vectors, statistics = (
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )

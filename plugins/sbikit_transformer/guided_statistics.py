@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from sbikit.fields import Rings, Scales
 from sbikit.learning import Standardise
+from sbikit_transformer.conditions import BANDS
 from sbikit_transformer.data_posterior import LinearLaw
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.normal import pairs
 
-_BANDS = 12  # of wave numbers, equal parts of log |k|
 # Of scalars for which the guide is asked, in prior standard deviations: a line may leave the prior.
 _EDGE = 3.0
 _TINY = 1e-30  # keeps correlations of data that are zero everywhere finite
@@ -39,7 +39,7 @@ class GuidedStatistics(nn.Module):
         super().__init__()
         self._guide = (guide,)  # in a tuple: its state is not that of this module
         self.scales = Scales(grid, periodic=periodic)
-        self.bands = Rings.logarithmic(grid, tuple(map(float, grid)), _BANDS)
+        self.bands = Rings.logarithmic(grid, tuple(map(float, grid)), BANDS)
         channels = guide.channels
         self.register_buffer("pairs", torch.triu_indices(channels, channels, offset=1), persistent=False)
         self.power_scale = Standardise(pairs(channels + 1) * len(self.bands))
