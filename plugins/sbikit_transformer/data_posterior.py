@@ -199,15 +199,19 @@ class DataPosterior(nn.Module):
         """Train each network on what its `inputs` give of rows; of several processes each trains some."""
         for i, (network, of) in enumerate(zip(self.networks, inputs, strict=True)):
             if i % team.size == team.rank:
-
-                def loss(rows: Tensor, network: nn.Module = network, of: Inputs = of) -> Tensor:
-                    return self._losses(network(of(rows))[:, None], white[rows]).mean()
-
-                assert isinstance(network, nn.Sequential)
-                fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
+                self._fit_network(network, of, white, judges, monitor)
         for i, network in enumerate(self.networks):
             weights = parameters_to_vector(network.parameters()).detach()
             vector_to_parameters(team.join(weights[None])[i % team.size], network.parameters())
+
+    def _fit_network(
+        self, network: nn.Module, inputs: Inputs, white: Tensor, judges: int, monitor: Monitor
+    ) -> None:
+        def loss(rows: Tensor) -> Tensor:
+            return self._losses(network(inputs(rows))[:, None], white[rows]).mean()
+
+        assert isinstance(network, nn.Sequential)
+        fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
 
     def _out(self, told: Tensor, expected: Tensor) -> Tensor:
         """What networks that are used give of what is told, and the first law expects, (B, N, numbers)."""

@@ -23,8 +23,6 @@ from sbikit.problem.errors import SbikitError
 from sbikit.storage.files import append_text
 
 _WIDTH = 120  # of tables that do not go to a terminal
-
-
 NOBODY_READS = 128 + signal.SIGPIPE  # as shells say it
 
 

@@ -102,6 +102,15 @@ def test_without_a_mask_forms_have_mean_zero_and_variance_one_at_the_median() ->
     torch.testing.assert_close(torch.cov(found.T), torch.eye(6, dtype=DOUBLE), rtol=0.0, atol=0.15)
 
 
+def test_where_spectra_vary_in_fewer_ways_the_last_forms_are_zero() -> None:
+    """Of one bin on 8 x 8 pixels power differs in 14 modes: (|k_x|, |k_y|), in either order, but zero."""
+    simulator = made(**{**SMALL, "sources": {"bins": 1}}, quadratics=32)
+    found = simulator.summaries(Simulations(simulator, 0).training(0, 50))["quadratics"]
+    assert bool(torch.isfinite(found).all())
+    assert bool((found[:, 14:] == 0.0).all())
+    assert bool((found[:, :3].std(0) > 0.5).all())
+
+
 def test_forms_do_not_depend_on_the_wiener_map_beside_them() -> None:
     alone, both = (made(**SMALL, **HOLES, quadratics=3, wiener=wiener) for wiener in (False, True))
     values = Simulations(alone, 0).training(0, 5)

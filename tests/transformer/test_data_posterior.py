@@ -161,7 +161,7 @@ def test_two_processes_train_a_network_each_and_find_what_one_does() -> None:
             trained.append(what)
             return super().progress(what, total, done)
 
-    meeting, given = threading.Barrier(2), dict[int, Tensor]()
+    meeting, given = threading.Barrier(2, timeout=120), dict[int, Tensor]()
 
     def process(rank: int) -> DataPosterior:
         found = DataPosterior(1, 3)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
-from torch.special import ndtri
 
-from sbikit import Prior
 from sbikit_lognormal.chain.model import Model
+from sbikit_lognormal.cosmology import evenly
 from sbikit_lognormal.field import ModePower
 from sbikit_lognormal.spectra import ELL, make_spectra
 
@@ -48,7 +45,7 @@ class Theory:
 
     def powers_of_data(self, count: int) -> Tensor:
         """S of parameters evenly from the prior, times (1 + m) of both bins, (count, pairs, H, H)."""
-        theta = _evenly(self._model.prior, count).to(self._device)
+        theta = evenly(self._model.prior, count).to(self._device)
         power = self.mode_power(theta)
         bias = self._model.parameters.shear_bias(theta)
         if bias is None:
@@ -60,9 +57,3 @@ class Theory:
     @cached_property
     def _power(self) -> ModePower:
         return ModePower(self._model.pixels, ELL, torch.float64, self._device)
-
-
-def _evenly(prior: Prior, count: int) -> Tensor:
-    """Parameter vectors that fill the prior, (count, D)."""
-    sobol = qmc.Sobol(len(prior.laws), rng=np.random.default_rng(0)).random(count)
-    return prior.from_white(ndtri(torch.from_numpy(sobol)))

@@ -10,15 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
-from torch.special import ndtri
 
 from sbikit import Normal, OptionError, Prior, TruncatedNormal, Uniform
 from sbikit_lognormal.cosmology.background import PARAMETERS
 from sbikit_lognormal.cosmology.parameters import Parameters
+from sbikit_lognormal.cosmology.points import evenly
 
 COVERED = Prior(
     {
@@ -69,8 +67,7 @@ def refuse_uncovered_laws(made: Parameters) -> None:
     ]
     corners = torch.tensor(list(product(*ends)), dtype=torch.float64)
     _refuse_outside(made, prior.from_white(corners), where)
-    sobol = qmc.Sobol(len(prior.laws), rng=np.random.default_rng(0)).random_base2(_LOG2_DRAWS)
-    theta = prior.from_white(ndtri(torch.from_numpy(sobol)))
+    theta = evenly(prior, 2**_LOG2_DRAWS)
     kept = _radius(made.cosmology(theta)).argsort()[: len(theta) - len(theta) // 1000]
     _refuse_outside(made, theta[kept], where)
 

@@ -142,7 +142,7 @@ class LogNormalOptions(Options):
     quadratics: int = pydantic.Field(
         default=0,
         ge=0,
-        le=64,
+        le=32,
         description="how many quadratic forms of the shear, weighted by the inverse of its covariance, are a "
-        "summary: of what spectra tell of the parameters 12 tell nearly all, whatever the mask is",
+        "summary: near the prior's median 12 tell nearly all that spectra do, with a mask, too",
     )

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 _LEAST_WEIGHT = 1e-12  # of a bin without galaxies, in units of the largest
+# Of a way, in units of the first: below, it is rounding, and another one on another machine.
+_LEAST_WAY = 1e-9
 
 
 class Quadratics:
     """R quadratic forms of v, the modes of the shear weighted by the inverse of its covariance.
 
     Each is less what is expected of it and in units of its standard deviation, at the prior's median and for
-    noise that is homogeneous and as heavy as it is on average.
+    noise that is homogeneous and as heavy as it is on average; zero where spectra vary in fewer ways.
 
     Args:
         typical: S at the prior's median on the quadrant of modes, (pairs, H, H), float64, of M = 2 (H - 1)
@@ -48,26 +50,28 @@ class Quadratics:
         device: torch.device,
     ) -> None:
         bins, half = len(weight), typical.shape[-1]
-        self._first, self._second = torch.tril_indices(bins, bins, device=device)
-        noise = weight.double().clamp_min(_LEAST_WEIGHT * float(weight.max())).reciprocal()
+        typical, powers, weight = (part.detach().cpu().double() for part in (typical, powers, weight))
+        first, second = torch.tril_indices(bins, bins)
+        noise = weight.clamp_min(_LEAST_WEIGHT * float(weight.max())).reciprocal()
         root = torch.linalg.cholesky(_matrices(typical, bins) + torch.diag(noise))
         white = _matrices(powers - powers.mean(0), bins)  # (n, H, H, bins, bins)
         for _ in range(2):  # L^-1 S L^-T
             white = torch.linalg.solve_triangular(root, white.mT, upper=False)
-        times = _times(half)
-        flat = (white * times.sqrt()[..., None, None]).flatten(1)
-        values, vectors = torch.linalg.eigh(flat @ flat.T)
-        ways = vectors[:, -count:].flip(1).T / values[-count:].flip(0).sqrt()[:, None]  # (R, n)
-        white = (ways @ white.flatten(1)).unflatten(1, white.shape[1:])
-        trace = (white.diagonal(dim1=-2, dim2=-1).sum(-1) * times).sum((1, 2))
-        white = white * trace.sign()[:, None, None, None, None]  # more power is more
+        times = _times(half)[..., None, None]
+        _, sizes, found = torch.linalg.svd((white * times.sqrt()).flatten(1), full_matrices=False)
+        found = found[sizes > _LEAST_WAY * sizes[0]][:count]
+        ways = torch.cat([found, found.new_zeros(count - len(found), found.shape[1])])
+        white = ways.unflatten(1, white.shape[1:]) * times.clamp_min(1.0).rsqrt()
+        trace = (white * times).diagonal(dim1=-2, dim2=-1).sum((1, 2, 3))
+        white = torch.where(trace < 0, -1.0, 1.0)[:, None, None, None, None] * white  # more power is more
         self._expected = (trace.abs() * math.sqrt(0.5)).to(device, dtype)
         # Half the form, in units of sqrt(1/2), its standard deviation; rfft2 is not divided by M.
         forms = math.sqrt(0.5) * (root @ white @ root.mT) / (2 * (half - 1)) ** 2
-        forms = forms[..., self._first.cpu(), self._second.cpu()].movedim(-1, 1)  # (R, pairs, H, H)
-        forms[:, self._first.cpu() != self._second.cpu()] *= 2.0
+        forms = forms[..., first, second].movedim(-1, 1)  # (R, pairs, H, H)
+        forms[:, first != second] *= 2.0
         forms = torch.cat([forms, forms[:, :, 1:-1].flip(-2)], -2) * _of_half_plane(half)
         self._forms = forms.repeat_interleave(2, -1).flatten(1).T.contiguous().to(device, dtype)
+        self._first, self._second = first.to(device), second.to(device)
 
     def __call__(self, v: Tensor) -> Tensor:
         """(B, R) of v (B, bins, M, 2H), modes as `KaiserSquires` has them."""
