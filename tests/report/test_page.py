@@ -69,6 +69,7 @@ def test_figures_are_saved_and_embedded(full):
     assert names == {
         "observation_shear",
         "summary_kappa_raw",
+        "summary_moments",
         "corner",
         "field_kappa",
         "statistics_kappa",
