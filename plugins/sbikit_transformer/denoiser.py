@@ -129,7 +129,7 @@ class Denoiser(nn.Module):
         self.posterior = DataPosterior(scalars, vectors + statistics)
         self.mean_law = None
         if isinstance(self.guide, Guide):
-            self.mean_law = MeanLaw(quadratic, channels, self.posterior.combinations)
+            self.mean_law = MeanLaw(quadratic, channels, self.posterior.combinations, self.posterior.told)
         moments = 2 * scalars + pairs(scalars)
         told = statistics + vectors
         transformer = partial(Transformer, scalars=scalars, width=width, depth=depth, heads=heads)
@@ -352,7 +352,10 @@ class Denoiser(nn.Module):
         """What the guide is told of the field's mean given scalars (B, P), where a law of it is learned."""
         law = None
         if self.mean_law is not None:
-            law = self.mean_law(u, condition.components, condition.modes[..., 0].real)
+            data = condition.modes[..., 0].real
+            law = self.mean_law(
+                u, condition.components, data, bounded(condition.vectors, condition.statistics)
+            )
         return {} if law is None else {"of_mean": law}
 
     def draw_field(self, noise: Tensor, u: Tensor, condition: Condition, levels: Sequence[float]) -> Tensor:

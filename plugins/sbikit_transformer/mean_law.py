@@ -5,14 +5,21 @@ k = 0, by their own mean alone, and shear has none. Where the field is not Gauss
 mean: data that have more power than the scalars let expect tell of a higher one. With C channels and m the
 amplitudes of mode zero,
 
-    m = B^T x + e,    T e ~ N(0, diag(v)),
+    m = B^T x + A^T w + e,    T e ~ N(0, diag(v)),
 
-B by least squares, T unit lower triangular, and log v quadratic in the scalars. x are the quadratic features
-of the scalars, the components of what is told (see `fitted_components`), the data's own means, and the
-products of both with the scalars: what is to be expected of them depends on these.
+A and B by least squares, T unit lower triangular, and log v quadratic in the scalars. w is all that is told
+of data, x are the quadratic features of the scalars, the components of what is told (see
+`fitted_components`), the data's own means, and the products of both with the scalars: what is to be expected
+of them depends on these. Components were chosen to tell of the scalars, and given these the rest tells of
+the mean. How far A shrinks, and whether a channel has it at all, is chosen by generalised cross-validation
+(Golub, Heath and Wahba 1979, Technometrics 21, 215): of N simulations with as many as f free coefficients
+the squares left over, divided by (1 - f / N)^2, are expected to be those of others.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +27,15 @@ from torch.distributions import MultivariateNormal
 
 from sbikit_transformer.data_posterior import better
 from sbikit_transformer.guide import REACH
-from sbikit_transformer.polynomials import Quadratic, fit_gamma, least_squares
+from sbikit_transformer.polynomials import Quadratic, fit_gamma
 
 # Least variance of an amplitude, in units of a pixel's: of a channel whose mean is the same everywhere.
 _LEAST_VARIANCE = 1e-10
 _AT_ONCE = 8192  # rows: less memory
+# Ridges of A that are tried, in units of the numbers' variances, besides leaving it out.
+_RIDGES = (1.0, 1e-1, 1e-2, 1e-3)
+# Of least squares of x, in units of all features' squares: keeps solutions finite where two are the same.
+_RIDGE = 1e-6
 
 
 class MeanLaw(nn.Module):
@@ -34,24 +45,34 @@ class MeanLaw(nn.Module):
         quadratic: features of the scalars.
         channels: C.
         components: how many components of what is told there are, R.
+        told: length of what is told, W.
     """
 
     linear: Tensor
+    of_told: Tensor
     apart: Tensor
     log_variance: Tensor
     learned: Tensor
 
-    def __init__(self, quadratic: Quadratic, channels: int, components: int) -> None:
+    def __init__(self, quadratic: Quadratic, channels: int, components: int, told: int) -> None:
         super().__init__()
         self.quadratic = quadratic
         features = quadratic.count + (components + channels) * (1 + quadratic.scalars)
         self.register_buffer("linear", torch.zeros(features, channels))  # B
+        self.register_buffer("of_told", torch.zeros(told, channels))  # A
         self.register_buffer("apart", torch.eye(channels))  # T
         self.register_buffer("log_variance", torch.zeros(quadratic.count, channels))
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
 
     def fit(
-        self, u: Tensor, components: Tensor, data: Tensor, mean: Tensor, expected: MultivariateNormal
+        self,
+        u: Tensor,
+        components: Tensor,
+        data: Tensor,
+        told: Tensor,
+        *,
+        mean: Tensor,
+        expected: MultivariateNormal,
     ) -> None:
         """Fit to simulations, the first of which judge whether this is better than what the guide expects.
 
@@ -59,41 +80,82 @@ class MeanLaw(nn.Module):
             u: (M, P) white scalars.
             components: (M, R), standardised.
             data: amplitudes of the data's mode zero, (M, C).
+            told: all that is told of data, (M, W), standardised; of half precision, where memory is short.
             mean: the field's, (M, C).
             expected: by the guide of the first of them, which judge and do not teach, (judges, C).
         """
         judges = len(expected.mean)
-        known = (u, components, data)
+        known = (u, components, data, told)
         parts = list(zip(*(part[judges:].split(_AT_ONCE) for part in (*known, mean)), strict=True))
-        found = least_squares()
-        for *rows, target in parts:
-            found.add(self._features(*rows), target.double())
-        self.linear.copy_(found.solution())
+        of_judges, target = tuple(part[:judges] for part in known), mean[:judges].double()
+        used = self._fit_mean(parts)
         left = torch.cat([target - self._mean(*rows) for *rows, target in parts])
         tied = left.T @ left / len(left) + _LEAST_VARIANCE * torch.eye(left.shape[1], dtype=left.dtype)
         root = torch.linalg.cholesky(tied)
         self.apart.copy_(torch.linalg.inv(root / root.diagonal()))
         squares = (left @ self.apart.double().T).square() + _LEAST_VARIANCE
+        squares /= self._taught(used, len(left))
         self.log_variance.copy_(fit_gamma(self._of_scalars(u[judges:]).double(), squares))
-        of_judges, target = self.of(*(part[:judges] for part in known)), mean[:judges].double()
-        self.learned.fill_(better(of_judges.log_prob(target) - expected.log_prob(target)))
+        self.learned.fill_(better(self.of(*of_judges).log_prob(target) - expected.log_prob(target)))
 
-    def forward(self, u: Tensor, components: Tensor, data: Tensor) -> MultivariateNormal | None:
-        """The law given scalars (B, P), components (B, R) and the data's means (B, C), if one is learned."""
-        return self.of(u, components, data) if bool(self.learned) else None
+    def _fit_mean(self, parts: Sequence[Sequence[Tensor]]) -> Tensor:
+        """A and B, and of each channel how many coefficients are free, (C,)."""
+        first, size = len(self.linear), len(self.linear) + len(self.of_told)
+        channels = self.linear.shape[1]
+        squares = torch.zeros(size, size, dtype=torch.float64)
+        products, own = torch.zeros(size, channels, dtype=torch.float64), torch.zeros(channels).double()
+        count = 0
+        for *rows, mean in parts:
+            numbers, target = self._numbers(*rows), mean.double()
+            squares += numbers.T @ numbers
+            products += numbers.T @ target
+            own += target.square().sum(0)
+            count += len(mean)
+        least, used = torch.full_like(own, math.inf), torch.zeros_like(own)
+        for ridge in (None, *_RIDGES) if size > first else (None,):
+            some = slice(0, first if ridge is None else size)
+            penalty = torch.full((size,), (ridge or 0.0) * count, dtype=torch.float64)
+            penalty[:first] = _RIDGE * count
+            inverse = torch.linalg.inv(squares[some, some] + torch.diag(penalty[some]))
+            found = torch.zeros_like(products)
+            found[some] = inverse @ products[some]
+            left = own + (found * (squares @ found - 2.0 * products)).sum(0)
+            free = (inverse * squares[some, some]).sum()
+            expected = left / self._taught(free, count)
+            fewer = expected < least
+            least, used = torch.where(fewer, expected, least), torch.where(fewer, free, used)
+            self.linear.copy_(torch.where(fewer, found[:first], self.linear))
+            self.of_told.copy_(torch.where(fewer, found[first:], self.of_told))
+        return used
 
-    def of(self, u: Tensor, components: Tensor, data: Tensor) -> MultivariateNormal:
+    @staticmethod
+    def _taught(free: Tensor, count: int) -> Tensor:
+        """The share of others' squared errors that simulations have which found so many coefficients."""
+        return (1.0 - free / count).clamp_min(1.0 / count).square()
+
+    def forward(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> MultivariateNormal | None:
+        """The law, if one is learned, given scalars (B, P), components (B, R), the data's means (B, C), and
+        what is told, (B, W).
+        """
+        return self.of(u, components, data, told) if bool(self.learned) else None
+
+    def of(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> MultivariateNormal:
         """The same, learned or not: of B amplitudes (C,), in float64."""
         variance = (self._of_scalars(u) @ self.log_variance).double().exp()
         apart = self.apart.double()
         precision = apart.T @ (apart / variance[..., None])
         return MultivariateNormal(
-            self._mean(u, components, data), precision_matrix=precision, validate_args=False
+            self._mean(u, components, data, told), precision_matrix=precision, validate_args=False
         )
 
-    def _mean(self, u: Tensor, components: Tensor, data: Tensor) -> Tensor:
-        """B^T x, (B, C), float64."""
-        return self._features(u, components, data) @ self.linear.double()
+    def _mean(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> Tensor:
+        """B^T x + A^T w, (B, C), float64."""
+        of_told = told.to(self.of_told.dtype) @ self.of_told
+        return self._features(u, components, data) @ self.linear.double() + of_told.double()
+
+    def _numbers(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> Tensor:
+        """x and w, (B, F + W), float64."""
+        return torch.cat([self._features(u, components, data), told.double()], 1)
 
     def _of_scalars(self, u: Tensor) -> Tensor:
         features: Tensor = self.quadratic(u.clamp(-REACH, REACH))

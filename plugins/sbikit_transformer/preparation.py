@@ -21,7 +21,7 @@ _CHUNK, _CHUNK_NUMBERS = 512, 2**22
 # What more simulations tell, in numbers, is kept in half precision: a float16 holds standardised numbers to
 # 1/2000 of them, below the least ridge that laws of so many have.
 _WHOLE_NUMBERS = 2**29
-_FORMAT = "diffusion-transformer constants 1"
+_FORMAT = "diffusion-transformer constants 2"
 
 
 class Reading:

@@ -85,6 +85,6 @@ def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor, team: Team | N
 
 def _fit_mean_law(denoiser: Denoiser, law: MeanLaw, taught: Values, judges: int) -> None:
     assert isinstance(denoiser.guide, Guide)
-    u, data = taught["u"], taught[_DATA_MEAN]
+    u, data, told = taught["u"], taught[_DATA_MEAN], taught[TOLD]
     expected = denoiser.guide.of_mean(u[:judges], data[:judges])
-    law.fit(u, denoiser.posterior.combined(taught[TOLD]), data, taught[_MEAN], expected)
+    law.fit(u, denoiser.posterior.combined(told), data, told, mean=taught[_MEAN], expected=expected)

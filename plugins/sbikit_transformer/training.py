@@ -96,9 +96,6 @@ _MOST_LOOKED_AT, _LEAST_LOOKED_AT = 512, 16
 # default rate and comes down again, to 300 times at 300 times the rate.
 _MOST_RISE = 10.0
 _LOG_EVERY = 50  # steps: about ten seconds of the quick preset on two cores
-_CONSTANTS = (
-    "diffusion-transformer constants 1"  # format of what is kept of an unfinished fit before the training
-)
 _KEEP_SECONDS = 30.0  # the most that an interruption can lose, beside a round of steps
 
 
