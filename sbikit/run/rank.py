@@ -1,7 +1,4 @@
-"""One of the processes of a fit on several devices: it opens the run folder anew and trains its share.
-
-Nothing heavy is imported before the environment is set.
-"""
+"""One of the processes of a fit on several devices: it opens the run folder anew and trains its share."""
 
 from __future__ import annotations
 
@@ -70,7 +67,6 @@ class PipeMonitor:
 
 def fit_rank(task: Task, pipe: Connection) -> None:
     """Train as process `task.rank`, and say through the pipe how that ended."""
-    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # DDP warns that it looks for weights without gradient
     from sbikit.problem.errors import SbikitError
 
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()

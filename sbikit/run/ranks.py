@@ -8,6 +8,7 @@ end themselves. Checkpoints are written whole or not at all, so the same command
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from sbikit.run.rank import Task, fit_rank
 _GRACE = (
     5.0  # seconds for a process to end when it is asked to; what it is in the middle of is lost either way
 )
+_TOLD_BY_TORCH = "TORCH_CPP_LOG_LEVEL"
 
 
 class RankFailed(Exception):
@@ -94,7 +96,7 @@ def fit_on_devices(run: Run) -> int:
             )
             here, there = context.Pipe()
             process = context.Process(target=fit_rank, args=(task, there), name=f"sbikit rank {rank}")
-            with _uninterrupted():
+            with _uninterrupted(), _without_warnings():
                 process.start()
             there.close()
             ranks.append(_Rank(process, here))
@@ -162,6 +164,21 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Of what is started in the block torch's libraries tell errors alone, where the user has not chosen
+    otherwise: DDP warns that it looks for weights without a gradient. They ask when torch is loaded, before a
+    process knows its task.
+    """
+    before = os.environ.get(_TOLD_BY_TORCH)
+    os.environ[_TOLD_BY_TORCH] = before or "ERROR"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TOLD_BY_TORCH]
 
 
 def _end(ranks: Sequence[_Rank]) -> None:

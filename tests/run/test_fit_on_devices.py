@@ -63,7 +63,7 @@ def logged(run: Run) -> list[dict[str, float]]:
     return [{key: float(record[key]) for key in ("step", "loss", "simulations")} for record in rounds]
 
 
-def test_two_devices_fit_what_one_fits(start: Callable[..., Run]) -> None:
+def test_two_devices_fit_what_one_fits(start: Callable[..., Run], capfd: pytest.CaptureFixture[str]) -> None:
     one, two = start("one", *SMALL), start("two", *SMALL, count=2)
     for run in (one, two):
         run_stages(run, STAGES)
@@ -79,6 +79,7 @@ def test_two_devices_fit_what_one_fits(start: Callable[..., Run]) -> None:
     files = [sorted(file.name for file in (run.folder.path / path).iterdir()) for run in (one, two)]
     assert files[0] == files[1]
     assert multiprocessing.active_children() == []
+    assert "Warning" not in capfd.readouterr().err
     again = start("two", *SMALL, count=1)  # how many they were is no part of what was done
     run_stages(again, STAGES)
     assert "fit: done before" in again.folder.log.read_text()
