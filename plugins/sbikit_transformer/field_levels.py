@@ -21,15 +21,20 @@ _USUAL, _PIXELS = 36.0, 32**2
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _HIGHEST_LAST = 3.0, 0.15
+# Tried as well: pixels that are masked vary most where noise is as large as what is left of them.
+_HIGHER_LAST = 0.25
 # How many levels are tried.
 _COUNTS = (3, 4, 5, 6, 8, 11, 16, 24)
 # Levels that stand for as many as one likes, and from where.
 _MANY_STEP, _MANY_FIRST = 0.25, 150.0
-# What a few levels may change, of each channel: a standard deviation, and a mean in units of it (rms).
-_OF_SD, _OF_MEAN = 0.005, 0.02
+# What a few levels may change, of each channel: a standard deviation, that of pixels where data are missing
+# and of the others each by itself, since one may be too small where the other is too large, and a mean in
+# units of the standard deviation (rms).
+_OF_SD, _OF_PART, _OF_MEAN = 0.005, 0.01, 0.02
 # Observations and draws of each by which levels are chosen, from the same noise with few and many: standard
 # deviations then agree within their errors of .001 to .002.
 OBSERVATIONS, _DRAWS = 8, 8
+_TINY = torch.finfo(torch.float64).tiny
 
 
 def enough_levels(
@@ -82,7 +87,7 @@ def levels_tried(firsts: Sequence[float], end: float, *, fixed: bool = False) ->
         end: below which data tell nothing more.
         fixed: whether levels go there.
     """
-    lasts = (end,) if fixed else sorted({_HIGHEST_LAST, last_level(end)}, reverse=True)
+    lasts = (end,) if fixed else sorted({_HIGHER_LAST, _HIGHEST_LAST, last_level(end)}, reverse=True)
     return [[noise_levels(f, last, count) for f in firsts for last in lasts] for count in _COUNTS]
 
 
@@ -109,6 +114,10 @@ class _Judged:
         shape = (len(field), _DRAWS, *field.shape[1:])
         self._noise = torch.randn(shape, generator=source).to(field.device)
         self._vary = denoiser.field_map.vary()
+        # Pixels, and what the standard deviation of all of them may be off.
+        self._parts = [(torch.ones_like(self._vary[0]), _OF_SD)]
+        for share in denoiser.places:
+            self._parts += [(share > 0.0, _OF_PART), (share == 0.0, _OF_PART)]
 
     @torch.no_grad()
     def drawn(self, levels: Sequence[float]) -> Tensor:
@@ -126,10 +135,13 @@ class _Judged:
         for channel, vary in enumerate(self._vary):
             if not vary.any():
                 continue
-            a, b = (x[:, :, channel, vary].double() for x in (found, exact))
-            sd = b.std(1)
-            shift = ((a - b).mean(1) / sd.clamp_min(torch.finfo(sd.dtype).tiny)).square().mean(1).sqrt()
-            few, many = (x.var(1).mean(1).sqrt().mean() for x in (a, b))
-            errors += [float(shift.mean()) / _OF_MEAN, float((few / many - 1.0).abs()) / _OF_SD]
+            a, b = (x[:, :, channel].double() for x in (found, exact))
+            shift = ((a - b).mean(1) / b.std(1).clamp_min(_TINY))[:, vary].square().mean(1).sqrt()
+            errors.append(float(shift.mean()) / _OF_MEAN)
+            for pixels, most in self._parts:
+                if not (some := vary & pixels).any():
+                    continue
+                few, many = (x.var(1)[:, some].mean(1).sqrt().mean() for x in (a, b))
+                errors.append(float((few / many - 1.0).abs()) / most)
         # Draws that are not finite are as far off as can be.
         return max(error if math.isfinite(error) else math.inf for error in errors)

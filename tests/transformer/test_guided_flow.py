@@ -124,6 +124,30 @@ def test_of_as_few_levels_the_best_are_taken(silent: tuple[Simulations, Denoiser
     assert chosen((simulations, beginning))[0] == pytest.approx(20.0)
 
 
+def test_masked_pixels_that_vary_too_little_are_seen_where_the_others_vary_too_much(
+    silent: tuple[Simulations, Denoiser],
+) -> None:
+    """Of a sampler that has the variance of all pixels together right, from six levels on that of each."""
+    simulations, denoiser = silent
+
+    class Uneven(Denoiser):
+        def draw_field(self, noise, u, condition, levels):
+            places, self.places = self.places, self.places[:0]
+            found = super().draw_field(noise, u, condition, levels)
+            self.places = places
+            if len(levels) >= 6 or len(places) == 0:
+                return found
+            factor = torch.where(places[0] > 0.0, 0.97, math.sqrt(2.0 - 0.97**2))
+            mean = found.mean(0, keepdim=True)
+            return mean + factor * (found - mean)
+
+    uneven = Uneven(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    uneven.load_state_dict(denoiser.state_dict())
+    assert len(chosen((simulations, uneven))) == 3
+    uneven.places = (torch.arange(math.prod(denoiser.grid)) % 2.0).unflatten(0, denoiser.grid)[None]
+    assert len(chosen((simulations, uneven))) == 6
+
+
 def test_levels_go_where_they_are_told_to(silent: tuple[Simulations, Denoiser]) -> None:
     levels = chosen(silent, last=0.01)
     assert levels[-1] == pytest.approx(0.01)
