@@ -20,9 +20,10 @@ FIRSTS = (12.0, 20.0, 36.0, 75.0, 150.0)
 _USUAL, _PIXELS = 36.0, 32**2
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
-_LAST, _HIGHEST_LAST = 3.0, 0.15
-# Tried as well: pixels that are masked vary most where noise is as large as what is left of them.
-_HIGHER_LAST = 0.25
+_LAST, _USUAL_LAST = 3.0, 0.15
+# Last levels that are tried besides: pixels that are masked vary most where noise is as large as what is left
+# of them, so that fewer levels are enough of those that end higher.
+_LASTS = (0.25, _USUAL_LAST)
 # How many levels are tried.
 _COUNTS = (3, 4, 5, 6, 8, 11, 16, 24)
 # Levels that stand for as many as one likes, and from where.
@@ -87,7 +88,7 @@ def levels_tried(firsts: Sequence[float], end: float, *, fixed: bool = False) ->
         end: below which data tell nothing more.
         fixed: whether levels go there.
     """
-    lasts = (end,) if fixed else sorted({_HIGHER_LAST, _HIGHEST_LAST, last_level(end)}, reverse=True)
+    lasts = (end,) if fixed else sorted({*_LASTS, last_level(end)}, reverse=True)
     return [[noise_levels(f, last, count) for f in firsts for last in lasts] for count in _COUNTS]
 
 
@@ -101,7 +102,7 @@ def first_level(pixels: int) -> float:
 
 def last_level(end: float) -> float:
     """The last level, where data tell nothing more below `end`."""
-    return min(_HIGHEST_LAST, _LAST * end)
+    return min(_USUAL_LAST, _LAST * end)
 
 
 class _Judged:

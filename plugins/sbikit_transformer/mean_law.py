@@ -11,15 +11,11 @@ A and B by least squares, T unit lower triangular, and log v quadratic in the sc
 of data, x are the quadratic features of the scalars, the components of what is told (see
 `fitted_components`), the data's own means, and the products of both with the scalars: what is to be expected
 of them depends on these. Components were chosen to tell of the scalars, and given these the rest tells of
-the mean. How far A shrinks, and whether a channel has it at all, is chosen by generalised cross-validation
-(Golub, Heath and Wahba 1979, Technometrics 21, 215): of N simulations with as many as f free coefficients
-the squares left over, divided by (1 - f / N)^2, are expected to be those of others.
+the mean. How far A shrinks, to nothing if need be, is chosen by generalised cross-validation, which tells the
+variances of other simulations, too.
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +23,13 @@ from torch.distributions import MultivariateNormal
 
 from sbikit_transformer.data_posterior import better
 from sbikit_transformer.guide import REACH
-from sbikit_transformer.polynomials import Quadratic, fit_gamma
+from sbikit_transformer.polynomials import RIDGE, Quadratic, fit_gamma, least_squares
 
 # Least variance of an amplitude, in units of a pixel's: of a channel whose mean is the same everywhere.
 _LEAST_VARIANCE = 1e-10
 _AT_ONCE = 8192  # rows: less memory
-# Ridges of A that are tried, in units of the numbers' variances, besides leaving it out.
-_RIDGES = (1.0, 1e-1, 1e-2, 1e-3)
-# Of least squares of x, in units of all features' squares: keeps solutions finite where two are the same.
-_RIDGE = 1e-6
+# Ridges of A that are tried, in units of the numbers' variances; the first leaves it out.
+_RIDGES = (1e4, 1.0, 1e-1, 1e-2, 1e-3)
 
 
 class MeanLaw(nn.Module):
@@ -87,51 +81,23 @@ class MeanLaw(nn.Module):
         judges = len(expected.mean)
         known = (u, components, data, told)
         parts = list(zip(*(part[judges:].split(_AT_ONCE) for part in (*known, mean)), strict=True))
-        of_judges, target = tuple(part[:judges] for part in known), mean[:judges].double()
-        used = self._fit_mean(parts)
+        sums = least_squares()
+        for *rows, target in parts:
+            sums.add(self._numbers(*rows), target.double())
+        sizes = torch.tensor([len(self.linear), len(self.of_told)])
+        found, taught = sums.cross_validated(
+            torch.tensor([RIDGE, ridge]).repeat_interleave(sizes) for ridge in _RIDGES
+        )
+        self.linear.copy_(found[: sizes[0]])
+        self.of_told.copy_(found[sizes[0] :])
         left = torch.cat([target - self._mean(*rows) for *rows, target in parts])
         tied = left.T @ left / len(left) + _LEAST_VARIANCE * torch.eye(left.shape[1], dtype=left.dtype)
         root = torch.linalg.cholesky(tied)
         self.apart.copy_(torch.linalg.inv(root / root.diagonal()))
-        squares = (left @ self.apart.double().T).square() + _LEAST_VARIANCE
-        squares /= self._taught(used, len(left))
+        squares = (left @ self.apart.double().T).square() / taught + _LEAST_VARIANCE
         self.log_variance.copy_(fit_gamma(self._of_scalars(u[judges:]).double(), squares))
-        self.learned.fill_(better(self.of(*of_judges).log_prob(target) - expected.log_prob(target)))
-
-    def _fit_mean(self, parts: Sequence[Sequence[Tensor]]) -> Tensor:
-        """A and B, and of each channel how many coefficients are free, (C,)."""
-        first, size = len(self.linear), len(self.linear) + len(self.of_told)
-        channels = self.linear.shape[1]
-        squares = torch.zeros(size, size, dtype=torch.float64)
-        products, own = torch.zeros(size, channels, dtype=torch.float64), torch.zeros(channels).double()
-        count = 0
-        for *rows, mean in parts:
-            numbers, target = self._numbers(*rows), mean.double()
-            squares += numbers.T @ numbers
-            products += numbers.T @ target
-            own += target.square().sum(0)
-            count += len(mean)
-        least, used = torch.full_like(own, math.inf), torch.zeros_like(own)
-        for ridge in (None, *_RIDGES) if size > first else (None,):
-            some = slice(0, first if ridge is None else size)
-            penalty = torch.full((size,), (ridge or 0.0) * count, dtype=torch.float64)
-            penalty[:first] = _RIDGE * count
-            inverse = torch.linalg.inv(squares[some, some] + torch.diag(penalty[some]))
-            found = torch.zeros_like(products)
-            found[some] = inverse @ products[some]
-            left = own + (found * (squares @ found - 2.0 * products)).sum(0)
-            free = (inverse * squares[some, some]).sum()
-            expected = left / self._taught(free, count)
-            fewer = expected < least
-            least, used = torch.where(fewer, expected, least), torch.where(fewer, free, used)
-            self.linear.copy_(torch.where(fewer, found[:first], self.linear))
-            self.of_told.copy_(torch.where(fewer, found[first:], self.of_told))
-        return used
-
-    @staticmethod
-    def _taught(free: Tensor, count: int) -> Tensor:
-        """The share of others' squared errors that simulations have which found so many coefficients."""
-        return (1.0 - free / count).clamp_min(1.0 / count).square()
+        of_judges, target = self.of(*(part[:judges] for part in known)), mean[:judges].double()
+        self.learned.fill_(better(of_judges.log_prob(target) - expected.log_prob(target)))
 
     def forward(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> MultivariateNormal | None:
         """The law, if one is learned, given scalars (B, P), components (B, R), the data's means (B, C), and

@@ -12,7 +12,7 @@ from sbikit.learning import LeastSquares
 
 # Of the features' own squares: keeps the solution finite where two features are the same, and moves it by a
 # millionth of itself where they are not.
-_RIDGE = 1e-6
+RIDGE = 1e-6
 # Bounds on a Gamma regression's steps: a mean e^6 = 400 times the average, or, at first, an observation five
 # times its mean, counts as no more, lest a first guess that is far off run away. Nearer ones would take more
 # steps; to the end, the second would make means of single squared amplitudes 6 % too small.
@@ -68,7 +68,7 @@ def fit_least_squares(features: Tensor, target: Tensor) -> Tensor:
 
 def least_squares() -> LeastSquares:
     """The same of rows that come in parts."""
-    return LeastSquares(_RIDGE)
+    return LeastSquares(RIDGE)
 
 
 def fit_gamma(features: Tensor, target: Tensor) -> Tensor:

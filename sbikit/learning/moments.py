@@ -10,6 +10,9 @@ squares. One part alone gives what would be computed of it without parts, to the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -69,14 +72,16 @@ class LeastSquares:
 
     def __init__(self, ridge: float) -> None:
         self._ridge, self._count = ridge, 0
-        self._squares = self._products = torch.zeros(())
+        self._squares = self._products = self._own = torch.zeros(())
 
     def add(self, features: Tensor, target: Tensor) -> None:
         """Further rows (m, F) and (m, R), float64."""
         squares, products = features.T @ features, features.T @ target
+        own = target.square().sum(0)
         first = self._count == 0
         self._squares = squares if first else self._squares + squares
         self._products = products if first else self._products + products
+        self._own = own if first else self._own + own
         self._count += len(features)
 
     def solution(self) -> Tensor:
@@ -84,3 +89,28 @@ class LeastSquares:
         size = len(self._squares)
         ridge = self._ridge * self._count * torch.eye(size, dtype=self._squares.dtype)
         return torch.linalg.solve(self._squares + ridge, self._products)
+
+    def cross_validated(self, ridges: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """The solution of the best of several ridges, chosen for each target by generalised cross-validation.
+
+        Of N rows that found f coefficients, the trace of the hat matrix, squares of what is left are expected
+        to be (1 - f / N)^2 times those of other rows (Golub, Heath and Wahba 1979, Technometrics 21, 215).
+
+        Args:
+            ridges: to choose from, each of every feature, (F,), in place of that of all.
+
+        Returns:
+            Coefficients (F, R), and that share (R,), float64.
+        """
+        best, share = torch.zeros_like(self._products), torch.ones_like(self._own)
+        least = torch.full_like(self._own, math.inf)
+        for ridge in ridges:
+            inverse = torch.linalg.inv(self._squares + self._count * torch.diag(ridge.double()))
+            found = inverse @ self._products
+            left = self._own + (found * (self._squares @ found - 2.0 * self._products)).sum(0)
+            free = float((inverse * self._squares).sum())
+            own = max(1.0 - free / self._count, 1.0 / self._count) ** 2
+            fewer = left / own < least
+            least, share = torch.where(fewer, left / own, least), torch.where(fewer, own, share)
+            best = torch.where(fewer, found, best)
+        return best, share

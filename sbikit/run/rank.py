@@ -10,10 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sbikit.run.devices import Devices
+import torch
+from rich.console import Console
+
+from sbikit.learning.devices import leave, meet
+from sbikit.problem.errors import SbikitError
+from sbikit.roles.monitor import QuietMonitor, Workspace
+from sbikit.run.config import read_whole_config
+from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.devices import Devices, choose_precision
+from sbikit.run.fitting import first_draws, fit_here
+from sbikit.run.folder import RunFolder
+from sbikit.run.job import Run
 
 _PARENT_IS_GONE = 70
 
@@ -67,8 +76,6 @@ class PipeMonitor:
 
 def fit_rank(task: Task, pipe: Connection) -> None:
     """Train as process `task.rank`, and say through the pipe how that ended."""
-    from sbikit.problem.errors import SbikitError
-
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
 
@@ -94,18 +101,6 @@ def _watch(pipe: Connection) -> None:
 
 def _fit(task: Task, monitor: PipeMonitor) -> int:
     """How far into the training stream this process has drawn."""
-    import torch
-    from rich.console import Console
-
-    from sbikit.learning.devices import leave, meet
-    from sbikit.roles.monitor import QuietMonitor, Workspace
-    from sbikit.run.config import read_whole_config
-    from sbikit.run.console_monitor import ConsoleMonitor
-    from sbikit.run.devices import choose_precision
-    from sbikit.run.fitting import first_draws, fit_here
-    from sbikit.run.folder import RunFolder
-    from sbikit.run.job import Run
-
     torch.set_num_threads(max(1, torch.get_num_threads() // task.devices.count))
     team = meet(task.rank, task.devices.count, task.device, task.place)
     name = f"cuda:{task.rank}" if task.device == "cuda" else "cpu"

@@ -76,6 +76,34 @@ def test_least_squares_are_those_of_numpy() -> None:
     np.testing.assert_allclose(found.solution(), expected, rtol=1e-10)
 
 
+def test_ridges_are_chosen_by_generalised_cross_validation() -> None:
+    """N |(1 - H) y|^2 / tr(1 - H)^2 of the hat matrix H itself: of one target that the features tell, which
+    takes the least ridge, and one that they do not, which takes the largest.
+    """
+    features, noise = rows(60, 20, offset=0.0).double(), rows(60, 2, offset=0.0).double()
+    slopes = torch.zeros(20, 2).double()
+    slopes[:, 0] = torch.linspace(-1.0, 1.0, 20)
+    target = features @ slopes + noise.flip(0)
+    ridges = [torch.tensor([first, *[most] * 19]) for first, most in ((1e-6, 1e3), (1e-6, 0.3), (0.1, 1e-3))]
+    found = LeastSquares(0.0)
+    for part in (slice(0, 7), slice(7, 60)):
+        found.add(features[part], target[part])
+    coefficients, share = found.cross_validated(ridges)
+    x, y = features.numpy(), target.numpy()
+    errors, solutions, shares = [], [], []
+    for ridge in ridges:
+        inverse = np.linalg.inv(x.T @ x + 60 * np.diag(ridge.double().numpy()))
+        left = np.eye(60) - x @ inverse @ x.T
+        errors.append(60 * np.square(left @ y).sum(0) / np.trace(left) ** 2)
+        solutions.append(inverse @ x.T @ y)
+        shares.append((np.trace(left) / 60) ** 2)
+    best = np.argmin(errors, 0)
+    assert best.tolist() == [2, 0]
+    for i, chosen in enumerate(best):
+        np.testing.assert_allclose(coefficients[:, i], solutions[chosen][:, i], rtol=1e-8)
+        np.testing.assert_allclose(share[i], shares[chosen], rtol=1e-8)
+
+
 def test_scales_and_coordinates_come_from_parts() -> None:
     x = rows(500, 2, 3)
     one, other = Standardise(2, 3), Standardise(2, 3)
