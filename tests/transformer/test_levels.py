@@ -186,27 +186,35 @@ def test_scalar_and_field_are_as_wide_as_their_posteriors() -> None:
     assert all(one.trustworthy for one in draws.trust)
 
 
+LASTS = (0.15, 0.25)  # of which the better is taken where nothing is narrow
+
+
+def is_one_of(level: float, levels: tuple[float, ...]) -> bool:
+    return min(abs(level / one - 1.0) for one in levels) < 1e-6
+
+
 def test_wide_posteriors_cost_no_further_evaluations() -> None:
     sampler = fitted(Measured(0.5, 1.0))
     assert len(sampler.field_levels) == 3
-    assert sampler.field_levels[-1] == pytest.approx(0.15)
+    assert is_one_of(sampler.field_levels[-1], LASTS)
 
 
 @pytest.mark.parametrize(
-    ("option", "firsts", "last", "count"),
+    ("option", "firsts", "lasts", "count"),
     [
-        ({"sigma_max": 10.0}, (10.0,), 0.15, 3),
-        ({"evaluations": 13}, (36.0,), 0.15, 13),
-        ({"sigma_min": 0.02}, FIRSTS, 0.02, 3),
-        ({"sigma_min": 0.02, "evaluations": 9}, (36.0,), 0.02, 9),
+        ({"sigma_max": 10.0}, (10.0,), LASTS, 3),
+        ({"evaluations": 13}, (36.0,), (0.15,), 13),
+        ({"sigma_min": 0.02}, FIRSTS, (0.02,), 3),
+        ({"sigma_min": 0.02, "evaluations": 9}, (36.0,), (0.02,), 9),
     ],
 )
 def test_levels_of_a_field_lie_where_options_say(
-    option: dict[str, float], firsts: tuple[float, ...], last: float, count: int
+    option: dict[str, float], firsts: tuple[float, ...], lasts: tuple[float, ...], count: int
 ) -> None:
     levels = fitted(Measured(0.5, 1.0), **option).field_levels
-    assert (levels[-1], len(levels)) == (pytest.approx(last), count)
-    assert min(abs(levels[0] / first - 1.0) for first in firsts) < 1e-6
+    assert len(levels) == count
+    assert is_one_of(levels[0], firsts)
+    assert is_one_of(levels[-1], lasts)
 
 
 def test_draws_at_the_last_level_are_doubted() -> None:
