@@ -28,6 +28,7 @@ from sbikit import (
 )
 from sbikit.simulations import attempt, run_simulator, simulating, too_many
 from sbikit.simulations.left_out import LeftOut, LeftOutDraw, Ranges
+from sbikit.simulations.returned import finite_rows
 from sbikit.testing import GaussianVector
 from sbikit.workers.pool import Pool
 from sbikit.workers.processes import Processes
@@ -293,3 +294,25 @@ def test_a_limited_stream_is_checked_within_its_limit() -> None:
     held_out = stream.held_out(0, 4)
     stream.check(held_out, QuietMonitor())
     stream.close()
+
+
+TYPES = ["float16", "bfloat16", "float32", "float64", "uint8", "uint16", "int64", "bool"]
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("shape", [(1,), (37,), (3, 33, 5)])
+def test_rows_are_finite_where_numpy_finds_all_values_so(name: str, shape: tuple[int, ...]) -> None:
+    dtype = getattr(torch, name)
+    values = torch.from_numpy(np.random.default_rng(3).normal(0.0, 2.0, (64, *shape))).abs().to(dtype)
+    if dtype.is_floating_point:
+        rows = values.flatten(1)
+        for row, bad in enumerate((np.nan, np.inf, -np.inf) * 8):
+            rows[row, (7 * row) % rows.shape[1]] = bad
+        rows[24, 0], rows[24, -1] = -np.inf, np.inf
+        rows[25] = torch.finfo(dtype).max  # finite, though no sum of them is
+    expected = np.isfinite(values.double().numpy()).reshape(64, -1).all(1)
+    assert finite_rows({"x": values}).tolist() == expected.tolist()
+    assert expected.all() != dtype.is_floating_point
+    other = torch.zeros(64, 2).index_fill(0, torch.tensor([40]), np.nan)
+    expected[40] = False
+    assert finite_rows({"x": values, "y": other}).tolist() == expected.tolist()
