@@ -41,10 +41,9 @@ def check_resolution(variable: Variable, raw: Tensor, *, first: int, where: str)
     if not raw.numel():
         return
     low, high = (float(end) for end in raw.aminmax())  # NaN where there is one
-    largest = max(-low, high)
     if not (math.isfinite(low) and math.isfinite(high)):
         return
-    if largest > LARGEST:
+    if (largest := max(-low, high)) > LARGEST:
         raise SimulationError(
             f"Values of {variable.name!r} are too large for float32.",
             where=where,
@@ -52,7 +51,7 @@ def check_resolution(variable: Variable, raw: Tensor, *, first: int, where: str)
             got=f"{largest:.3g}",
             fix="return it in another unit, or its logarithm",
         )
-    _check_support(variable, raw, where)
+    _check_support(variable, raw, (low, high), where)
     if first == 0 and len(raw) >= _FEWEST:
         _check_spread(variable, raw[:_MOST], where)
 
@@ -85,21 +84,29 @@ def _unresolved(variable: Variable, x: Tensor, found: float, least: float, where
     )
 
 
-def _check_support(variable: Variable, raw: Tensor, where: str) -> None:
-    """Only supports that are intervals are looked at; their bounds belong to them here."""
+def _check_support(variable: Variable, raw: Tensor, found: tuple[float, float], where: str) -> None:
+    """Only supports that are intervals are looked at; their bounds belong to them here.
+
+    Args:
+        variable: what is checked.
+        raw: its values.
+        found: the least and the largest of them.
+        where: for messages.
+    """
     try:
-        low, high = support_bounds(variable.name, variable.support)
+        bounds = support_bounds(variable.name, variable.support)
     except UnsupportedError:
         return
     # Bounds and values in float32: a value that rounding takes to the bound lies on it.
-    least, most = torch.tensor([low, high], dtype=torch.float32)
-    outside = (raw.float() < least) | (raw.float() > most)
-    if bool(outside.any()):
-        raise SimulationError(
-            f"Values of {variable.name!r} lie outside of its support.",
-            where=where,
-            expected=f"{low:g} to {high:g}",
-            got=f"{float(raw.min()):.6g} to {float(raw.max()):.6g}, "
-            f"{100.0 * float(outside.float().mean()):.2g} % of them outside",
-            fix="mend the simulator, or declare another support",
-        )
+    least, most = torch.tensor(bounds, dtype=torch.float32)
+    low, high = torch.tensor(found, dtype=torch.float32)
+    if low >= least and high <= most:
+        return
+    outside = ((raw.float() < least) | (raw.float() > most)).float().mean()
+    raise SimulationError(
+        f"Values of {variable.name!r} lie outside of its support.",
+        where=where,
+        expected=f"{bounds[0]:g} to {bounds[1]:g}",
+        got=f"{found[0]:.6g} to {found[1]:.6g}, {100.0 * float(outside):.2g} % of them outside",
+        fix="mend the simulator, or declare another support",
+    )
