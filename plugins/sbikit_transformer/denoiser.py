@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -22,7 +23,7 @@ from sbikit import Field, Simulator, Spec, UnsupportedError, Values
 from sbikit.learning import Coordinates
 from sbikit_transformer.conditions import FARTHEST, Condition, DataMap, alien, bounded
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
-from sbikit_transformer.guide import Guess, Guide
+from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.guided_statistics import GuidedStatistics
 from sbikit_transformer.levels import NARROW, TrainingLevels
@@ -33,7 +34,8 @@ from sbikit_transformer.missing import missing
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, innovation, pairs
 from sbikit_transformer.polynomials import Quadratic
-from sbikit_transformer.shapes import COUNT, ShapesOf
+from sbikit_transformer.shape_errors import ShapeErrors
+from sbikit_transformer.shapes import COUNT, Shapes, ShapesOf
 from sbikit_transformer.transforms import FieldMap
 
 # Least unit of a scalar's correction, in standard deviations of its noise: the law may be surer than it is
@@ -67,6 +69,23 @@ def common_grid(spec: Spec) -> tuple[int, ...]:
 def patch_size(grid: tuple[int, ...], patch: int) -> tuple[int, ...]:
     """The largest divisor of each axis that is at most `patch`."""
     return tuple(max(p for p in range(1, patch + 1) if n % p == 0) for n in grid)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of B clean fields without the network, given noisy ones, data and scalars.
+
+    Args:
+        field: (B, C, *grid), the field that is expected.
+        error: (B, C), the rms error of the guide's field that the guide expects.
+        shapes: of the guide's field.
+        surprise: (B, P), what of the scalars data did not let expect, in standard deviations.
+    """
+
+    field: Tensor
+    error: Tensor
+    shapes: Shapes
+    surprise: Tensor
 
 
 class Denoiser(nn.Module):
@@ -126,6 +145,7 @@ class Denoiser(nn.Module):
             self.guided_statistics = GuidedStatistics(self.guide, scalars, self.grid, periodic=periodic)
             statistics += self.guided_statistics.count
         self.shapes = ShapesOf(self.grid) if channels else None
+        self.shape_errors = ShapeErrors(quadratic, channels) if channels else None
         self.posterior = DataPosterior(scalars, vectors + statistics)
         self.mean_law = None
         if isinstance(self.guide, Guide):
@@ -319,34 +339,47 @@ class Denoiser(nn.Module):
             log_sigma: (B,).
             condition: of B observations.
         """
-        assert self.guide is not None, "there is no latent field"
-        assert self.shapes is not None
-        sigma = log_sigma.exp()
         with torch.no_grad():
-            guess = self.guess_field(field, u, log_sigma, condition)
-            shapes = self.shapes(guess.field, guess.error, field, sigma)
-            expected, log_sd, _ = condition.moments.split([u.shape[1], u.shape[1], pairs(u.shape[1])], 1)
-            surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
-            told = torch.cat([shapes.innovations.flatten(1), surprise], 1)
+            known = self.known_of_field(field, u, log_sigma, condition)
+        shapes, surprise = known.shapes, known.surprise
         spread = (..., *[None] * len(self.grid))
-        error = guess.error.clamp_min(_FIELD_ERROR)
-        shrink = (1.0 + sigma.square()).rsqrt()[:, None]
+        shrink = (1.0 + log_sigma.exp().square()).rsqrt()[:, None]
         places = self.places.expand(len(u), *self.places.shape)
-        inputs = torch.cat([field * shrink[spread], guess.field, condition.maps, places], 1)
-        of_field = [error.log(), shapes.moments, shapes.innovations.flatten(1)]
+        inputs = torch.cat([field * shrink[spread], known.field, condition.maps, places], 1)
+        innovations = shapes.innovations.flatten(1)
+        of_field = [known.error.log(), shapes.moments, innovations]
         summary = torch.cat([u, surprise, condition.moments, *of_field, condition.told], 1)
+        _, log_sd = self._expected(condition)
         scalars = torch.stack([u, surprise, log_sd], -1)
+        told = torch.cat([innovations, surprise], 1)
         with self._products(u):
             out = self.network.field.of_field(inputs, scalars, (shapes.phi, told), summary, log_sigma)
-        scale = error[spread]
-        return guess.field + scale * out.to(u.dtype), scale
+        scale = known.error[spread]
+        return known.field + scale * out.to(u.dtype), scale
 
-    def guess_field(self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition) -> Guess:
-        """What the guide expects of the clean field, see `denoise_field`."""
+    def known_of_field(self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition) -> Known:
+        """What is known of the clean field without the network, see `denoise_field`."""
+        guessed = self.guess_field(field, u, log_sigma, condition)
+        assert self.shape_errors is not None
+        added = self.shape_errors.added(u, guessed.surprise, guessed.shapes, log_sigma)
+        error = guessed.error[(..., *[None] * len(self.grid))]
+        return replace(guessed, field=guessed.field + error * added)
+
+    def guess_field(self, field: Tensor, u: Tensor, log_sigma: Tensor, condition: Condition) -> Known:
+        """What the guide alone knows of it."""
         assert self.guide is not None, "there is no latent field"
-        more = self._of_mean(u, condition)
-        guess: Guess = self.guide(field, u, condition.modes, condition.vectors, log_sigma.exp(), **more)
-        return guess
+        assert self.shapes is not None
+        more, sigma = self._of_mean(u, condition), log_sigma.exp()
+        guess = self.guide(field, u, condition.modes, condition.vectors, sigma, **more)
+        shapes = self.shapes(guess.field, guess.error, field, sigma)
+        expected, log_sd = self._expected(condition)
+        surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
+        return Known(guess.field, guess.error.clamp_min(_FIELD_ERROR), shapes, surprise)
+
+    def _expected(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Means of the scalars given data, and the logarithms of their standard deviations, (B, P) each."""
+        size = self.coordinates.size
+        return condition.moments[:, :size], condition.moments[:, size : 2 * size]
 
     def _of_mean(self, u: Tensor, condition: Condition) -> dict[str, MultivariateNormal]:
         """What the guide is told of the field's mean given scalars (B, P), where a law of it is learned."""

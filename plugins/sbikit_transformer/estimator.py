@@ -37,7 +37,7 @@ from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.scalar_flow import draw_scalars
 from sbikit_transformer.training import looked_at, train, wanted_of_law
 
-_FORMAT = "diffusion-transformer 17"
+_FORMAT = "diffusion-transformer 18"
 # Of large maps most of what is written; it has a file of its own, since files that ship are of limited size.
 _APART = "data_map.components.directions"
 # Of all draws that are solved together: fewer take more calls, and on processors more than caches hold take

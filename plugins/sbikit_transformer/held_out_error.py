@@ -76,7 +76,7 @@ def field_errors(
     noisy = field + sigma * torch.randn(field.shape, generator=source).to(field.device)
     log_sigma = torch.full((len(u),), sigma, device=u.device).log()
     found = denoiser.denoise_field(noisy, u, log_sigma, told)[0]
-    guess = denoiser.guess_field(noisy, u, log_sigma, told).field
+    guess = denoiser.known_of_field(noisy, u, log_sigma, told).field
     squares = [(part - field).square().flatten(1).mean(1) for part in (found, guess)]
     return squares[0], squares[1]
 

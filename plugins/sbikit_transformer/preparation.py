@@ -10,11 +10,21 @@ from collections.abc import Iterator
 
 import torch
 
-from sbikit import Alone, JointDraws, Monitor, Team, Values, Workspace, shares
+from sbikit import (
+    Alone,
+    JointDraws,
+    Monitor,
+    Team,
+    Values,
+    Workspace,
+    derive_seed,
+    generator,
+    shares,
+)
 from sbikit.learning import KeptRows, SharedDraws, read_checkpoint, write_checkpoint
 from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
-from sbikit_transformer.teaching import GUIDED, TOLD, numbers_of_law, teach
+from sbikit_transformer.teaching import ALONG, FEATURES, GUIDED, TOLD, numbers_of_law, teach, teach_shapes
 
 # Simulations at once for the guide: more need more memory, fewer more calls. No result depends on it. Of
 # twice as many numbers arrays are above 32 MiB, taken from the system and given back each time: 6 % longer.
@@ -22,7 +32,7 @@ _CHUNK, _CHUNK_NUMBERS = 512, 2**21
 # What more simulations tell, in numbers, is kept in half precision: a float16 holds standardised numbers to
 # 1/2000 of them, below the least ridge that laws of so many have.
 _WHOLE_NUMBERS = 2**29
-_FORMAT = "diffusion-transformer constants 2"
+_FORMAT = "diffusion-transformer constants 3"
 
 
 class Reading:
@@ -118,3 +128,29 @@ class Preparation:
                 done += size
 
         return KeptRows(self._folder, "told", self._identity, writes=self._writes).joined(rest)
+
+    def fit_shape_errors(self, first: int, count: int) -> None:
+        """The guide's errors along shapes, to `count` simulations from `first` on, once the law is learned.
+
+        Raises:
+            CheckpointError: what is kept of them is damaged, or of another fit.
+        """
+        errors = self._denoiser.shape_errors
+        if errors is None:
+            return
+        shape = (errors.channels, *self._denoiser.grid)
+
+        def rest(done: int) -> Iterator[Values]:
+            for values, own, size in self._read.shares("the guide's errors", first, count, done):
+                start, _ = shares(size, self._team.size)[self._team.rank]
+                source = generator(derive_seed(0, "shape errors", done))
+                noise = torch.randn(size, *shape, generator=source)
+                own_noise = noise[start : start + own] if own else noise[:1]
+                rows = teach_shapes(self._denoiser, values, own_noise)
+                yield {name: self._team.join(value[:own]) for name, value in rows.items()}
+                done += size
+
+        rows = KeptRows(self._folder, "shapes", self._identity, writes=self._writes).joined(rest)
+        errors.fit(
+            zip(*(rows[name].unbind(1) for name in (FEATURES, ALONG)), strict=True), self._read.monitor
+        )

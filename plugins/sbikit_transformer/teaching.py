@@ -20,6 +20,7 @@ GUIDED = 1024  # of the first simulations the guide is asked, too: they compare 
 _SHARE_OF_JUDGES, _MOST_JUDGES = 0.1, 8192
 _ASKED = 256  # simulations whose laws tell how narrow posteriors are
 _OF_GUIDE = ("guide/mean", "guide/variance", "guide/basis")  # parts of its normal law
+FEATURES, ALONG = "features", "along"  # of the guide's errors along shapes
 _MEAN, _DATA_MEAN = "mean/field", "mean/data"  # amplitudes of mode zero
 
 
@@ -57,6 +58,32 @@ def teach(denoiser: Denoiser, values: Values, *, guided: bool = True) -> dict[st
         return rows
     law = guide.posterior(denoiser.first_law(vectors), modes)
     return rows | dict(zip(_OF_GUIDE, law.parts(), strict=True))
+
+
+@torch.no_grad()
+def teach_shapes(denoiser: Denoiser, values: Values, noise: Tensor) -> dict[str, Tensor]:
+    """What simulations teach of the guide's errors along shapes, once the law is learned.
+
+    Args:
+        denoiser: whose constants are fitted, and whose law is learned.
+        values: of all variables, each (m, *shape).
+        noise: (m, C, *grid), standard normal.
+
+    Returns:
+        Rows (m, levels, ...): features, and the errors along shapes, see `ShapeErrors`.
+    """
+    assert denoiser.shape_errors is not None, "there is no latent field"
+    errors = denoiser.shape_errors
+    field, u = denoiser.encode(values)
+    condition = denoiser.condition(values)
+    features, along = [], []
+    for log_sigma in errors.levels.expand(len(u), -1).unbind(1):
+        noisy = field + log_sigma.exp().view(-1, *[1] * (field.ndim - 1)) * noise
+        known = denoiser.guess_field(noisy, u, log_sigma, condition)
+        unit = known.error.view(*known.error.shape, *[1] * (field.ndim - 2))
+        features.append(errors.features(u, known.surprise, known.shapes))
+        along.append(errors.along(known.shapes, (field - known.field) / unit).flatten(1))
+    return {FEATURES: torch.stack(features, 1), ALONG: torch.stack(along, 1)}
 
 
 def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor, team: Team | None = None) -> None:

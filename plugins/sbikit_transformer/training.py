@@ -79,6 +79,9 @@ _LEAST_NUMBERS = 2**18
 _COPIES, _COPIES_BESIDE_FIELD = 32, 8
 # Simulations that teach what data tell, for each of the guide's, and the most numbers kept of all of them.
 _LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**31
+# Simulations that teach the guide's errors along shapes, and twice those of the guide at most: at 128 pixels
+# a side, six parameters and five bins what 99 numbers leave of other simulations is 4 % more than of these.
+_SHAPE_SIMULATIONS = 4096
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
 # Of a fixed set, the share that judges, at most so many of them, and at least so many noisy states of them:
@@ -134,6 +137,8 @@ def train(
         before = Preparation(denoiser, read, identity, workspace)
         before.fit_constants(guided_by)
         fit_law(denoiser, before.teaching(taught_from, taught_by), monitor, workspace.team)
+        workspace.team.agree(denoiser)  # each teaches a share of the guide's errors
+        before.fit_shape_errors(taught_from, min(_SHAPE_SIMULATIONS, 2 * guided_by, taught_by))
         if o.sigma_min is not None:  # draws end there, so training goes there
             denoiser.low.clamp_(max=o.sigma_min)
         workspace.team.agree(denoiser)
