@@ -3,7 +3,7 @@ r"""The law of the mean of each channel of a field, given the P scalars and what
 Modes of a stationary field are independent of each other, so the guide has data tell of its mean, the mode
 k = 0, by their own mean alone, and shear has none. Where the field is not Gaussian its power goes with its
 mean: data that have more power than the scalars let expect tell of a higher one. With C channels and m the
-amplitudes of mode zero,
+amplitudes of mode zero, a first law is
 
     m = B^T x + A^T w + e,    T e ~ N(0, diag(v)),
 
@@ -13,6 +13,10 @@ of data, x are the quadratic features of the scalars, the components of what is 
 of them depends on these. Components were chosen to tell of the scalars, and given these the rest tells of
 the mean. How far A shrinks, to nothing if need be, is chosen by generalised cross-validation, which tells the
 variances of other simulations, too.
+
+How much more power a higher mean makes grows with it, so that law bends: of diag(v)^(-1/2) T e, standard
+normal by the first law, a small network learns mean and covariance (`LearnedNormal`), told scalars,
+components, the data's means and what the first law expects.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from sbikit import Monitor
 from sbikit_transformer.data_posterior import better
 from sbikit_transformer.guide import REACH
+from sbikit_transformer.learned_normal import LearnedNormal
 from sbikit_transformer.polynomials import RIDGE, Quadratic, fit_gamma, least_squares
 
 # Least variance of an amplitude, in units of a pixel's: of a channel whose mean is the same everywhere.
@@ -57,6 +63,7 @@ class MeanLaw(nn.Module):
         self.register_buffer("apart", torch.eye(channels))  # T
         self.register_buffer("log_variance", torch.zeros(quadratic.count, channels))
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
+        self.bend = LearnedNormal(quadratic.scalars + components + 2 * channels, channels)
 
     def fit(
         self,
@@ -67,6 +74,7 @@ class MeanLaw(nn.Module):
         *,
         mean: Tensor,
         expected: MultivariateNormal,
+        monitor: Monitor,
     ) -> None:
         """Fit to simulations, the first of which judge whether this is better than what the guide expects.
 
@@ -77,9 +85,11 @@ class MeanLaw(nn.Module):
             told: all that is told of data, (M, W), standardised; of half precision, where memory is short.
             mean: the field's, (M, C).
             expected: by the guide of the first of them, which judge and do not teach, (judges, C).
+            monitor: is told how far training is.
         """
         judges = len(expected.mean)
         known = (u, components, data, told)
+        every = list(zip(*(part.split(_AT_ONCE) for part in (*known, mean)), strict=True))
         parts = list(zip(*(part[judges:].split(_AT_ONCE) for part in (*known, mean)), strict=True))
         sums = least_squares()
         for *rows, target in parts:
@@ -96,6 +106,12 @@ class MeanLaw(nn.Module):
         self.apart.copy_(torch.linalg.inv(root / root.diagonal()))
         squares = (left @ self.apart.double().T).square() / taught + _LEAST_VARIANCE
         self.log_variance.copy_(fit_gamma(self._of_scalars(u[judges:]).double(), squares))
+        few, white = [], []
+        for some_u, some, some_data, some_told, target in every:
+            first = self._mean(some_u, some, some_data, some_told)
+            few.append(self._few(some_u, some, some_data, first))
+            white.append((self._root(some_u) @ (target - first)[..., None])[..., 0].to(u.dtype))
+        self.bend.fit(torch.cat(few), torch.cat(white), judges, monitor)
         of_judges, target = self.of(*(part[:judges] for part in known)), mean[:judges].double()
         self.learned.fill_(better(of_judges.log_prob(target) - expected.log_prob(target)))
 
@@ -107,12 +123,24 @@ class MeanLaw(nn.Module):
 
     def of(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> MultivariateNormal:
         """The same, learned or not: of B amplitudes (C,), in float64."""
-        variance = (self._of_scalars(u) @ self.log_variance).double().exp()
-        apart = self.apart.double()
-        precision = apart.T @ (apart / variance[..., None])
-        return MultivariateNormal(
-            self._mean(u, components, data, told), precision_matrix=precision, validate_args=False
-        )
+        mean, root = self._mean(u, components, data, told), self._root(u)
+        if bool(self.bend.used):
+            shift, factor = self.bend(self._few(u, components, data, mean))
+            shifted = torch.linalg.solve_triangular(root, shift.double()[..., None], upper=False)
+            mean, root = mean + shifted[..., 0], factor.double() @ root
+        return MultivariateNormal(mean, precision_matrix=root.mT @ root, validate_args=False)
+
+    def _root(self, u: Tensor) -> Tensor:
+        """diag(v)^(-1/2) T, (B, C, C), float64."""
+        log_variance = (self._of_scalars(u) @ self.log_variance).double()
+        return (-0.5 * log_variance).exp()[..., None] * self.apart.double()
+
+    def _few(self, u: Tensor, components: Tensor, data: Tensor, mean: Tensor) -> Tensor:
+        """What the network is told, before it is standardised, (B, P + R + 2 C), with what the first law
+        expects.
+        """
+        natural = self.quadratic.natural(u.clamp(-REACH, REACH))
+        return torch.cat([natural, components, data, mean.to(u.dtype)], 1)
 
     def _mean(self, u: Tensor, components: Tensor, data: Tensor, told: Tensor) -> Tensor:
         """B^T x + A^T w, (B, C), float64."""

@@ -106,12 +106,13 @@ def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor, team: Team | N
         denoiser.by_guide.fill_(not better(gain))
         sd = law.sd[:_ASKED] if bool(denoiser.by_guide) else sd
     if denoiser.mean_law is not None:
-        _fit_mean_law(denoiser, denoiser.mean_law, taught, judges)
+        _fit_mean_law(denoiser, denoiser.mean_law, taught, judges, monitor)
     denoiser.low[0] = TrainingLevels.resolving(float(sd.quantile(NARROW, 0).min()), with_field=False).low
 
 
-def _fit_mean_law(denoiser: Denoiser, law: MeanLaw, taught: Values, judges: int) -> None:
+def _fit_mean_law(denoiser: Denoiser, law: MeanLaw, taught: Values, judges: int, monitor: Monitor) -> None:
     assert isinstance(denoiser.guide, Guide)
     u, data, told = taught["u"], taught[_DATA_MEAN], taught[TOLD]
     expected = denoiser.guide.of_mean(u[:judges], data[:judges])
-    law.fit(u, denoiser.posterior.combined(told), data, told, mean=taught[_MEAN], expected=expected)
+    components, mean = denoiser.posterior.combined(told), taught[_MEAN]
+    law.fit(u, components, data, told, mean=mean, expected=expected, monitor=monitor)
