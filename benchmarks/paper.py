@@ -61,9 +61,13 @@ def main() -> int:
     for option in ("device", "devices"):
         if value := getattr(given, option):
             command += [f"--{option}", value]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for _ in range(given.pieces):
-        done = piece(command, 60.0 * given.minutes)
-        tell(given.folder, run, done)
+        done = False
+        try:
+            done = piece(command, 60.0 * given.minutes)
+        finally:
+            tell(given.folder, run, done)
         if done:
             return 0
     return NOT_YET
@@ -79,11 +83,21 @@ def piece(command: list[str], seconds: float) -> bool:
     try:
         status = fit.wait(seconds)
     except subprocess.TimeoutExpired:
-        fit.send_signal(signal.SIGINT)
-        status = fit.wait(_PATIENCE)
+        status = _ended(fit)
+    except KeyboardInterrupt:
+        _ended(fit)
+        raise
     if status not in {0, _INTERRUPTED}:
         raise subprocess.CalledProcessError(status, fit.args)
     return status == 0
+
+
+def _ended(fit: subprocess.Popen[bytes]) -> int:
+    """The exit status of a fit that is asked to keep what is done: by a signal that shells do not hide from
+    what they start in the background.
+    """
+    fit.send_signal(signal.SIGTERM)
+    return fit.wait(_PATIENCE)
 
 
 def tell(folder: Path, run: Path, done: bool) -> None:
