@@ -13,7 +13,7 @@ field are not orthogonal to each other; A is found by least squares of
     G^-1 phi^T (y - W) / e,    G = phi^T phi,
 
 whose mean given all that is known is the best a, at several noise levels, and taken linearly in ln sigma
-between them. Its ridge is chosen by generalised cross-validation: where nothing is to be learned a is 0.
+between them. Its ridge is chosen by generalised cross-validation; what is not learned for certain is 0.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ _FIRST, _LAST, _LEVELS = -3.0, 5.0, 9
 # Ridges tried, in units of the features' squares; the first leaves nothing of a.
 _RIDGES = (1e4, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 _RIDGE = 1e-3  # of G, whose diagonal is 1: directions of a field that is nearly one wave are the same
+# By how many standard errors squares must fall: f coefficients of nothing take f +- sqrt(2 f) of N squares.
+_CERTAIN = 3.0
 _TINY = 1e-12
 
 
@@ -115,7 +117,12 @@ class ShapeErrors(nn.Module):
                 unit = features.double().square().mean(0).clamp_min(_TINY).sqrt()
                 sums = LeastSquares(_TINY)
                 sums.add(features.double() / unit, target.double())
-                found, _ = sums.cross_validated(torch.full_like(unit, ridge) for ridge in _RIDGES)
-                self.coefficients[level] = (found / unit[:, None]).to(self.coefficients.dtype)
+                found, share = sums.cross_validated(torch.full_like(unit, ridge) for ridge in _RIDGES)
+                found = found / unit[:, None]
+                squares = (target - features @ found.to(features.dtype)).double().square().sum(0) / share
+                gain = 1.0 - squares / target.double().square().sum(0).clamp_min(_TINY)
+                free = len(features) * (1.0 - share.sqrt())  # coefficients found
+                certain = gain > _CERTAIN * (2.0 * free).sqrt() / len(features)
+                self.coefficients[level] = torch.where(certain, found, 0.0).to(self.coefficients.dtype)
                 self.most[level] = (features @ self.coefficients[level]).abs().amax(0)
                 advance(1)

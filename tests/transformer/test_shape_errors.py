@@ -149,4 +149,4 @@ def test_what_simulations_do_not_show_is_not_believed() -> None:
     noise = torch.randn(count, COUNT, generator=source)
     errors.fit(((features, noise) for _ in errors.levels), QuietMonitor())
     found = errors(u, surprise, shapes, torch.zeros(count))
-    assert float(found.square().mean()) < 0.02
+    assert not found.any()
