@@ -79,7 +79,9 @@ def piece(command: list[str], seconds: float) -> bool:
     Raises:
         subprocess.CalledProcessError: sbikit has refused, and said why.
     """
-    fit = subprocess.Popen([sys.executable, "-m", "sbikit", *command], stdout=sys.stderr)
+    # Apart from the terminal, whose interrupts it would hear beside the one that it is sent.
+    started = [sys.executable, "-m", "sbikit", *command]
+    fit = subprocess.Popen(started, stdout=sys.stderr, start_new_session=True)
     try:
         status = fit.wait(seconds)
     except subprocess.TimeoutExpired:

@@ -25,7 +25,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sbikit import Alone, Monitor, Team, derive_seed, generator
 from sbikit_transformer.fitted_components import FittedComponents, mean_of_rows
-from sbikit_transformer.normal import Mixture, Normal, pairs
+from sbikit_transformer.normal import Mixture, Normal, pairs, triangular
 from sbikit_transformer.small_networks import fit_small, small_network
 
 # Least variance of a scalar in units of its prior's, where vectors tell all of it; far below what a network
@@ -48,7 +48,7 @@ _CERTAIN = 3.0
 # exact is never beaten on average, however little gains may count (Jensen).
 _MOST_GAIN = 3.0
 # Deviation of logarithms of widths from 0 that is expected before judges are asked, a few of whom say little.
-_WIDTHS_KNOWN = 0.1
+WIDTHS_KNOWN = 0.1
 # Spread of their means at the start, in standard deviations of the first law: together they have its moments.
 _SPREAD = 0.5
 
@@ -237,7 +237,7 @@ class DataPosterior(nn.Module):
         def loss() -> Tensor:
             optimiser.zero_grad()
             scale, shift = self._wider(log_width)
-            unlikely = 0.5 * (log_width / _WIDTHS_KNOWN).square().sum() / len(out)
+            unlikely = 0.5 * (log_width / WIDTHS_KNOWN).square().sum() / len(out)
             found = self._losses(scale * out + shift, white).mean() + unlikely
             found.backward()
             return found
@@ -286,11 +286,7 @@ class DataPosterior(nn.Module):
         log_weight = by_law[..., 0].log_softmax(2) - math.log(out.shape[1])
         by_law = by_law.flatten(1, 2)
         mean, numbers = by_law[..., 1 : 1 + self.scalars], by_law[..., 1 + self.scalars :]
-        row, column = torch.tril_indices(self.scalars, self.scalars)
-        lower = numbers.new_zeros(*numbers.shape[:2], self.scalars, self.scalars)
-        lower[..., row, column] = numbers
-        diagonal = lower.diagonal(dim1=-2, dim2=-1).clamp(-_MOST_LOG, _MOST_LOG).exp()
-        return log_weight.flatten(1), mean, lower.tril(-1) + torch.diag_embed(diagonal)
+        return log_weight.flatten(1), mean, triangular(numbers, self.scalars, _MOST_LOG)
 
     @torch.no_grad()
     def forward(self, told: Tensor) -> Mixture:

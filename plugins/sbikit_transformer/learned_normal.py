@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from sbikit import Monitor
 from sbikit.learning import Standardise
 from sbikit_transformer.conditions import FARTHEST
-from sbikit_transformer.data_posterior import better
-from sbikit_transformer.normal import pairs
+from sbikit_transformer.data_posterior import WIDTHS_KNOWN, better
+from sbikit_transformer.normal import pairs, triangular
 from sbikit_transformer.small_networks import fit_small, small_network
 
 # Of log diagonals of K, as far as they go: of what the first law expects of a simulation that is far off.
 _MOST_LOG = 4.0
-# Deviation of logarithms of widths from 0 that is expected before judges are asked, a few of whom say little.
-_WIDTHS_KNOWN = 0.1
 _LEAST_SQUARE = 1e-10  # of what judges find left
 
 
@@ -70,7 +68,7 @@ class LearnedNormal(nn.Module):
         with torch.no_grad():
             mean, factor = self._law(told[:judges])
             left = (factor @ (some - mean)[..., None])[..., 0]
-            known = judges / (judges + 0.5 / _WIDTHS_KNOWN**2)
+            known = judges / (judges + 0.5 / WIDTHS_KNOWN**2)
             self.width.copy_(left.square().mean(0).clamp_min(_LEAST_SQUARE).pow(0.5 * known))
             before = -0.5 * some.square().sum(1)
             self.used.fill_(better(_log_density(some, *self._law(told[:judges])) - before))
@@ -86,11 +84,7 @@ class LearnedNormal(nn.Module):
     def _law(self, told: Tensor) -> tuple[Tensor, Tensor]:
         """The same given what is standardised."""
         mean, numbers = self.network(told).split([self._size, self._numbers - self._size], 1)
-        row, column = torch.tril_indices(self._size, self._size)
-        lower = numbers.new_zeros(len(told), self._size, self._size)
-        lower[:, row, column] = numbers
-        diagonal = lower.diagonal(dim1=-2, dim2=-1).clamp(-_MOST_LOG, _MOST_LOG).exp()
-        return mean, (lower.tril(-1) + torch.diag_embed(diagonal)) / self.width[:, None]
+        return mean, triangular(numbers, self._size, _MOST_LOG) / self.width[:, None]
 
 
 def _log_density(white: Tensor, mean: Tensor, factor: Tensor) -> Tensor:

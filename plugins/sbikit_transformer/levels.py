@@ -1,4 +1,4 @@
-r"""Noise levels: which ones training draws, and where draws end.
+r"""Noise levels: which ones training draws, where draws end, and between which of a few a level lies.
 
 Where a posterior has standard deviation r, in units of the prior's, noise levels down to r / 5 decide its
 draws. How small r is, is not known before: law and guide tell it where they are right, and the trained
@@ -101,3 +101,19 @@ def nothing_is_narrower(left: Tensor) -> bool:
         left: share of the noise of that level that the denoiser leaves, (components,).
     """
     return bool((left >= _LEFT).all())
+
+
+def between(log_sigma: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Between which of a few evenly spaced levels others lie.
+
+    Args:
+        log_sigma: (B,).
+        levels: (L,), rising, at least two.
+
+    Returns:
+        (B,) each: number of the level below, and share of the way up from it, 0 and 1 beyond the ends.
+    """
+    last = len(levels) - 1
+    at = ((log_sigma - levels[0]) * (last / (levels[-1] - levels[0]))).clamp(0.0, last)
+    below = at.floor().long().clamp_max(last - 1)
+    return below, at - below

@@ -30,6 +30,7 @@ from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 from sbikit import Monitor, Simulator, SupportsMasks, supports
 from sbikit.fields import Rings
 from sbikit.learning import LeastSquares
+from sbikit_transformer.levels import between
 from sbikit_transformer.linear_model import applied
 
 # Noise levels, ln sigma, at which h is found: it changes slowly with them, and is taken linearly between.
@@ -104,10 +105,8 @@ class Missing(nn.Module):
             error: e, (B, C).
             log_sigma: of the noise, (B,).
         """
-        step = (_LAST - _FIRST) / (_LEVELS - 1)
-        at = ((log_sigma - _FIRST) / step).clamp(0.0, _LEVELS - 1)
-        below = at.floor().long().clamp_max(_LEVELS - 2)
-        lack = torch.lerp(self.lack[:, below], self.lack[:, below + 1], (at - below)[:, None, None])
+        below, share = between(log_sigma, self.levels)
+        lack = torch.lerp(self.lack[:, below], self.lack[:, below + 1], share[:, None, None])
         precision = torch.tensordot(lack.transpose(0, 1).mT, self.kinds, dims=1)
         lacked = (precision * self._terms(moved, covariance, error)).sum(1)
         return self._kept(applied(covariance, self.rings.transform(lacked), self.rings))

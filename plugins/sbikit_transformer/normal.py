@@ -20,6 +20,17 @@ def pairs(size: int) -> int:
     return size * (size - 1) // 2
 
 
+def triangular(numbers: Tensor, size: int, most: float) -> Tensor:
+    """Numbers (..., size (size + 1) / 2), row by row, to lower triangles (..., size, size), on whose
+    diagonals they are logarithms, of at most `most`.
+    """
+    row, column = torch.tril_indices(size, size)
+    lower = numbers.new_zeros(*numbers.shape[:-1], size, size)
+    lower[..., row, column] = numbers
+    diagonal = lower.diagonal(dim1=-2, dim2=-1).clamp(-most, most).exp()
+    return lower.tril(-1) + torch.diag_embed(diagonal)
+
+
 def innovation(unexpected: Tensor, sd: Tensor, sigma: Tensor) -> Tensor:
     """What of noisy numbers was not expected, in units of its expected spread.
 

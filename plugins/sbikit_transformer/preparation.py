@@ -1,4 +1,4 @@
-"""What is fitted before the networks train: constants and guide, and what simulations teach of the scalars.
+"""What is fitted before the networks train: constants and guide, and what simulations teach.
 
 An interrupted fit keeps both, the second as it comes.
 """
@@ -135,10 +135,16 @@ class Preparation:
         Raises:
             CheckpointError: what is kept of them is damaged, or of another fit.
         """
-        errors = self._denoiser.shape_errors
-        if errors is None:
+        if (errors := self._denoiser.shape_errors) is None:
             return
-        shape = (errors.channels, *self._denoiser.grid)
+        rows = self.teaching_shapes(first, count)
+        errors.fit(
+            zip(*(rows[name].unbind(1) for name in (FEATURES, ALONG)), strict=True), self._read.monitor
+        )
+
+    def teaching_shapes(self, first: int, count: int) -> Values:
+        """What `count` simulations from `first` on teach of them, see `teach_shapes`; as `teaching`."""
+        shape = (self._denoiser.field_map.channels, *self._denoiser.grid)
 
         def rest(done: int) -> Iterator[Values]:
             for values, own, size in self._read.shares("the guide's errors", first, count, done):
@@ -150,7 +156,4 @@ class Preparation:
                 yield {name: self._team.join(value[:own]) for name, value in rows.items()}
                 done += size
 
-        rows = KeptRows(self._folder, "shapes", self._identity, writes=self._writes).joined(rest)
-        errors.fit(
-            zip(*(rows[name].unbind(1) for name in (FEATURES, ALONG)), strict=True), self._read.monitor
-        )
+        return KeptRows(self._folder, "shapes", self._identity, writes=self._writes).joined(rest)

@@ -27,6 +27,7 @@ from sbikit import Monitor
 from sbikit.learning import LeastSquares
 from sbikit_transformer.conditions import FARTHEST
 from sbikit_transformer.guide import REACH
+from sbikit_transformer.levels import between
 from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.shapes import COUNT, Shapes
 
@@ -72,12 +73,10 @@ class ShapeErrors(nn.Module):
             log_sigma: (B,), of the noise.
         """
         features = self.features(u, surprise, shapes)
-        step = (_LAST - _FIRST) / (_LEVELS - 1)
-        at = ((log_sigma - _FIRST) / step).clamp(0.0, _LEVELS - 1)
-        below = at.floor().long().clamp_max(_LEVELS - 2)
+        below, share = between(log_sigma, self.levels)
         every = torch.einsum("bf,lfr->blr", features, self.coefficients).clamp(-self.most, self.most)
         rows = torch.arange(len(u), device=u.device)
-        found = torch.lerp(every[rows, below], every[rows, below + 1], (at - below)[:, None])
+        found = torch.lerp(every[rows, below], every[rows, below + 1], share[:, None])
         return found.unflatten(1, (self.channels, COUNT))
 
     def added(self, u: Tensor, surprise: Tensor, shapes: Shapes, log_sigma: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""What simulations teach of the scalars given data, and of the field's mean, once constants are fitted."""
+"""What simulations teach of the scalars given data, of the field's mean, and of what the guide errs along
+shapes, once constants are fitted.
+"""
 
 from __future__ import annotations
 

@@ -44,6 +44,25 @@ def test_each_of_three_processes_teaches_its_share() -> None:
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), value, rtol=1e-5, atol=1e-5)
 
 
+def taught_shapes(denoiser: Denoiser, team: Alone, count: int) -> dict[str, Tensor]:
+    read = Reading(denoiser, Simulations(denoiser.simulator, 0), QuietMonitor(), team)
+    return dict(Preparation(denoiser, read, "x", Workspace(team=team)).teaching_shapes(64, count))
+
+
+def test_each_of_three_processes_teaches_its_share_of_shapes() -> None:
+    """With the noise that one process would give these simulations; one without a share knows the sizes."""
+    simulator = GaussianField(GaussianFieldOptions(size=4))
+    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
+    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
+    whole = taught_shapes(denoiser, Alone(), 100)
+    parts = [taught_shapes(denoiser, Apart(rank), 100) for rank in range(3)]
+    empty = taught_shapes(denoiser, Apart(2), 2)
+    for name, value in whole.items():
+        assert [len(part[name]) for part in parts] == [34, 33, 33]
+        assert empty[name].shape == (0, *value.shape[1:])
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), value, rtol=1e-3, atol=1e-3)
+
+
 def test_a_process_without_a_share_knows_the_shapes() -> None:
     simulator = GaussianField(GaussianFieldOptions(size=4))
     denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit import QuietMonitor, generator
+from sbikit import QuietMonitor, Simulations, Simulator, Workspace, generator, load
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
+from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
 from sbikit_transformer.guide import Guide
+from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.shape_errors import ShapeErrors
 from sbikit_transformer.shapes import COUNT, Shapes, ShapesOf
@@ -150,3 +152,24 @@ def test_what_simulations_do_not_show_is_not_believed() -> None:
     errors.fit(((features, noise) for _ in errors.levels), QuietMonitor())
     found = errors(u, surprise, shapes, torch.zeros(count))
     assert not found.any()
+
+
+def test_a_fit_finds_them_for_its_own_draws() -> None:
+    """Of log-normal maps, from what is told of them: other simulations are nearer to what is known then."""
+    lognormal = load("simulator", "lognormal", size=16, extent=2.5)
+    assert isinstance(lognormal, Simulator)
+    simulations = Simulations(lognormal, 0)
+    options = TransformerOptions(
+        steps=1, width=16, depth=1, batch=4, guide_simulations=1024, law_simulations=2048, evaluations=3
+    )
+    fit = DiffusionTransformer(options).fit
+    sampler = fit(simulations, seed=0, workspace=Workspace(), monitor=QuietMonitor())
+    assert isinstance(sampler, TransformerSampler)
+    denoiser, others = sampler.denoiser, simulations.held_out(0, 512)
+    (field, u), told = denoiser.encode(others), denoiser.condition(others)
+    log_sigma = torch.zeros(len(u))
+    noisy = field + torch.randn(field.shape, generator=generator(1))
+    ways = (denoiser.known_of_field, denoiser.guess_field)
+    known, guessed = ((way(noisy, u, log_sigma, told).field - field).square() for way in ways)
+    gain = (guessed - known).flatten(1).mean(1)
+    assert gain.mean() > 5.0 * gain.std() / math.sqrt(len(gain))
