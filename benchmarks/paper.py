@@ -86,7 +86,7 @@ def piece(command: list[str], seconds: float) -> bool:
         status = fit.wait(seconds)
     except subprocess.TimeoutExpired:
         status = _ended(fit)
-    except KeyboardInterrupt:
+    except BaseException:  # an interrupt, or what somebody's handler makes of it
         _ended(fit)
         raise
     if status not in {0, _INTERRUPTED}:

@@ -13,7 +13,8 @@ field are not orthogonal to each other; A is found by least squares of
     G^-1 phi^T (y - W) / e,    G = phi^T phi,
 
 whose mean given all that is known is the best a, at several noise levels, and taken linearly in ln sigma
-between them. Its ridge is chosen by generalised cross-validation; what is not learned for certain is 0.
+between them. Its ridge is chosen by generalised cross-validation; and of what lowers the squares by g times
+three standard errors, 1 - 1 / g^2 is taken, nothing where g < 1, the positive part of a shrinkage.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _RIDGE = 1e-3  # of G, whose diagonal is 1: directions of a field that is nearly
 # By how many standard errors squares must fall: f coefficients of nothing take f +- sqrt(2 f) of N squares.
 _CERTAIN = 3.0
 _TINY = 1e-12
+# Features are of size one. One whose square is smaller than this is rounding errors, which are no unit of it.
+_SMALL = 1e-6
 
 
 class ShapeErrors(nn.Module):
@@ -113,7 +116,7 @@ class ShapeErrors(nn.Module):
         with monitor.progress("fitting what the guide errs along shapes", _LEVELS) as advance:
             for level, (features, target) in enumerate(rows):
                 # In units of each feature's own size, which a ridge then is of, too.
-                unit = features.double().square().mean(0).clamp_min(_TINY).sqrt()
+                unit = features.double().square().mean(0).clamp_min(_SMALL).sqrt()
                 sums = LeastSquares(_TINY)
                 sums.add(features.double() / unit, target.double())
                 found, share = sums.cross_validated(torch.full_like(unit, ridge) for ridge in _RIDGES)
@@ -121,7 +124,7 @@ class ShapeErrors(nn.Module):
                 squares = (target - features @ found.to(features.dtype)).double().square().sum(0) / share
                 gain = 1.0 - squares / target.double().square().sum(0).clamp_min(_TINY)
                 free = len(features) * (1.0 - share.sqrt())  # coefficients found
-                certain = gain > _CERTAIN * (2.0 * free).sqrt() / len(features)
-                self.coefficients[level] = torch.where(certain, found, 0.0).to(self.coefficients.dtype)
+                doubt = _CERTAIN * (2.0 * free).sqrt() / len(features) / gain.clamp_min(_TINY)
+                self.coefficients[level] = found * (1.0 - doubt.square()).clamp_min(0.0)
                 self.most[level] = (features @ self.coefficients[level]).abs().amax(0)
                 advance(1)

@@ -73,7 +73,9 @@ class ShapesOf(nn.Module):
         hermite = [(x.square() - 1.0) / math.sqrt(2.0), (x.pow(3) - 3.0 * x) / math.sqrt(6.0)]
         bands = self._in_bands(x.view_as(expected)).flatten(3).unbind(2)
         phi = torch.stack([torch.ones_like(x), *bands, *hermite], 2)
-        phi = phi * (phi.square().sum(-1, keepdim=True) + _LEAST_SQUARE).rsqrt()
+        squares = phi.square().sum(-1, keepdim=True)
+        # A part that W lacks is made of rounding errors: nothing, and not one of unit norm.
+        phi = phi * squares.sqrt() / (squares + _LEAST_SQUARE)
         of_pixels = innovation((noisy - expected).flatten(2), error[..., None], sigma[:, None, None])
         innovations = (phi @ of_pixels[..., None])[..., 0].clamp(-FARTHEST, FARTHEST)
         skewness = x.pow(3).mean(-1).clamp(-FARTHEST, FARTHEST)

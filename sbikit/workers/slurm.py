@@ -9,6 +9,7 @@ partition: cpu
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def start_slurm(jobs: SlurmJobs) -> Any:
         PluginError: dask-jobqueue is not installed.
         OptionError: Slurm's commands are not there, or sbatch refuses the job.
     """
+    before = signal.getsignal(signal.SIGINT)
     try:
         from dask_jobqueue import SLURMCluster
     except ModuleNotFoundError as error:
@@ -91,6 +93,10 @@ def start_slurm(jobs: SlurmJobs) -> Any:
             where="--cluster slurm:...",
             fix="pip install 'sbikit[slurm]'",
         ) from error
+    finally:
+        # dask_jobqueue.runner, which comes with it, makes an interrupt an exit with status 0.
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
     _require_slurm()
     silent = [] if jobs.logs else ["--output=/dev/null"]  # else each job leaves a file where it is started
     cluster = SLURMCluster(

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paper
@@ -34,18 +35,36 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """What interrupts do is afterwards what it was before."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_piece_ends_its_fit_in_time(fit: Path) -> None:
     assert not paper.piece([], 3.0)
     assert (fit / "ended").exists()
 
 
-def test_a_piece_that_is_interrupted_ends_its_fit(fit: Path) -> None:
+def by_exit(*_: object) -> None:
+    raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("handler", "raised"), [(signal.default_int_handler, KeyboardInterrupt), (by_exit, SystemExit)]
+)
+def test_a_piece_that_is_interrupted_ends_its_fit(
+    handler: Callable[..., object], raised: type[BaseException], fit: Path, interrupts: None
+) -> None:
     def interrupt() -> None:
         while not (fit / "begun").exists():
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
+    signal.signal(signal.SIGINT, handler)
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised):
         paper.piece([], 60.0)
     assert (fit / "ended").exists()

@@ -154,6 +154,39 @@ def test_what_simulations_do_not_show_is_not_believed() -> None:
     assert not found.any()
 
 
+def test_rounding_errors_among_what_is_told_teach_nothing() -> None:
+    """Of a number that should be 0, of which rounding left something, it does not matter what."""
+    source, count = generator(1), 512
+    errors, shapes = ShapeErrors(WHITE, 1), some_shapes(count, 1, 5)
+    u, surprise, *rounding = torch.randn(4, count, 1, generator=source)
+    features = errors.features(u, surprise, shapes)
+    target = (1.0 + u + torch.randn(count, 1, generator=source)).expand(-1, COUNT)
+    found = []
+    for left in rounding:
+        features[:, -1:] = 1e-7 * left
+        errors.fit(((features, target) for _ in errors.levels), QuietMonitor())
+        found.append(features @ errors.coefficients[0])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
+
+
+def test_what_is_hardly_certain_is_taken_in_part() -> None:
+    """Squares of N rows that f useless numbers lower by f +- sqrt(2 f): three times that is the doubt."""
+    source, count = generator(1), 512
+    errors, shapes = ShapeErrors(WHITE, 1), some_shapes(count, 1, 5)
+    u, surprise, noise = torch.randn(3, count, 1, generator=source)
+    features = errors.features(u, surprise, shapes)
+    shares = []
+    for signal in (0.0, 0.3, 0.4, 0.5, 0.6, 1.0, 3.0):
+        target = signal * u + noise
+        errors.fit(((features, target.expand(-1, COUNT)) for _ in errors.levels), QuietMonitor())
+        found = features @ errors.coefficients[0]
+        shares.append(float((found[:, :1] * u).mean() / (target * u).mean()))
+    assert shares[0] == 0.0
+    assert shares == sorted(shares)
+    assert any(0.05 < share < 0.9 for share in shares)
+    assert shares[-1] > 0.98
+
+
 def test_a_fit_finds_them_for_its_own_draws() -> None:
     """Of log-normal maps, from what is told of them: other simulations are nearer to what is known then."""
     lognormal = load("simulator", "lognormal", size=16, extent=2.5)

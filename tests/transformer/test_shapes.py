@@ -65,6 +65,15 @@ def test_a_flat_field_has_finite_shapes(grid: tuple[int, ...]) -> None:
     assert all(bool(part.isfinite().all()) for part in (found.phi, found.innovations, found.moments))
 
 
+def test_what_a_field_lacks_is_no_direction() -> None:
+    """Rounding errors of one that has long waves alone are not made a direction of unit norm."""
+    places = torch.arange(16) / 16.0
+    wave = torch.cos(2.0 * math.pi * places)[:, None] + torch.sin(2.0 * math.pi * (places + 0.1))
+    found = ShapesOf((16, 16))(wave[None, None], torch.full((1, 1), 0.1), wave[None, None], torch.ones(1))
+    norms = found.phi[0, 0].flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0]), rtol=1e-4, atol=1e-5)
+
+
 def test_shapes_enter_by_a_number_and_by_slopes_of_every_innovation() -> None:
     made = small_transformer((8,), channels_out=2)
     made.reset(generator(3))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,9 @@ from sbikit.workers.processes import Processes
 from sbikit.workers.slurm import SlurmJobs
 
 RECIPE = Recipe(make, (3,))
+
+# Looked for and not imported: its import changes what interrupts do.
+jobqueue = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed")
 
 
 def test_words_name_places() -> None:
@@ -88,6 +94,23 @@ def test_a_missing_extra_says_what_to_install(
     assert f"pip install 'sbikit[{extra}]'" in caught.value.fix
 
 
+@jobqueue
+def test_jobs_of_slurm_leave_interrupts_what_they_were(tmp_path: Path) -> None:
+    code = """
+import signal, sys
+from sbikit import OptionError
+from sbikit.workers.slurm import SlurmJobs, start_slurm
+try:
+    start_slurm(SlurmJobs(jobs=1, memory="1GB"))
+except OptionError as error:
+    assert "sbatch" in error.expected
+assert "dask_jobqueue.runner" in sys.modules
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    here = {**os.environ, "PATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=here, timeout=120)
+
+
 # --- the file of the jobs -------------------------------------------------------------------
 
 JOBS = """jobs: 8
@@ -145,8 +168,8 @@ def test_a_missing_file_of_jobs_is_told(tmp_path: Path) -> None:
         read_place(cluster=f"slurm:{tmp_path / 'none.yaml'}")
 
 
+@jobqueue
 def test_slurm_that_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dask_jobqueue")
     path = tmp_path / "jobs.yaml"
     path.write_text(JOBS)
     monkeypatch.setenv("PATH", str(tmp_path))

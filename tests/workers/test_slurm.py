@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from sbikit.simulations import attempt, simulate_all, simulating
 from sbikit.testing import GaussianVector
 from sbikit.workers import open_pool, read_place
 
-pytest.importorskip("dask_jobqueue")
-pytestmark = pytest.mark.skipif(bool(slurm_here.missing()), reason=f"Slurm: {slurm_here.missing()}")
+pytestmark = [
+    pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed"),
+    pytest.mark.skipif(bool(slurm_here.missing()), reason=f"Slurm: {slurm_here.missing()}"),
+]
 
 
 @pytest.fixture
