@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sbikit import Monitor, Values
+from sbikit.fields import moments
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
 
 # First levels: above them what the denoiser adds to the guide is taken to be what it is there. Modes that
 # noise of 12 does not hide, of steep spectra, need a higher one: the mean of 128 x 128 pixels, of .3 of their
-# standard deviation, is as large as noise of 38.
-FIRSTS = (12.0, 20.0, 36.0, 75.0, 150.0)
+# standard deviation, is as large as noise of 38. Where the guide knows those, low ones are best, since what
+# it does not know, that maps are not Gaussian, is decided at noise of about one.
+FIRSTS = (5.0, 8.0, 12.0, 20.0, 36.0, 75.0, 150.0)
 # The first level where it is not chosen, of fields up to 32 x 32 pixels: 4 times what hides such a mean.
 _USUAL, _PIXELS = 36.0, 32**2
 # Last level, in units of that below which data tell nothing more, and where nothing is narrow: about two
 # thirds of the narrowest posterior's width. From a higher one the line to no noise at all is a worse guess.
 _LAST, _USUAL_LAST = 3.0, 0.15
 # Last levels that are tried besides: pixels that are masked vary most where noise is as large as what is left
-# of them, so that fewer levels are enough of those that end higher.
-_LASTS = (0.25, _USUAL_LAST)
+# of them, so that fewer levels are enough of those that end higher; and so do maps whose peaks stand out.
+_LASTS = (0.4, 0.25, _USUAL_LAST)
 # How many levels are tried.
 _COUNTS = (3, 4, 5, 6, 8, 11, 16, 24)
 # Levels that stand for as many as one likes, and from where.
@@ -32,10 +35,16 @@ _MANY_STEP, _MANY_FIRST = 0.25, 150.0
 # and of the others each by itself, since one may be too small where the other is too large, and a mean in
 # units of the standard deviation (rms).
 _OF_SD, _OF_PART, _OF_MEAN = 0.005, 0.01, 0.02
+# And of its maps as a whole log variance, skewness, minimum and maximum, in standard deviations of the draws:
+# a mean rank of .5 of the truth among draws then is one of .47 to .53.
+_OF_LOOK = 0.1
 # Observations and draws of each by which levels are chosen, from the same noise with few and many: standard
 # deviations then agree within their errors of .001 to .002.
 OBSERVATIONS, _DRAWS = 8, 8
+# Levels that are so many times too bad for the first few observations are not tried on the others.
+_GLANCE, _HOPELESS = 2, 2.0
 _TINY = torch.finfo(torch.float64).tiny
+_ROUNDING = 1e-5
 
 
 def enough_levels(
@@ -62,12 +71,12 @@ def enough_levels(
     many = noise_levels(_MANY_FIRST, end, 1 + math.ceil(math.log(_MANY_FIRST / end) / _MANY_STEP))
     tried = levels_tried(firsts, end, fixed=last is not None)
     with monitor.progress("choosing noise levels", 1 + sum(map(len, tried))) as advance:
-        exact = judged.drawn(many)
+        exact = judged.drawn(many, judged.every)
         advance(1)
         for i, alike in enumerate(tried):
             errors = []
             for levels in alike:
-                errors.append(judged.error(judged.drawn(levels), exact))
+                errors.append(judged.error(levels, exact))
                 advance(1)
             best = min(range(len(alike)), key=errors.__getitem__)
             if errors[best] <= 1.0:
@@ -75,7 +84,8 @@ def enough_levels(
                 return alike[best]
     monitor.say(
         f"diffusion-transformer: {_COUNTS[-1]} noise levels of a field are not enough for draws within "
-        f"{100 * _OF_SD:g} % of their spread; `evaluations` asks for more"
+        f"{100 * _OF_SD:g} % of their spread and {_OF_LOOK:g} standard deviations of how maps look; "
+        "`evaluations` asks for more"
     )
     return alike[best]
 
@@ -114,6 +124,7 @@ class _Judged:
         self._told = denoiser.condition(simulations)
         shape = (len(field), _DRAWS, *field.shape[1:])
         self._noise = torch.randn(shape, generator=source).to(field.device)
+        self.every = range(len(field))
         self._vary = denoiser.field_map.vary()
         # Pixels, and what the standard deviation of all of them may be off.
         self._parts = [(torch.ones_like(self._vary[0]), _OF_SD)]
@@ -121,17 +132,28 @@ class _Judged:
             self._parts += [(share > 0.0, _OF_PART), (share == 0.0, _OF_PART)]
 
     @torch.no_grad()
-    def drawn(self, levels: Sequence[float]) -> Tensor:
-        """(B, _DRAWS, C, *grid)."""
-        return torch.stack(list(self._each(levels)))
+    def drawn(self, levels: Sequence[float], rows: range) -> Tensor:
+        """Of observations, (len(rows), _DRAWS, C, *grid)."""
+        return torch.stack([self._drawn(levels, row) for row in rows])
 
-    def _each(self, levels: Sequence[float]) -> Iterator[Tensor]:
-        for b, noise in enumerate(self._noise):
-            told = self._told.rows(slice(b, b + 1)).repeat(_DRAWS)
-            yield self._denoiser.draw_field(noise, self._u[b : b + 1].repeat(_DRAWS, 1), told, levels)
+    def _drawn(self, levels: Sequence[float], row: int) -> Tensor:
+        told = self._told.rows(slice(row, row + 1)).repeat(_DRAWS)
+        scalars = self._u[row : row + 1].repeat(_DRAWS, 1)
+        return self._denoiser.draw_field(self._noise[row], scalars, told, levels)
 
-    def error(self, found: Tensor, exact: Tensor) -> float:
-        """How far draws of the channel that is worst are off, in units of what few levels may change."""
+    def error(self, levels: Sequence[float], exact: Tensor) -> float:
+        """How far draws of the channel that is worst are off those of many levels, in units of what few
+        levels may change; of levels that are hopeless, as the first observations have it.
+        """
+        first = self.drawn(levels, self.every[:_GLANCE])
+        error = self._error(first, exact[:_GLANCE])
+        if error > _HOPELESS:
+            return error
+        return self._error(torch.cat([first, self.drawn(levels, self.every[_GLANCE:])]), exact)
+
+    def _error(self, found: Tensor, exact: Tensor) -> float:
+        if not found.isfinite().all():
+            return math.inf
         errors = [0.0]
         for channel, vary in enumerate(self._vary):
             if not vary.any():
@@ -144,5 +166,28 @@ class _Judged:
                     continue
                 few, many = (x.var(1)[:, some].mean(1).sqrt().mean() for x in (a, b))
                 errors.append(float((few / many - 1.0).abs()) / most)
-        # Draws that are not finite are as far off as can be.
-        return max(error if math.isfinite(error) else math.inf for error in errors)
+            errors += (self._look(found, exact, channel) / _OF_LOOK).tolist()
+        return max(errors)
+
+    def _look(self, found: Tensor, exact: Tensor, channel: int) -> Tensor:
+        """How far maps of a channel are off as a whole, in standard deviations of the draws, (4,) at most."""
+        few, many = (self._looks(drawn, channel) for drawn in (found, exact))
+        spread = many.var(2).mean(1).sqrt()
+        # What is the same of all draws, as an edge of their support is, differs by rounding.
+        differs = spread > _ROUNDING * many.abs().amax((1, 2))
+        return (few - many).mean((1, 2)).abs()[differs] / spread[differs]
+
+    def _looks(self, drawn: Tensor, channel: int) -> Tensor:
+        """Of maps of a channel, in its own unit, log variance, skewness, minimum and maximum over the pixels
+        that vary, (4, B, _DRAWS).
+        """
+        scalars = self._u[: len(drawn), None].expand(-1, _DRAWS, -1)
+        decoded = self._denoiser.decode((drawn.flatten(0, 1), scalars.flatten(0, 1)))
+        fields = self._denoiser.field_map.fields
+        maps = torch.cat([decoded[field.name] for field in fields], -1 - len(self._denoiser.grid))
+        pixels = maps[:, channel, self._vary[channel]].double().cpu()
+        found = moments(pixels, axes=1)
+        log_variance = 2.0 * np.log(np.maximum(found.sd, np.sqrt(_TINY)))
+        extremes = pixels.aminmax(dim=1)
+        looks = [log_variance, found.skewness, extremes.min.numpy(), extremes.max.numpy()]
+        return torch.from_numpy(np.stack(looks)).unflatten(1, (-1, _DRAWS))

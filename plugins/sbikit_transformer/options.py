@@ -66,7 +66,7 @@ class TransformerOptions(Options):
     sigma_max: float = Option(
         default=150.0,
         gt=1,
-        description="first noise level, in prior standard deviations; of fields 12 to 36, unless it is lower",
+        description="first noise level, in prior standard deviations; of fields 5 to 150, unless it is lower",
     )
     sigma_min: float | None = Option(
         default=None,

@@ -148,6 +148,28 @@ def test_masked_pixels_that_vary_too_little_are_seen_where_the_others_vary_too_m
     assert len(chosen((simulations, uneven))) == 6
 
 
+def test_maps_that_look_wrong_are_seen_where_each_pixel_has_its_mean_and_variance(
+    silent: tuple[Simulations, Denoiser],
+) -> None:
+    """Of a sampler that with fewer than five levels spreads half of the maps and flattens the others."""
+    simulations, denoiser = silent
+
+    class Uneven(Denoiser):
+        def draw_field(self, noise, u, condition, levels):
+            found = super().draw_field(noise, u, condition, levels)
+            if len(levels) >= 5:
+                return found
+            mean, sd = found.mean(0), found.std(0)
+            spread = torch.tensor([1.9, 0.1]).repeat(len(found) // 2).sqrt().view(-1, 1, 1, 1) * (
+                found - mean
+            )
+            return mean + sd * (spread - spread.mean(0)) / spread.std(0)
+
+    uneven = Uneven(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    uneven.load_state_dict(denoiser.state_dict())
+    assert len(chosen((simulations, uneven))) == 5
+
+
 def test_levels_go_where_they_are_told_to(silent: tuple[Simulations, Denoiser]) -> None:
     levels = chosen(silent, last=0.01)
     assert levels[-1] == pytest.approx(0.01)
