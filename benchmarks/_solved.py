@@ -2,27 +2,31 @@
 
 The field is solved at the same parameters. Shift: the rms over numbers of the difference of means, in
 posterior standard deviations; ratio: the root of the ratio of mean variances. Both are means over
-observations.
+observations. Look: of what is told of maps as a whole, such as their skewness, the largest mean difference,
+in standard deviations of the draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from _record import record
 from _run_folder import streams, vector_and_field
 from torch import Tensor
 
-from sbikit import UnsupportedError, Values, draw_seeds
+from sbikit import Field, UnsupportedError, Values, draw_seeds
 from sbikit.run import Run
+from sbikit_calibration.ranks.maps import MapStatistics
 from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.estimator import TransformerSampler
 
 FIRST, MANY, FIRST_LEVEL = 10_000_000, 96, 150.0
 
 Solved = dict[str, Any]
-"""Keys: latent, evaluations, own (whether they are the sampler's), shift, shift error, ratio, ratio error."""
+"""Keys: latent, evaluations, levels (in words), own (whether they are the sampler's), shift, shift error,
+ratio, ratio error; of a field look, look error and looked at, the name of what differs most."""
 
 
 class Latent(NamedTuple):
@@ -41,8 +45,16 @@ class Latent(NamedTuple):
     end: int
 
 
-def solved(run: Run, observations: int = 8, draws: int = 32) -> Iterator[Solved]:
+def solved(
+    run: Run, observations: int = 8, draws: int = 32, more: Sequence[Sequence[float]] = ()
+) -> Iterator[Solved]:
     """What is found for the vector, then for the field: with the sampler's own levels, then with others.
+
+    Args:
+        run: finished.
+        observations: of the training stream.
+        draws: of each.
+        more: levels of the field that are tried besides, decreasing.
 
     Raises:
         UnsupportedError: the sampler is not the transformer's.
@@ -59,18 +71,47 @@ def solved(run: Run, observations: int = 8, draws: int = 32) -> Iterator[Solved]
         own: list[float] = getattr(sampler, latent.levels)
         many = noise_levels(FIRST_LEVEL, float(sampler.denoiser.end[latent.end]), MANY)
         exact = _drawn(sampler, observation, latent, draws, many)
-        for evaluations in (0, *latent.tried):
-            levels = noise_levels(own[0], own[-1], evaluations) if evaluations else own
-            shift, ratio = compared(_drawn(sampler, observation, latent, draws, levels), exact)
-            yield {
+        tried = [(f"its own {len(own)} evaluations", own)]
+        tried += [(f"{n} evaluations", noise_levels(own[0], own[-1], n)) for n in latent.tried]
+        if latent.name == field.name:
+            tried += [(f"{len(one)} evaluations from {one[0]:g} to {one[-1]:g}", list(one)) for one in more]
+        for told, levels in tried:
+            found = _drawn(sampler, observation, latent, draws, levels)
+            shift, ratio = compared(found.flatten(2), exact.flatten(2))
+            one = {
                 "latent": latent.name,
                 "evaluations": len(levels),
-                "own": evaluations == 0,
+                "levels": told,
+                "own": levels is own,
                 "shift": float(shift.mean()),
                 "shift error": float(shift.std() / observations**0.5),
                 "ratio": float(ratio.mean()),
                 "ratio error": float(ratio.std() / observations**0.5),
             }
+            yield one | (look(found, exact, field) if latent.name == field.name else {})
+
+
+def look(found: Tensor, exact: Tensor, field: Field) -> dict[str, Any]:
+    """How differently maps (n, B, C, *grid) look, see `Solved`."""
+    statistics = MapStatistics(field)
+    shifts, spreads = [], []
+    for channel in range(field.channels):
+        few, many = (
+            torch.from_numpy(statistics(x[:, :, channel].flatten(0, 1).numpy())).unflatten(0, x.shape[:2])
+            for x in (found, exact)
+        )
+        shifts.append((few - many).mean(0))
+        spreads.append(many.var(0).mean(0).sqrt())
+    shift, spread = torch.stack(shifts, 1), torch.stack(spreads)
+    each = torch.where(spread > 0, shift / spread, 0.0)
+    mean, error = each.mean(0), each.std(0) / len(each) ** 0.5
+    channel, which = divmod(int(mean.abs().argmax()), len(statistics.names))
+    named = f"{statistics.names[which]}, channel {channel + 1}"
+    return {
+        "look": float(mean[channel, which]),
+        "look error": float(error[channel, which]),
+        "looked at": named,
+    }
 
 
 def compared(found: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,22 +124,28 @@ def compared(found: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
 def _drawn(
     sampler: TransformerSampler, observation: Values, latent: Latent, draws: int, levels: list[float]
 ) -> Tensor:
-    """Draws (n, B, P) of one latent that is denoised at these levels."""
+    """Draws (n, B, *shape) of one latent that is denoised at these levels."""
     own: list[float] = getattr(sampler, latent.levels)
     seeds = draw_seeds(3, "solver", 0, len(next(iter(observation.values()))))
     try:
         setattr(sampler, latent.levels, levels)
-        return sampler.sample(observation, draws, seeds=seeds).values[latent.name].flatten(2)
+        return sampler.sample(observation, draws, seeds=seeds).values[latent.name]
     finally:
         setattr(sampler, latent.levels, own)
 
 
 def tell_solved(found: Solved, tell: Callable[..., Any] = record) -> None:
-    """Shift and ratio of so many evaluations, one line each."""
-    told = f"its own {found['evaluations']}" if found["own"] else found["evaluations"]
-    for what, key, ideal in (("shift of the mean, rms", "shift", 0.0), ("ratio of sds", "ratio", 1.0)):
+    """Shift and ratio of so many evaluations, and what of maps looks most different, one line each."""
+    of = f"of {found['latent']} with {found['levels']}"
+    figures = [
+        (f"shift of the mean, rms, {of}", "shift", 0.0),
+        (f"ratio of sds, {of}", "ratio", 1.0),
+    ]
+    if "look" in found:
+        figures.append((f"largest shift of how maps look, {of}: {found['looked at']}", "look", 0.0))
+    for name, key, ideal in figures:
         tell(
-            f"{what}, of {found['latent']} with {told} evaluations",
+            name,
             found[key],
             found[f"{key} error"],
             ideal=ideal,

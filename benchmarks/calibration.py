@@ -65,7 +65,7 @@ def tell_rate(folder: Path, run: Run, sizes: Sizes, tell: Callable[..., Any]) ->
 
 def tell_evaluations(folder: Path, run: Run, sizes: Sizes, tell: Callable[..., Any]) -> None:
     """Errors of the sampler's own evaluations and of others, and the fewest that are good enough."""
-    key = object_digest([identity(run), list(sizes.solver)])
+    key = object_digest([identity(run), list(sizes.solver), "looks"])
     run.monitor.say(f"solver: draws beside those with {MANY} evaluations")
     try:
         found = kept_record(folder / "solver.json", key, lambda: list(solved(run, *sizes.solver)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from _calibration.measures import (
 )
 from _calibration.raw import raw_mira
 from _calibration.sizes import Sizes, draws_of_fields, sizes_of
-from _solved import compared
+from _solved import compared, look
 from scipy.special import polygamma
 from scipy.stats import norm
 
@@ -238,6 +239,19 @@ def test_shifts_and_ratios_of_a_solver() -> None:
     shift, ratio = compared(0.1 + 1.2 * exact, exact)
     torch.testing.assert_close(ratio, torch.full((3,), 1.2, dtype=torch.float64))
     torch.testing.assert_close(shift, torch.full((3,), 0.1, dtype=torch.float64), rtol=0.05, atol=0.005)
+
+
+def test_what_of_maps_looks_most_different() -> None:
+    """Of maps whose second channel is twice as high: its log variance by log 4, and all others by less."""
+    field = Field("y", (16, 16), channels=2, stationary=True, periodic=True)
+    exact = torch.randn(50, 4, 2, 16, 16, generator=generator(6), dtype=torch.float64)
+    found = exact.clone()
+    found[:, :, 1] *= 2.0
+    told = look(found, exact, field)
+    assert told["looked at"] == "log_variance, channel 2"
+    spread = exact[:, :, 1].var((-2, -1), correction=0).log().var(0).mean().sqrt()
+    assert told["look"] == pytest.approx(math.log(4.0) / float(spread), rel=1e-9)
+    assert told["look error"] < 1e-9
 
 
 def test_variances_of_masked_pixels_and_of_the_mean() -> None:
