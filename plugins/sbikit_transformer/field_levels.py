@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sbikit import Monitor, Values
-from sbikit.fields import moments
+from sbikit.fields import Rings, moments
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.diffusion import noise_levels
 
@@ -35,6 +35,9 @@ _MANY_STEP, _MANY_FIRST = 0.25, 150.0
 # and of the others each by itself, since one may be too small where the other is too large, and a mean in
 # units of the standard deviation (rms).
 _OF_SD, _OF_PART, _OF_MEAN = 0.005, 0.01, 0.02
+# The power of maps, and of what draws of one observation differ by, in each of a few bands of wave numbers:
+# what is too little in one may be too much in another.
+_OF_POWER, _BANDS = 0.01, 3
 # And of its maps as a whole log variance, skewness, minimum and maximum, in standard deviations of the draws:
 # a mean rank of .5 of the truth among draws then is one of .47 to .53.
 _OF_LOOK = 0.1
@@ -125,6 +128,8 @@ class _Judged:
         shape = (len(field), _DRAWS, *field.shape[1:])
         self._noise = torch.randn(shape, generator=source).to(field.device)
         self.every = range(len(field))
+        grid = denoiser.grid
+        self._bands = Rings.logarithmic(grid, tuple(map(float, grid)), _BANDS).to(field.device)
         self._vary = denoiser.field_map.vary()
         # Pixels, and what the standard deviation of all of them may be off.
         self._parts = [(torch.ones_like(self._vary[0]), _OF_SD)]
@@ -166,8 +171,16 @@ class _Judged:
                     continue
                 few, many = (x.var(1)[:, some].mean(1).sqrt().mean() for x in (a, b))
                 errors.append(float((few / many - 1.0).abs()) / most)
+            for of in (lambda x: x, lambda x: x - x.mean(1, keepdim=True)):
+                few, many = (self._power(of(x)) for x in (a, b))
+                errors += ((few / many.clamp_min(_TINY) - 1.0).abs() / _OF_POWER).tolist()
             errors += (self._look(found, exact, channel) / _OF_LOOK).tolist()
         return max(errors)
+
+    def _power(self, maps: Tensor) -> Tensor:
+        """Of all maps (B, _DRAWS, *grid) together, (bands,)."""
+        modes = self._bands.transform(maps)
+        return self._bands.power(modes, modes).sum((0, 1))
 
     def _look(self, found: Tensor, exact: Tensor, channel: int) -> Tensor:
         """How far maps of a channel are off as a whole, in standard deviations of the draws, (4,) at most."""

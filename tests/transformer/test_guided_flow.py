@@ -170,6 +170,28 @@ def test_maps_that_look_wrong_are_seen_where_each_pixel_has_its_mean_and_varianc
     assert len(chosen((simulations, uneven))) == 5
 
 
+def test_too_little_on_large_scales_is_seen_where_there_is_too_much_on_small_ones(
+    silent: tuple[Simulations, Denoiser],
+) -> None:
+    """Of a sampler that has the variance of pixels right, from five levels on that of each mode."""
+    simulations, denoiser = silent
+
+    class Uneven(Denoiser):
+        def draw_field(self, noise, u, condition, levels):
+            found = super().draw_field(noise, u, condition, levels)
+            if len(levels) >= 5:
+                return found
+            mean, sd = found.mean(0), found.std(0)
+            modes = torch.fft.rfft2(found - mean)
+            modes[..., 1:, :] *= 1.1
+            uneven = torch.fft.irfft2(modes, s=SHAPE[1:])
+            return mean + sd * uneven / uneven.std(0)
+
+    uneven = Uneven(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    uneven.load_state_dict(denoiser.state_dict())
+    assert len(chosen((simulations, uneven))) == 5
+
+
 def test_levels_go_where_they_are_told_to(silent: tuple[Simulations, Denoiser]) -> None:
     levels = chosen(silent, last=0.01)
     assert levels[-1] == pytest.approx(0.01)
