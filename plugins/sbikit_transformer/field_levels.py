@@ -38,9 +38,10 @@ _OF_SD, _OF_PART, _OF_MEAN = 0.005, 0.01, 0.02
 # The power of maps, and of what draws of one observation differ by, in each of a few bands of wave numbers:
 # what is too little in one may be too much in another.
 _OF_POWER, _BANDS = 0.01, 3
-# And of its maps as a whole log variance, skewness, minimum and maximum, in standard deviations of the draws:
-# a mean rank of .5 of the truth among draws then is one of .47 to .53.
-_OF_LOOK = 0.1
+# And of its maps as a whole log variance, skewness, minimum and maximum, in standard deviations of the draws,
+# on average and of each (rms): a mean rank of .5 of the truth among draws then is one of .47 to .53, and what
+# goes with what else differs between draws, as their parameters, still does.
+_OF_LOOK, _OF_EACH_LOOK = 0.1, 0.15
 # Observations and draws of each by which levels are chosen, from the same noise with few and many: standard
 # deviations then agree within their errors of .001 to .002.
 OBSERVATIONS, _DRAWS = 8, 8
@@ -174,7 +175,7 @@ class _Judged:
             for of in (lambda x: x, lambda x: x - x.mean(1, keepdim=True)):
                 few, many = (self._power(of(x)) for x in (a, b))
                 errors += ((few / many.clamp_min(_TINY) - 1.0).abs() / _OF_POWER).tolist()
-            errors += (self._look(found, exact, channel) / _OF_LOOK).tolist()
+            errors += self._look(found, exact, channel).tolist()
         return max(errors)
 
     def _power(self, maps: Tensor) -> Tensor:
@@ -183,12 +184,14 @@ class _Judged:
         return self._bands.power(modes, modes).sum((0, 1))
 
     def _look(self, found: Tensor, exact: Tensor, channel: int) -> Tensor:
-        """How far maps of a channel are off as a whole, in standard deviations of the draws, (4,) at most."""
+        """How far maps of a channel are off as a whole, in units of what few levels may change, 8 at most."""
         few, many = (self._looks(drawn, channel) for drawn in (found, exact))
         spread = many.var(2).mean(1).sqrt()
         # What is the same of all draws, as an edge of their support is, differs by rounding.
         differs = spread > _ROUNDING * many.abs().amax((1, 2))
-        return (few - many).mean((1, 2)).abs()[differs] / spread[differs]
+        off = (few - many)[differs] / spread[differs][:, None, None]
+        mean, each = off.mean((1, 2)).abs(), off.square().mean((1, 2)).sqrt()
+        return torch.cat([mean / _OF_LOOK, each / _OF_EACH_LOOK])
 
     def _looks(self, drawn: Tensor, channel: int) -> Tensor:
         """Of maps of a channel, in its own unit, log variance, skewness, minimum and maximum over the pixels

@@ -170,6 +170,22 @@ def test_maps_that_look_wrong_are_seen_where_each_pixel_has_its_mean_and_varianc
     assert len(chosen((simulations, uneven))) == 5
 
 
+def test_maps_that_are_not_themselves_are_seen_where_all_together_look_right(
+    silent: tuple[Simulations, Denoiser],
+) -> None:
+    """Of a sampler that with fewer than five levels gives what one draw has of a residual to the next."""
+    simulations, denoiser = silent
+
+    class Passing(Denoiser):
+        def draw_field(self, noise, u, condition, levels):
+            found = super().draw_field(noise, u, condition, levels)
+            return found if len(levels) >= 5 else found.roll(1, 0)
+
+    passing = Passing(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    passing.load_state_dict(denoiser.state_dict())
+    assert len(chosen((simulations, passing))) == 5
+
+
 def test_too_little_on_large_scales_is_seen_where_there_is_too_much_on_small_ones(
     silent: tuple[Simulations, Denoiser],
 ) -> None:
