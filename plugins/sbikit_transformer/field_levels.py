@@ -151,47 +151,51 @@ class _Judged:
         """How far draws of the channel that is worst are off those of many levels, in units of what few
         levels may change; of levels that are hopeless, as the first observations have it.
         """
-        first = self.drawn(levels, self.every[:_GLANCE])
-        error = self._error(first, exact[:_GLANCE])
-        if error > _HOPELESS:
+        first, others = self.every[:_GLANCE], self.every[_GLANCE:]
+        found = self.drawn(levels, first)
+        error = self._error(found, exact[:_GLANCE])
+        if error > _HOPELESS or not others:
             return error
-        return self._error(torch.cat([first, self.drawn(levels, self.every[_GLANCE:])]), exact)
+        return self._error(torch.cat([found, self.drawn(levels, others)]), exact)
 
     def _error(self, found: Tensor, exact: Tensor) -> float:
         if not found.isfinite().all():
             return math.inf
         errors = [0.0]
         for channel, vary in enumerate(self._vary):
-            if not vary.any():
-                continue
-            a, b = (x[:, :, channel].double() for x in (found, exact))
-            shift = ((a - b).mean(1) / b.std(1).clamp_min(_TINY))[:, vary].square().mean(1).sqrt()
-            errors.append(float(shift.mean()) / _OF_MEAN)
-            for pixels, most in self._parts:
-                if not (some := vary & pixels).any():
-                    continue
-                few, many = (x.var(1)[:, some].mean(1).sqrt().mean() for x in (a, b))
-                errors.append(float((few / many - 1.0).abs()) / most)
-            for of in (lambda x: x, lambda x: x - x.mean(1, keepdim=True)):
-                few, many = (self._power(of(x)) for x in (a, b))
-                errors += ((few / many.clamp_min(_TINY) - 1.0).abs() / _OF_POWER).tolist()
-            errors += self._look(found, exact, channel).tolist()
+            if vary.any():
+                few, many = (x[:, :, channel].double() for x in (found, exact))
+                errors += self._of_pixels(few, many, vary)
+                errors += self._of_power(few, many)
+                errors += self._of_power(*(x - x.mean(1, keepdim=True) for x in (few, many)))
+                errors += self._of_looks(*(self._looks(x, channel) for x in (found, exact)))
         return max(errors)
 
-    def _power(self, maps: Tensor) -> Tensor:
-        """Of all maps (B, _DRAWS, *grid) together, (bands,)."""
-        modes = self._bands.transform(maps)
-        return self._bands.power(modes, modes).sum((0, 1))
+    def _of_pixels(self, few: Tensor, many: Tensor, vary: Tensor) -> list[float]:
+        """Means and spreads of the pixels (B, _DRAWS, *grid) that vary."""
+        shift = ((few - many).mean(1) / many.std(1).clamp_min(_TINY))[:, vary].square().mean(1).sqrt()
+        errors = [float(shift.mean()) / _OF_MEAN]
+        for pixels, most in self._parts:
+            if (some := vary & pixels).any():
+                a, b = (x.var(1)[:, some].mean(1).sqrt().mean() for x in (few, many))
+                errors.append(float((a / b - 1.0).abs()) / most)
+        return errors
 
-    def _look(self, found: Tensor, exact: Tensor, channel: int) -> Tensor:
-        """How far maps of a channel are off as a whole, in units of what few levels may change, 8 at most."""
-        few, many = (self._looks(drawn, channel) for drawn in (found, exact))
+    def _of_power(self, few: Tensor, many: Tensor) -> list[float]:
+        """Power of all maps (B, _DRAWS, *grid) together, in each band."""
+        modes = (self._bands.transform(x) for x in (few, many))
+        a, b = (self._bands.power(x, x).sum((0, 1)) for x in modes)
+        errors: list[float] = ((a - b).abs() / (b + _ROUNDING * b.sum() + _TINY) / _OF_POWER).tolist()
+        return errors
+
+    def _of_looks(self, few: Tensor, many: Tensor) -> list[float]:
+        """What is told of each map, (looks, B, _DRAWS)."""
         spread = many.var(2).mean(1).sqrt()
         # What is the same of all draws, as an edge of their support is, differs by rounding.
         differs = spread > _ROUNDING * many.abs().amax((1, 2))
         off = (few - many)[differs] / spread[differs][:, None, None]
         mean, each = off.mean((1, 2)).abs(), off.square().mean((1, 2)).sqrt()
-        return torch.cat([mean / _OF_LOOK, each / _OF_EACH_LOOK])
+        return [*(mean / _OF_LOOK).tolist(), *(each / _OF_EACH_LOOK).tolist()]
 
     def _looks(self, drawn: Tensor, channel: int) -> Tensor:
         """Of maps of a channel, in its own unit, log variance, skewness, minimum and maximum over the pixels

@@ -208,6 +208,13 @@ def test_too_little_on_large_scales_is_seen_where_there_is_too_much_on_small_one
     assert len(chosen((simulations, uneven))) == 5
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_simulations_are_enough_to_choose_by(silent: tuple[Simulations, Denoiser], count: int) -> None:
+    simulations, denoiser = silent
+    shown = simulations.training(5000, count)
+    assert len(enough_levels(denoiser, shown, generator(0), QuietMonitor())) == 3
+
+
 def test_levels_go_where_they_are_told_to(silent: tuple[Simulations, Denoiser]) -> None:
     levels = chosen(silent, last=0.01)
     assert levels[-1] == pytest.approx(0.01)
