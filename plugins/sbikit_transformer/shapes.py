@@ -40,7 +40,7 @@ class Shapes:
     """Directions of B fields, and what is told of them.
 
     Args:
-        phi: (B, C, COUNT, *grid), each of unit norm over the pixels.
+        phi: (B, C, COUNT, *grid), each of unit norm over the pixels, or 0 where W has nothing of it.
         innovations: (B, C, COUNT), k.
         moments: (B, 3 C), of W log variance, skewness and mean.
     """

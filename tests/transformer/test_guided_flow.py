@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbikit import QuietMonitor, Simulations, generator
+from sbikit import QuietMonitor, Simulations, Simulator, generator
 from sbikit_transformer import field_levels
 from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
@@ -80,12 +80,23 @@ def test_more_levels_come_nearer() -> None:
 # --- how many -------------------------------------------------------------------------------
 
 
+def small(kind: type[Denoiser], simulator: Simulator) -> Denoiser:
+    return kind(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+
+
+def as_fitted(kind: type[Denoiser], denoiser: Denoiser) -> Denoiser:
+    """Another kind that has learned the same."""
+    other = small(kind, denoiser.simulator)
+    other.load_state_dict(denoiser.state_dict())
+    return other
+
+
 @pytest.fixture(scope="module")
 def silent() -> tuple[Simulations, Denoiser]:
     """A denoiser whose network says nothing and whose guide is right."""
     simulations = Simulations(Measured(0.5, 1.0), 0)
     simulator = simulations.simulator
-    denoiser = Denoiser(simulator, simulator.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
+    denoiser = small(Denoiser, simulator)
     fit_constants(denoiser, [simulations.training(0, 2048)])
     denoiser.end.fill_(0.05)
     return simulations, denoiser
@@ -119,8 +130,7 @@ def test_of_as_few_levels_the_best_are_taken(silent: tuple[Simulations, Denoiser
             found = super().draw_field(noise, u, condition, levels)
             return found + 0.001 * math.log(levels[0] / 20.0) * (len(levels) < 30)
 
-    beginning = Beginning(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    beginning.load_state_dict(denoiser.state_dict())
+    beginning = as_fitted(Beginning, denoiser)
     assert chosen((simulations, beginning))[0] == pytest.approx(20.0)
 
 
@@ -141,8 +151,7 @@ def test_masked_pixels_that_vary_too_little_are_seen_where_the_others_vary_too_m
             mean = found.mean(0, keepdim=True)
             return mean + factor * (found - mean)
 
-    uneven = Uneven(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    uneven.load_state_dict(denoiser.state_dict())
+    uneven = as_fitted(Uneven, denoiser)
     assert len(chosen((simulations, uneven))) == 3
     uneven.places = (torch.arange(math.prod(denoiser.grid)) % 2.0).unflatten(0, denoiser.grid)[None]
     assert len(chosen((simulations, uneven))) == 6
@@ -165,8 +174,7 @@ def test_maps_that_look_wrong_are_seen_where_each_pixel_has_its_mean_and_varianc
             )
             return mean + sd * (spread - spread.mean(0)) / spread.std(0)
 
-    uneven = Uneven(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    uneven.load_state_dict(denoiser.state_dict())
+    uneven = as_fitted(Uneven, denoiser)
     assert len(chosen((simulations, uneven))) == 5
 
 
@@ -181,8 +189,7 @@ def test_maps_that_are_not_themselves_are_seen_where_all_together_look_right(
             found = super().draw_field(noise, u, condition, levels)
             return found if len(levels) >= 5 else found.roll(1, 0)
 
-    passing = Passing(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    passing.load_state_dict(denoiser.state_dict())
+    passing = as_fitted(Passing, denoiser)
     assert len(chosen((simulations, passing))) == 5
 
 
@@ -203,8 +210,7 @@ def test_too_little_on_large_scales_is_seen_where_there_is_too_much_on_small_one
             uneven = torch.fft.irfft2(modes, s=SHAPE[1:])
             return mean + sd * uneven / uneven.std(0)
 
-    uneven = Uneven(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    uneven.load_state_dict(denoiser.state_dict())
+    uneven = as_fitted(Uneven, denoiser)
     assert len(chosen((simulations, uneven))) == 5
 
 
@@ -237,8 +243,7 @@ def test_a_field_that_is_far_from_what_the_guide_knows_gets_more_levels(
     silent: tuple[Simulations, Denoiser],
 ) -> None:
     simulations, denoiser = silent
-    narrow = Narrow(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    narrow.load_state_dict(denoiser.state_dict())
+    narrow = as_fitted(Narrow, denoiser)
     levels = chosen((simulations, narrow))
     assert len(levels) > 6
     u = torch.zeros(400, 1)
@@ -260,8 +265,7 @@ def test_draws_that_are_not_finite_are_not_enough(silent: tuple[Simulations, Den
             found = super().draw_field(noise, u, condition, levels)
             return found if len(levels) > 5 else torch.full_like(found, math.nan)
 
-    failing = Failing(denoiser.simulator, denoiser.spec, patch=4, width=16, depth=1, heads=2, nodes=16)
-    failing.load_state_dict(denoiser.state_dict())
+    failing = as_fitted(Failing, denoiser)
     assert len(chosen((simulations, failing))) == 6
 
 

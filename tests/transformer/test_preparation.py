@@ -28,55 +28,35 @@ class Apart(Alone):
         return part
 
 
-def taught(denoiser: Denoiser, team: Alone, count: int) -> dict[str, Tensor]:
-    read = Reading(denoiser, Simulations(denoiser.simulator, 0), QuietMonitor(), team)
-    return dict(Preparation(denoiser, read, "x", Workspace(team=team)).teaching(64, count))
-
-
-def test_each_of_three_processes_teaches_its_share() -> None:
+@pytest.fixture
+def denoiser() -> Denoiser:
     simulator = GaussianField(GaussianFieldOptions(size=4))
-    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
-    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
-    whole = taught(denoiser, Alone(), 100)
-    parts = [taught(denoiser, Apart(rank), 100) for rank in range(3)]
-    assert [len(part["u"]) for part in parts] == [34, 33, 33]
-    for name, value in whole.items():
-        torch.testing.assert_close(torch.cat([part[name] for part in parts]), value, rtol=1e-5, atol=1e-5)
+    made = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
+    fit_constants(made, [Simulations(simulator, 0).training(0, 64)])
+    return made
 
 
-def taught_shapes(denoiser: Denoiser, team: Alone, count: int) -> dict[str, Tensor]:
+def taught(denoiser: Denoiser, team: Alone, count: int, what: str = "teaching") -> dict[str, Tensor]:
     read = Reading(denoiser, Simulations(denoiser.simulator, 0), QuietMonitor(), team)
-    return dict(Preparation(denoiser, read, "x", Workspace(team=team)).teaching_shapes(64, count))
+    return dict(getattr(Preparation(denoiser, read, "x", Workspace(team=team)), what)(64, count))
 
 
-def test_each_of_three_processes_teaches_its_share_of_shapes() -> None:
+@pytest.mark.parametrize(("what", "off"), [("teaching", 1e-5), ("teaching_shapes", 1e-3)])
+def test_each_of_three_processes_teaches_its_share(denoiser: Denoiser, what: str, off: float) -> None:
     """With the noise that one process would give these simulations; one without a share knows the sizes."""
-    simulator = GaussianField(GaussianFieldOptions(size=4))
-    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
-    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
-    whole = taught_shapes(denoiser, Alone(), 100)
-    parts = [taught_shapes(denoiser, Apart(rank), 100) for rank in range(3)]
-    empty = taught_shapes(denoiser, Apart(2), 2)
+    whole = taught(denoiser, Alone(), 100, what)
+    parts = [taught(denoiser, Apart(rank), 100, what) for rank in range(3)]
+    empty = taught(denoiser, Apart(2), 2, what)
+    assert whole.keys() == empty.keys()
     for name, value in whole.items():
         assert [len(part[name]) for part in parts] == [34, 33, 33]
         assert empty[name].shape == (0, *value.shape[1:])
-        torch.testing.assert_close(torch.cat([part[name] for part in parts]), value, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), value, rtol=off, atol=off)
 
 
-def test_a_process_without_a_share_knows_the_shapes() -> None:
-    simulator = GaussianField(GaussianFieldOptions(size=4))
-    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
-    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
-    whole, empty = taught(denoiser, Alone(), 2), taught(denoiser, Apart(2), 2)
-    assert {name: (0, *value.shape[1:]) for name, value in whole.items()} == {
-        name: tuple(value.shape) for name, value in empty.items()
-    }
-
-
-def test_what_would_need_too_much_memory_is_kept_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulator = GaussianField(GaussianFieldOptions(size=4))
-    denoiser = Denoiser(simulator, simulator.spec, patch=2, width=16, depth=1, heads=2, nodes=16)
-    fit_constants(denoiser, [Simulations(simulator, 0).training(0, 64)])
+def test_what_would_need_too_much_memory_is_kept_in_half_precision(
+    denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = taught(denoiser, Alone(), 100)
     monkeypatch.setattr(preparation, "_WHOLE_NUMBERS", 99 * numbers_of_law(denoiser))
     half = taught(denoiser, Alone(), 100)
