@@ -1,4 +1,5 @@
-"""Joint draws a CPU second beside effective ones of hmc, on one thread, in one process.
+"""Joint draws a CPU second beside effective ones of hmc, on one thread, in one process: with products of the
+network in float32 and, where the processor multiplies in it, in bfloat16.
 
 Observations are of the training stream, far beyond all that train, and no result is reported on them.
 """
@@ -17,10 +18,13 @@ from _record import record
 from _run_folder import streams
 
 from sbikit import Monitor, QuietMonitor, draw_seeds, load, one_thread
-from sbikit.roles.sampler import Sampler
+from sbikit.roles.plugin import supports
+from sbikit.roles.sampler import Sampler, SupportsPrecision
 from sbikit.run import Run
+from sbikit.run.devices import choose_precision
 
 FIRST = 20_000_000
+_LOWER = "draw in bfloat16"
 
 
 @dataclass(frozen=True)
@@ -43,35 +47,40 @@ class SpeedSize:
 
 
 def speed(run: Run, size: SpeedSize, monitor: Monitor | None = None) -> dict[str, float]:
-    """Seconds of the matrix product, seconds of a joint draw with its error, effective draws a second of hmc.
-
-    The last is 0 where hmc trusts none of its draws.
+    """Seconds of the matrix product, of a joint draw in each precision with its error, of blocks in turn, and
+    effective draws a second of hmc, 0 where it trusts none of its draws.
 
     Raises:
         UnsupportedError: hmc cannot draw from this posterior.
     """
     simulator = run.simulator
     exact = load("sampler", "hmc", **size.options).posterior(simulator, monitor=monitor or QuietMonitor())
-    sampler = run.estimator.load(run.folder.estimator, simulator, device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    own = run.estimator.load(run.folder.estimator, simulator, device=cpu)
+    samplers, lower = {"draw": own}, choose_precision("auto", cpu)
+    if lower != torch.float32 and supports(own, SupportsPrecision):
+        samplers[_LOWER] = own.in_precision(lower)
     count = max(size.observations, size.blocks * size.each)
     drawn = streams(run).training(FIRST, count)
     data = {name: drawn[name] for name in simulator.observed}
     with one_thread():
         products = [product_seconds()]
-        seconds = [_seconds_a_draw(sampler, data, block, size) for block in range(size.blocks)]
+        seconds = [
+            {name: _seconds_a_draw(sampler, data, block, size) for name, sampler in samplers.items()}
+            for block in range(size.blocks)
+        ]
         few = {name: value[: size.observations] for name, value in data.items()}
         began = time.process_time()
         seeds = draw_seeds(1, "rate of hmc", 0, size.observations)
-        found = exact.sample(few, size.effective, seeds=seeds)
-        worth = size.effective * sum(one.trustworthy for one in found.trust)
+        exactly = exact.sample(few, size.effective, seeds=seeds)
+        worth = size.effective * sum(one.trustworthy for one in exactly.trust)
         rate = worth / (time.process_time() - began)
         products.append(product_seconds())
-    return {
-        "product": float(np.mean(products)),
-        "draw": float(np.mean(seconds)),
-        "draw error": float(np.std(seconds, ddof=1) / size.blocks**0.5),
-        "hmc": rate,
-    }
+    found = {"product": float(np.mean(products)), "hmc": rate}
+    for name in samplers:
+        each = [block[name] for block in seconds]
+        found |= {name: float(np.mean(each)), f"{name} error": float(np.std(each, ddof=1) / size.blocks**0.5)}
+    return found
 
 
 def _seconds_a_draw(sampler: Sampler, data: Mapping[str, torch.Tensor], block: int, size: SpeedSize) -> float:
@@ -84,9 +93,14 @@ def _seconds_a_draw(sampler: Sampler, data: Mapping[str, torch.Tensor], block: i
 
 def tell_speed(found: Mapping[str, float], tell: Callable[..., Any] = record) -> None:
     """The figures of `_speed.speed`, one line each; without those of hmc where it trusts no draws."""
-    each, error, rate = found["draw"], found["draw error"], found["hmc"]
+    rate = found["hmc"]
     tell("CPU ms of a product of two 1024 x 1024 float32 matrices", 1e3 * found["product"], None)
-    tell("CPU ms of a joint draw", 1e3 * each, 1e3 * error)
     tell("effective draws a CPU second of hmc, at least", rate, None)
-    if rate > 0:
-        tell("joint draws a CPU second over hmc's", 1.0 / each / rate, error / each**2 / rate, ideal=1.0)
+    for name, words in (("draw", ""), (_LOWER, " with --precision auto")):
+        if name not in found:
+            continue
+        each, error = found[name], found[f"{name} error"]
+        tell(f"CPU ms of a joint draw{words}", 1e3 * each, 1e3 * error)
+        if rate > 0:
+            ratio = 1.0 / each / rate
+            tell(f"joint draws a CPU second over hmc's{words}", ratio, ratio * error / each, ideal=1.0)

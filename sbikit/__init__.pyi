@@ -69,6 +69,7 @@ from .roles import SupportsLogDensity as SupportsLogDensity
 from .roles import SupportsMarginalDensity as SupportsMarginalDensity
 from .roles import SupportsMasks as SupportsMasks
 from .roles import SupportsObserve as SupportsObserve
+from .roles import SupportsPrecision as SupportsPrecision
 from .roles import SupportsSummaries as SupportsSummaries
 from .roles import Team as Team
 from .roles import Trust as Trust

@@ -9,13 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sbikit import Simulations, draw_seeds
+from sbikit import Field, Simulations, draw_seeds
 from sbikit.cli.terminal import console
 from sbikit.plugins.hookspecs import Pretrained
 from sbikit.plugins.installed import catalogue
 from sbikit.roles.sampler import Sampler
+from sbikit.run import devices
 from sbikit.run.config import load_config, read_config
 from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.devices import Devices
 from sbikit.run.draft import presets
 from sbikit.run.familiar import Wary
 from sbikit.run.job import Run
@@ -76,6 +78,27 @@ def test_they_draw_for_data_like_their_training(pretrained: Pretrained) -> None:
     draws = sampler.sample(observation, 4, seeds=draw_seeds(job.config.seed, "shipped", 0, 1))
     assert all(bool(value.isfinite().all()) for value in draws.values.values())
     assert draws.trust[0].complaints == ()
+
+
+def test_products_of_lower_precision_change_draws_far_less_than_they_scatter(
+    pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By .0015 of a standard deviation from the same noise, where levels are chosen to .005; scalars, whose
+    network stays in float32, by rounding.
+    """
+    monkeypatch.setattr(devices, "_multiplies_in_bfloat16", lambda device: True)
+    job, plain = opened(open_shipped(pretrained))
+    lower = Run(job.folder, job.monitor, job.device, devices=Devices(precision="auto")).sampler
+    held_out = Simulations(job.simulator, job.config.seed).held_out(0, 1)
+    observation = {v.name: held_out[v.name] for v in plain.spec.observables}
+    seeds = draw_seeds(job.config.seed, "shipped", 0, 1)
+    a, b = (sampler.sample(observation, 16, seeds=seeds).values for sampler in (plain, lower))
+    for latent in plain.spec.latents:
+        moved = (b[latent.name] - a[latent.name]).square().mean((0, 1)).sqrt() / a[latent.name].std(0)[0]
+        if isinstance(latent, Field):
+            assert 1e-5 < float(moved.median()) < 0.005
+        else:
+            assert float(moved.max()) < 1e-3
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ _PRESETS = {
         compared=8,
         at_once=2,
         hmc={"target_accept": 0.7},
-        speed=SpeedSize(observations=4, each=1, draws=8),
+        speed=SpeedSize(observations=4, each=1, draws=8, options={"target_accept": 0.7}),
         solver=(4, 8),
     ),
 }

@@ -210,6 +210,15 @@ class Denoiser(nn.Module):
         return maps.new_zeros(len(maps), 0) if self.guide is None else self.guide.told(self.data(maps))
 
     @contextmanager
+    def multiplying(self, precision: torch.dtype) -> Iterator[None]:
+        """Denoise with products of another precision inside the networks."""
+        own, self.precision = self.precision, precision
+        try:
+            yield
+        finally:
+            self.precision = own
+
+    @contextmanager
     def using(self, network: nn.Module) -> Iterator[None]:
         """Denoise with another network of the same shape."""
         own = self.network

@@ -49,16 +49,34 @@ _TOKENS_AT_ONCE, _TOKENS_ON_GPU = 4096, 16384
 class TransformerSampler(Sampler):
     """Draws of all latents together, by the probability flows of trained denoisers: first the scalars given
     data, then the field given data and scalars.
+
+    Args:
+        denoiser: trained.
+        options: that it was trained with.
+        device: where to compute.
+        precision: of products inside the field's network. The scalars' is cheap beside it, and all there is
+            where posteriors of scalars alone may be a thousand times narrower than their prior.
     """
 
-    def __init__(self, denoiser: Denoiser, options: TransformerOptions, device: torch.device) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        options: TransformerOptions,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         self.spec = denoiser.spec
         self.denoiser = denoiser.to(device).eval()
         self.device = device
+        self._options, self._precision = options, precision
         count = options.evaluations or int(denoiser.knots)
         self.scalar_levels = noise_levels(options.sigma_max, float(denoiser.end[0]), count)
         first, last, evaluations = denoiser.path.tolist()
         self.field_levels = noise_levels(first, last, int(evaluations))
+
+    def in_precision(self, precision: torch.dtype) -> TransformerSampler:
+        """See `sbikit.SupportsPrecision.in_precision`."""
+        return TransformerSampler(self.denoiser, self._options, self.device, precision)
 
     @torch.no_grad()
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
@@ -109,7 +127,8 @@ class TransformerSampler(Sampler):
 
     def _field(self, told: Condition, noise: Tensor, u: Tensor) -> Tensor:
         """Draws of the field given data and scalars."""
-        return self.denoiser.draw_field(noise, u, told, self.field_levels)
+        with self.denoiser.multiplying(self._precision):
+            return self.denoiser.draw_field(noise, u, told, self.field_levels)
 
     def _judge(self, told: Condition, clean: State) -> Trust:
         width = None

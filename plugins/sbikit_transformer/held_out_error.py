@@ -107,15 +107,10 @@ class HeldOutError:
             count: simulations to look at, as far as there are so many.
         """
         denoiser = self._denoiser
-        trained_with = denoiser.precision
-        denoiser.precision = torch.float32  # as draws have it
-        try:
-            with denoiser.using(network):
-                yield from self._of_scalars(count)
-                if denoiser.guide is not None:
-                    yield from self._of_field(count)
-        finally:
-            denoiser.precision = trained_with
+        with denoiser.using(network), denoiser.multiplying(torch.float32):
+            yield from self._of_scalars(count)
+            if denoiser.guide is not None:
+                yield from self._of_field(count)
 
     def _of_scalars(self, count: int) -> Iterator[Record]:
         scalars = len(self._labels)

@@ -42,6 +42,15 @@ OnDevices = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+InPrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="WORD",
+        help="Of products inside networks: float32, or auto, which is faster where they can be bfloat16.",
+        rich_help_panel=HOW,
+    ),
+]
 Kept = Annotated[
     int | None,
     typer.Option(

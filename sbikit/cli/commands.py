@@ -14,6 +14,7 @@ from sbikit import __version__
 from sbikit.cli.choices import (
     HOW,
     Debug,
+    InPrecision,
     InStore,
     OnCluster,
     OnDevice,
@@ -138,6 +139,7 @@ def _stage(
     device: str | None,
     devices: int | None = None,
     *,
+    precision: str | None = None,
     workers: int | None = None,
     cluster: str | None = None,
     redo: bool,
@@ -149,9 +151,10 @@ def _stage(
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
-        run_stages(
-            _job(folder, device=device, devices=devices, workers=workers, cluster=cluster), names, redo=redo
+        job = _job(
+            folder, device=device, devices=devices, precision=precision, workers=workers, cluster=cluster
         )
+        run_stages(job, names, redo=redo)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -260,6 +263,7 @@ def sample(  # noqa: PLR0917
     workers: Workers = None,
     cluster: OnCluster = None,
     device: OnDevice = None,
+    precision: InPrecision = None,
     redo: Redo = False,
     debug: Debug = False,
 ) -> None:
@@ -273,12 +277,19 @@ def sample(  # noqa: PLR0917
         of_folders = {"--reference": reference, "--workers": workers, "--cluster": cluster, "--redo": redo}
         with guarded(debug):
             name, data = checked_weights(pretrained, folder, observation, of_folders)
-            sample_pretrained(name, data, draws or _NEW_DRAWS, out, device)
+            sample_pretrained(name, data, draws or _NEW_DRAWS, out, device=device, precision=precision)
         return
     of_new_data = {"--reference": reference, "--draws": draws, "--out": out}
     if observation is None and not any(of_new_data.values()):
         _stage(
-            folder, ("reference", "sample"), device, workers=workers, cluster=cluster, redo=redo, debug=debug
+            folder,
+            ("reference", "sample"),
+            device,
+            precision=precision,
+            workers=workers,
+            cluster=cluster,
+            redo=redo,
+            debug=debug,
         )
         return
     with guarded(debug) as session:
@@ -308,7 +319,7 @@ def sample(  # noqa: PLR0917
             )
         opened = RunFolder.open(folder)
         session.log = opened.log
-        job = _job(opened, device=device)
+        job = _job(opened, device=device, precision=precision)
         (_sample_reference if reference else _sample_fitted)(job, observation, draws or _NEW_DRAWS, out)
 
 
@@ -396,6 +407,7 @@ def _job(
     *,
     device: str | None = None,
     devices: int | None = None,
+    precision: str | None = None,
     workers: int | None = None,
     cluster: str | None = None,
 ) -> Run:
@@ -406,6 +418,7 @@ def _job(
         asked: what says where things are run, as far as the others do not; run.yaml where left out.
         device: where networks run.
         devices: on how many of them the estimator is fitted.
+        precision: of products inside networks.
         workers, cluster: where simulations are run.
     """
     from sbikit.run.console_monitor import ConsoleMonitor
@@ -420,8 +433,15 @@ def _job(
     )
     monitor = ConsoleMonitor(console(stderr=True), folder.log, folder.training)
     command = shlex.join(["sbikit", *sys.argv[1:]])
-    fitted_on = Devices(devices or config.devices, config.device_batch, config.precision)
-    return Run(folder, monitor, choose_device(device or config.device), command, place, devices=fitted_on)
+    count, products = devices or config.devices, precision or config.precision
+    return Run(
+        folder,
+        monitor,
+        choose_device(device or config.device),
+        command,
+        place,
+        devices=Devices(count, config.device_batch, products),
+    )
 
 
 def main() -> None:

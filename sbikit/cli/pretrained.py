@@ -46,7 +46,7 @@ def checked_weights(
         raise OptionError(
             "That is of a run folder, and pretrained weights have none.",
             where=", ".join(odd),
-            expected="--observation, --draws, --out and --device beside --pretrained",
+            expected="--observation, --draws, --out, --device and --precision beside --pretrained",
             fix="leave it out, or train in a run folder of your own: `sbikit run`",
         )
     find_pretrained(name)
@@ -60,7 +60,9 @@ def checked_weights(
     return name, observation
 
 
-def sample_pretrained(name: str, observation: Path, draws: int, out: Path | None, device: str | None) -> None:
+def sample_pretrained(
+    name: str, observation: Path, draws: int, out: Path | None, *, device: str | None, precision: str | None
+) -> None:
     """Draw new data's posterior; say how the weights were judged, and whether they know such data.
 
     Args:
@@ -69,9 +71,10 @@ def sample_pretrained(name: str, observation: Path, draws: int, out: Path | None
         draws: how many.
         out: where they go; OBSERVATION-posterior.nc in the working directory where left out.
         device: where networks run; a GPU where there is one, where left out.
+        precision: of products inside networks; float32 where left out.
     """
     from sbikit.run.console_monitor import ConsoleMonitor
-    from sbikit.run.devices import choose_device
+    from sbikit.run.devices import Devices, choose_device
     from sbikit.run.familiar import Wary
     from sbikit.run.job import Run
     from sbikit.run.new_data import sample_observation, wary
@@ -84,7 +87,8 @@ def sample_pretrained(name: str, observation: Path, draws: int, out: Path | None
     monitor = ConsoleMonitor(console(stderr=True))
     monitor.say(shipped.origin())
     monitor.say(f"{shipped.verdicts()}; `sbikit plugins show {name}` lists them")
-    job = Run(shipped.folder, monitor, choose_device(device or "auto"))
+    products = Devices(precision=precision or "float32")
+    job = Run(shipped.folder, monitor, choose_device(device or "auto"), devices=products)
     sampler, by = wary(job), job.config.estimator.name
     trust = sample_observation(job, sampler, name=by, file=observation, draws=draws, out=target)
     for complaint in trust.complaints:

@@ -109,6 +109,16 @@ class SupportsBatches(Protocol):
         ...
 
 
+class SupportsPrecision(Protocol):
+    """A sampler whose networks may multiply in another precision."""
+
+    def in_precision(self, precision: torch.dtype) -> Sampler:
+        """The same sampler, whose products inside networks are of this precision where that changes no figure
+        of many draws by more than they tell; what is around networks stays in float32.
+        """
+        ...
+
+
 class ExactSampler(Plugin[OptionsT_co]):
     """Draws from a simulator's exact posterior without training; hook `sbikit_samplers`."""
 

@@ -118,7 +118,7 @@ class Written(BaseModel):
     )
     precision: Literal["float32", "auto"] = Field(
         default="float32",
-        description="of products in training; auto is bfloat16 where GPU and estimator have it",
+        description="of products inside networks; auto is bfloat16 where device and estimator have it",
     )
     workers: int = Field(
         default=1, ge=1, le=100_000, description="processes that simulate and draw posteriors"

@@ -37,11 +37,23 @@ class Devices:
         count: GPUs, or CPU processes.
         batch: most simulations at once on each; None: all of its share of a step.
         precision: "float32" or "auto", see `choose_precision`.
+
+    Raises:
+        DeviceError: there is no such precision.
     """
 
     count: int = 1
     batch: int | None = None
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "auto"):
+            raise DeviceError(
+                "There is no such precision.",
+                where="precision",
+                expected="float32 or auto",
+                got=self.precision,
+            )
 
 
 def check_devices(device: torch.device, count: int) -> None:
@@ -68,7 +80,17 @@ def check_devices(device: torch.device, count: int) -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Precision of products in training: bfloat16 for "auto" on a GPU that has it, else float32."""
-    if name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float32
+    """Precision of products inside networks: bfloat16 for "auto" on a GPU or processor that multiplies in it,
+    else float32.
+    """
+    return torch.bfloat16 if name == "auto" and _multiplies_in_bfloat16(device) else torch.float32
+
+
+def _multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether it does so itself: where bfloat16 is imitated it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # of younger torch than the oldest that will do
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -17,6 +17,7 @@ from sbikit.problem.errors import DeviceError
 from sbikit.roles.monitor import QuietMonitor
 from sbikit.run.config import read_whole_config
 from sbikit.run.console_monitor import ConsoleMonitor
+from sbikit.run.devices import Devices
 from sbikit.run.drawing import Chunk
 from sbikit.run.folder import RunFolder
 from sbikit.run.job import Run
@@ -86,7 +87,8 @@ def draw_chunks(run: Run, chunks: Sequence[Chunk], advance: Callable[[int], None
             drawer(chunk)
             advance(chunk.size)
         return
-    recipe = Recipe(_make, (run.folder.path.absolute(), run.device.type, exact))
+    where = run.folder.path.absolute(), run.device.type, run.devices.precision
+    recipe = Recipe(_make, (*where, exact))
     tasks = (Task(chunk, _absolute(chunk)) for chunk in chunks)
     with run.open_drawers(recipe) as pool:
         for result in pool.run(tasks):
@@ -97,10 +99,11 @@ def draw_chunks(run: Run, chunks: Sequence[Chunk], advance: Callable[[int], None
             advance(result.task.key.size)
 
 
-def _make(folder: Path, device: str, exact: bool) -> Drawer:
+def _make(folder: Path, device: str, precision: str, exact: bool) -> Drawer:
     """The drawer of a worker."""
     opened = RunFolder(folder, read_whole_config(folder / "run.yaml"))
-    run = Run(opened, ConsoleMonitor(Console(quiet=True)), torch.device(device))
+    products = Devices(precision=precision)
+    run = Run(opened, ConsoleMonitor(Console(quiet=True)), torch.device(device), devices=products)
     return Drawer(run, exact=exact, quiet=True)
 
 

@@ -18,12 +18,12 @@ from sbikit.roles.estimator import Estimator
 from sbikit.roles.joint_draws import JointDraws
 from sbikit.roles.monitor import Monitor
 from sbikit.roles.plugin import Plugin, supports
-from sbikit.roles.sampler import ExactSampler, Sampler
+from sbikit.roles.sampler import ExactSampler, Sampler, SupportsPrecision
 from sbikit.roles.simulator import Simulator, SupportsFacts
 from sbikit.roles.validator import Validator
 from sbikit.run.config import Choice, RunConfig
 from sbikit.run.console_monitor import ConsoleMonitor
-from sbikit.run.devices import Devices, check_devices
+from sbikit.run.devices import Devices, check_devices, choose_precision
 from sbikit.run.folder import RunFolder
 from sbikit.run.lent import Lent
 from sbikit.run.own_store import gives_draws, stored
@@ -177,7 +177,11 @@ class Run:
     @cached_property
     def sampler(self) -> Sampler:
         """The fitted posterior, read from the folder."""
-        return self.estimator.load(self.folder.estimator, self.simulator, device=self.device)
+        sampler = self.estimator.load(self.folder.estimator, self.simulator, device=self.device)
+        precision = choose_precision(self.devices.precision, self.device)
+        if precision != torch.float32 and supports(sampler, SupportsPrecision):
+            return sampler.in_precision(precision)
+        return sampler
 
     def prepare(self) -> None:
         """Make every plug-in, so that what cannot work is refused before any work is done."""

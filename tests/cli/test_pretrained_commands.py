@@ -99,6 +99,8 @@ def test_another_version_is_said(weights: Path) -> None:
         ([*DRAWN, "--cluster", "local:2"], "where:    --cluster\n"),
         ([*DRAWN, "--out", "near.npy"], "overwrite the observation"),
         ([*DRAWN, "--device", "gpu"], "cpu, cuda or auto"),
+        ([*DRAWN, "--precision", "half"], "float32 or auto"),
+        (["sample", "a", "--observation", "near.npy", "--precision", "half"], "float32 or auto"),
         (["sample", "--pretrained", "toys", "--observation", "absent.nc"], "no such observation"),
         (["plugins", "show", "toyz"], "There is no plug-in named 'toyz'"),
         (["plugins", "check", "toys"], "sbikit sample --pretrained toys"),

@@ -148,8 +148,21 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_precision_is_lower_on_a_gpu_that_has_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx512_f": True})
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     found = [choose_precision(name, device) for device in (gpu, cpu) for name in ("auto", "float32")]
     assert found == [torch.bfloat16, torch.float32, torch.float32, torch.float32]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert choose_precision("auto", gpu) == torch.float32
+
+
+@pytest.mark.parametrize("has", ["avx512_bf16", "amx_bf16"])
+def test_precision_is_lower_on_a_processor_that_multiplies_in_it(
+    has: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, has: True})
+    assert choose_precision("auto", cpu) == torch.bfloat16
+    assert choose_precision("float32", cpu) == torch.float32
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # of a torch that cannot say
+    assert choose_precision("auto", cpu) == torch.float32
