@@ -22,8 +22,11 @@ from pathlib import Path
 from _product import product_seconds
 from _record import record
 
-# For processors: 4.2 million weights, 2.3 of them the field's; patches of 64 pixels, 8 simulations a step.
+# For processors: 4.2 million weights, 2.3 of them the field's; patches of 64 pixels, 8 simulations a step. Of
+# 34,000, 68,000 and 184,000 simulations the law's minus log likelihood of 12,288 others is -.636, -.734 and
+# -.808 (differences +- .005): each doubling of them still teaches .05 or more.
 FOR_PROCESSORS = {
+    "precision": "auto",
     "estimator.width": 96,
     "estimator.depth": 4,
     "estimator.heads": 4,
@@ -31,7 +34,7 @@ FOR_PROCESSORS = {
     "estimator.steps": 10_000,
     "estimator.ema": 0.998,
     "estimator.guide_simulations": 2048,
-    "estimator.law_simulations": 196_608,
+    "estimator.law_simulations": 524_288,
 }
 BEGAN = datetime.datetime.now(datetime.UTC).isoformat()  # of this call
 NOT_YET = 75  # as sysexits.h says: try again

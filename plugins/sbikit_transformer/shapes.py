@@ -70,15 +70,17 @@ class ShapesOf(nn.Module):
         centred = w - mean[..., None]
         variance = centred.square().mean(-1).clamp_min(_LEAST)
         x = centred * variance.rsqrt()[..., None]
-        hermite = [(x.square() - 1.0) / math.sqrt(2.0), (x.pow(3) - 3.0 * x) / math.sqrt(6.0)]
+        square = x.square()
+        cube = square * x
         bands = self._in_bands(x.view_as(expected)).flatten(3).unbind(2)
+        hermite = (square - 1.0) / math.sqrt(2.0), (cube - 3.0 * x) / math.sqrt(6.0)
         phi = torch.stack([torch.ones_like(x), *bands, *hermite], 2)
-        squares = phi.square().sum(-1, keepdim=True)
+        norm = torch.linalg.vector_norm(phi, dim=-1, keepdim=True)
         # A part that W lacks is made of rounding errors: nothing, and not one of unit norm.
-        phi = phi * squares.sqrt() / (squares + _LEAST_SQUARE)
-        of_pixels = innovation((noisy - expected).flatten(2), error[..., None], sigma[:, None, None])
-        innovations = (phi @ of_pixels[..., None])[..., 0].clamp(-FARTHEST, FARTHEST)
-        skewness = x.pow(3).mean(-1).clamp(-FARTHEST, FARTHEST)
+        phi *= norm / (norm.square() + _LEAST_SQUARE)
+        along = (phi @ (noisy - expected).flatten(2)[..., None])[..., 0]
+        innovations = innovation(along, error[..., None], sigma[:, None, None]).clamp(-FARTHEST, FARTHEST)
+        skewness = cube.mean(-1).clamp(-FARTHEST, FARTHEST)
         moments = torch.cat([variance.log(), skewness, mean], 1)
         return Shapes(phi.unflatten(-1, expected.shape[2:]), innovations, moments)
 
