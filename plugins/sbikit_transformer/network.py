@@ -114,7 +114,7 @@ def _attend_by_small_scores(query: Tensor, key: Tensor, value: Tensor) -> Tensor
     """
     many = query.shape[:2]
     scaled = (query * query.shape[-1] ** -0.5).to(value.dtype)
-    weights = (scaled.flatten(0, 1) @ key.to(value.dtype).flatten(0, 1).mT).exp()
+    weights = (scaled.flatten(0, 1) @ key.to(value.dtype).flatten(0, 1).mT).exp_()
     found = weights @ value.flatten(0, 1) / weights.sum(-1, keepdim=True)
     return found.unflatten(0, many)
 
