@@ -32,6 +32,25 @@ def test_the_simulator_that_is_shown_keeps_the_contract(page: str) -> None:
     check_simulator(namespace["Mine"]())
 
 
+def test_many_draws_at_once_are_of_the_law_of_one_at_a_time() -> None:
+    """Variances of truth and noise, within five of their standard errors."""
+    shown = blocks("docs/write-a-plugin.md", "python")
+    one, (many,) = shown[0], [code for code in shown if "np.stack([np.random" in code]
+    namespace: dict[str, Any] = {}
+    exec(one, namespace)
+    exec(many, namespace)
+    mine = namespace["Mine"]
+    at_once = type("AtOnce", (mine,), {"simulate": namespace["simulate"]})()
+    check_simulator(at_once)
+    theta, seeds = torch.full((200, 1), 1.5), np.arange(200)
+    for simulator in (mine(), at_once):
+        drawn = simulator.simulate({"theta": theta}, seeds=seeds)
+        noise = drawn["image"] - drawn["truth"]
+        assert drawn["truth"].shape == (200, 1, 16, 16)
+        error = 5 * (2 / noise.size) ** 0.5
+        np.testing.assert_allclose([drawn["truth"].var() / 1.5**2, noise.var() / 0.25], 1.0, atol=error)
+
+
 def test_the_program_that_is_shown_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program doubles each number of its input; it fails where there are other than three."""
     program = tmp_path / "program"

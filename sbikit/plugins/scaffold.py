@@ -62,14 +62,12 @@ class $cls(Simulator[${cls}Options]):
         even = {"stationary": True, "periodic": True}
         self.outputs = tuple(Field(name, (self.options.size,), **even) for name in ("signal", "data"))
 
-    def simulate(self, parameters, *, seeds):
-        amplitude, width = np.asarray(parameters["theta"], dtype=float).T[:, :, None]
-        draws = [np.random.default_rng(seed) for seed in seeds]  # draw i depends on seeds[i] alone
-        phase = np.array([rng.uniform() for rng in draws])[:, None]
-        distance = np.abs((np.arange(self.options.size) / self.options.size - phase + 0.5) % 1 - 0.5)
-        signal = amplitude * np.exp(-0.5 * (distance / width) ** 2)
-        noise = np.stack([rng.normal(size=self.options.size) for rng in draws])
-        return {"signal": signal[:, None], "data": (signal + self.options.noise * noise)[:, None]}
+    # One draw at a time. To make many at once, write `simulate(self, parameters, *, seeds)` in its place.
+    def simulate_one(self, parameters, rng):  # all that is random comes from rng
+        size = self.options.size
+        distance = np.abs((np.arange(size) / size - rng.uniform() + 0.5) % 1 - 0.5)
+        signal = parameters["amplitude"] * np.exp(-0.5 * (distance / parameters["width"]) ** 2)
+        return {"signal": signal, "data": signal + self.options.noise * rng.normal(size=size)}
 ''')
 
 _TEST = Template("""import sbikit

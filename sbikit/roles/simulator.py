@@ -5,33 +5,34 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbikit.problem.errors import SpecError
+from sbikit.problem.errors import PluginError, SpecError
 from sbikit.problem.prior import Prior
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values, Variable
+from sbikit.roles.one_by_one import simulate_each
 from sbikit.roles.plugin import OptionsT_co, Plugin
 
 
 class Simulator(Plugin[OptionsT_co]):
     """Makes joint draws of parameters, fields and data.
 
-    A subclass sets its attributes in the class or in `__init__`.
+    A subclass sets its attributes in the class or in `__init__`, and has `simulate`, many draws at once, or
+    `simulate_one`.
 
     Attributes:
         prior: laws of the parameters.
-        outputs: the variables that `simulate` returns.
+        outputs: the variables that a draw has.
         observed: names of the outputs that an instrument sees; the others are inferred
             together with the parameters.
         summarised: the fields and vectors that `summaries` makes of the data, none where it has no such
@@ -43,11 +44,30 @@ class Simulator(Plugin[OptionsT_co]):
     observed: tuple[str, ...]
     summarised: tuple[Variable, ...] = ()
 
-    @abstractmethod
+    def simulate_one(self, parameters: Mapping[str, float], rng: np.random.Generator) -> Mapping[str, Any]:
+        """Simulate one draw.
+
+        Args:
+            parameters: their values by label.
+            rng: where all randomness of the draw comes from; it is made of the draw's seed.
+
+        Returns:
+            Every output, numpy or torch, of its variable's shape; the axis of a single channel, or of a
+            vector of one number, may be left out.
+        """
+        del parameters, rng
+        name = type(self).__name__
+        raise PluginError(
+            f"{name} does not say how to simulate.",
+            where=name,
+            expected="a method simulate_one(self, parameters, rng), or simulate(self, parameters, *, seeds)",
+            fix="write one of them",
+        )
+
     def simulate(
         self, parameters: Values, *, seeds: NDArray[np.int64]
     ) -> Mapping[str, Tensor | NDArray[np.floating]]:
-        """Simulate one draw a parameter vector.
+        """Simulate one draw a parameter vector; by `simulate_one`, where a subclass has no faster way.
 
         Args:
             parameters: `{prior.name: (B, D)}`, float32 tensors (`numpy.asarray` reads them).
@@ -56,7 +76,12 @@ class Simulator(Plugin[OptionsT_co]):
 
         Returns:
             Every output, numpy or torch, `(B, *variable.shape)`.
+
+        Raises:
+            PluginError: a draw of `simulate_one` lacks an output, or has one of another shape.
         """
+        given = self.prior, self.outputs, parameters
+        return simulate_each(self.simulate_one, *given, seeds=seeds, where=method_of(self))
 
     @cached_property
     def spec(self) -> Spec:
@@ -73,6 +98,12 @@ class Simulator(Plugin[OptionsT_co]):
         hidden = tuple(v for v in self.outputs if v.name not in self.observed)
         seen = tuple(v for v in self.outputs if v.name in self.observed)
         return Spec((self.prior.variable, *hidden), seen)
+
+
+def method_of(simulator: Simulator) -> str:
+    """What a simulator simulates by, for messages: "Mine.simulate", or "Mine.simulate_one"."""
+    cls = type(simulator)
+    return f"{cls.__name__}.{'simulate_one' if cls.simulate is Simulator.simulate else 'simulate'}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.errors import SimulationError
-from sbikit.roles.simulator import Simulator
+from sbikit.roles.simulator import Simulator, method_of
 from sbikit.simulations.attempts import Attempts, Wanted
 from sbikit.simulations.left_out import LeftOut, LeftOutDraw
 from sbikit.simulations.trying import Trying
@@ -124,7 +124,7 @@ class Drawing:
             self._take(wait=True)
         failures = sorted((one for one, _ in wanted.failures), key=lambda one: (one.draw, one.attempt))
         self._left_out.add(wanted.stream, wanted.first, wanted.attempts.tolist(), failures)
-        self._left_out.check(type(self._simulator).__name__)
+        self._left_out.check(method_of(self._simulator))
         return wanted
 
     def look(self) -> None:
@@ -164,8 +164,7 @@ class Drawing:
             return
         if not self._left_out.most:
             raise min(wanted.failures, key=lambda one: one[0].draw)[1]
-        name = type(self._simulator).__name__
-        self._left_out.check(name, *wanted.whole_rounds())
+        self._left_out.check(method_of(self._simulator), *wanted.whole_rounds())
         last, error = max(wanted.failures, key=lambda one: one[0].attempt)
         if last.attempt + 1 >= _MOST_ATTEMPTS:
             raise SimulationError(

@@ -108,11 +108,11 @@ class LeftOut:
         if self.failed:
             self._append([])
 
-    def check(self, simulator: str, tried: int = 0, failures: Sequence[LeftOutDraw] = ()) -> None:
+    def check(self, method: str, tried: int = 0, failures: Sequence[LeftOutDraw] = ()) -> None:
         """Refuse to go on where too many fail.
 
         Args:
-            simulator: its name, for the message.
+            method: that simulates, for the message, see `method_of`.
             tried, failures: attempts that are yet to be added.
 
         Raises:
@@ -124,8 +124,7 @@ class LeftOut:
         kinds = self.kinds + Counter(one.kind for one in failures)
         examples = [*failures, *self.records][-1:]
         raise SimulationError(
-            f"{simulator}.simulate fails in {failed} of {all_tried} draws "
-            f"({100.0 * failed / all_tried:.3g} %).",
+            f"{method} fails in {failed} of {all_tried} draws ({100.0 * failed / all_tried:.3g} %).",
             where="; ".join(one.in_words() for one in examples),
             expected=f"at most {100.0 * self.most:g} % (simulations.max_failures), but for chance",
             got=self.in_words(kinds),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sbikit.problem.errors import SimulationError
-from sbikit.roles.simulator import Simulator
+from sbikit.roles.simulator import Simulator, method_of
 from sbikit.simulations.outputs import real_tensor
 
 
@@ -24,10 +24,10 @@ def returned(simulator: Simulator, raw: object, count: int, where: str) -> dict[
     Raises:
         SimulationError: it is no mapping, or an output is missing, complex, masked or of the wrong shape.
     """
-    name = type(simulator).__name__
+    method = method_of(simulator)
     if not isinstance(raw, Mapping):
         raise SimulationError(
-            f"{name}.simulate did not return a mapping.",
+            f"{method} did not return a mapping.",
             where=where,
             expected="a dictionary with " + ", ".join(v.name for v in simulator.outputs),
             got=type(raw).__name__,
@@ -37,17 +37,17 @@ def returned(simulator: Simulator, raw: object, count: int, where: str) -> dict[
     for variable in simulator.outputs:
         if variable.name not in raw:
             raise SimulationError(
-                f"{name}.simulate did not return {variable.name!r}.",
+                f"{method} did not return {variable.name!r}.",
                 where=where,
                 expected=", ".join(v.name for v in simulator.outputs),
                 got=", ".join(raw) or "nothing",
                 fix="return every variable that `outputs` declares",
             )
-        tensor = real_tensor(raw[variable.name], variable.name, f"{name}.simulate")
+        tensor = real_tensor(raw[variable.name], variable.name, method)
         expected = (count, *variable.shape)
         if tuple(tensor.shape) != expected:
             raise SimulationError(
-                f"{name}.simulate returned {variable.name!r} in the wrong shape.",
+                f"{method} returned {variable.name!r} in the wrong shape.",
                 where=where,
                 expected=f"{expected} = (draws, *{variable.name}.shape)",
                 got=str(tuple(tensor.shape)),

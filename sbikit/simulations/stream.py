@@ -22,7 +22,7 @@ from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values
 from sbikit.roles.monitor import Monitor
-from sbikit.roles.simulator import Simulator
+from sbikit.roles.simulator import Simulator, method_of
 from sbikit.simulations.attempts import Given
 from sbikit.simulations.drawing import Drawing, Range
 from sbikit.simulations.left_out import LeftOut
@@ -131,7 +131,7 @@ class Simulations:
         Raises:
             SimulationError: the draw is another one.
         """
-        name, outputs = f"{type(self.simulator).__name__}.simulate", self.simulator.outputs
+        name, outputs = method_of(self.simulator), self.simulator.outputs
         theta = batch[self.simulator.prior.name].numpy()
         seeds = self._held_out_seeds.get(len(theta))
         if seeds is None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from sbikit.problem.copies import copied
 from sbikit.problem.errors import SbikitError, SimulationError
 from sbikit.problem.variables import Values
-from sbikit.roles.simulator import Simulator
+from sbikit.roles.simulator import Simulator, method_of
 from sbikit.simulations.resolution import check_resolution
 from sbikit.simulations.returned import finite_rows, returned
 
@@ -102,7 +102,7 @@ class _Batch:
         draws: NDArray[np.int64],
     ) -> None:
         self._simulator, self._parameters, self._seeds, self._draws = simulator, parameters, seeds, draws
-        self._name = type(simulator).__name__
+        self._method = method_of(simulator)
         self._where = f"draws {draws[0]} to {draws[-1]}"
 
     def run(self, rows: slice) -> dict[str, Tensor]:
@@ -154,7 +154,7 @@ class _Batch:
                 variable,
                 tensor[good] if failures else tensor,
                 first=int(self._draws[0]),
-                where=f"{self._name}.simulate, {self._where}",
+                where=f"{self._method}, {self._where}",
             )
             outputs[variable.name] = tensor.to(torch.float32).clone(memory_format=torch.contiguous_format)
             outputs[variable.name][list(failures)] = 0.0
@@ -165,7 +165,7 @@ class _Batch:
         if type(error) is SimulationError:
             return Failure("raised", error.message[:_MOST_WORDS], error)
         refusal = SimulationError(
-            f"{self._name}.simulate raised {words}",
+            f"{self._method} raised {words}",
             where=where,
             expected="outputs for every parameter vector of the prior",
             fix="mend the simulator or narrow its prior; what was done before is kept",
@@ -180,7 +180,7 @@ class _Batch:
                 break
         got = f"{bad} of {values.numel()} values NaN or infinite"
         error = SimulationError(
-            f"{self._name}.simulate returned values of {variable.name!r} that are not finite.",
+            f"{self._method} returned values of {variable.name!r} that are not finite.",
             where=self._described(row),
             expected="finite numbers",
             got=got,

@@ -15,7 +15,7 @@ import torch
 
 from sbikit.problem.errors import SimulationError
 from sbikit.problem.variables import Values
-from sbikit.roles.simulator import Simulator
+from sbikit.roles.simulator import Simulator, method_of
 from sbikit.simulations.attempts import Attempts, Given, Wanted, attempt_given, attempt_wanted, failed
 from sbikit.simulations.tried import Failure
 from sbikit.workers.pool import Lost, Pool, Recipe, Task
@@ -169,7 +169,7 @@ class Trying:
             self._send(key, row + i, wanted.rows(slice(i, i + 1)), urgent=True)
 
     def _failure(self, lost: Lost) -> Failure:
-        name = f"{type(self._simulator).__name__}.simulate"
+        name = method_of(self._simulator)
         if lost.why == "timeout":
             words = f"longer than {self._timeout:g} s"
             fix = "give it more time (simulations.timeout), or narrow the prior"

@@ -21,6 +21,7 @@ from sbikit.roles.simulator import (
     SupportsMasks,
     SupportsObserve,
     SupportsSummaries,
+    method_of,
 )
 from sbikit.simulations.checked import run_simulator
 from sbikit.testing.capabilities import check_facts, check_floor, check_masks, check_observe, check_summaries
@@ -47,7 +48,7 @@ def check_simulator(simulator: Simulator, *, monitor: Monitor | None = None) -> 
     """
     monitor = QuietMonitor() if monitor is None else monitor
     name = type(simulator).__name__
-    where = f"{name}.simulate"
+    where = method_of(simulator)
     seeds = draw_seeds(0, "contract/simulator", 0, BATCH)
     parameters = simulator.prior.sample(draw_seeds(0, "contract/parameters", 0, BATCH))
 
