@@ -7,6 +7,7 @@ from .problem import DeviceError as DeviceError
 from .problem import Field as Field
 from .problem import Law as Law
 from .problem import LogNormal as LogNormal
+from .problem import LogUniform as LogUniform
 from .problem import Normal as Normal
 from .problem import ObservationError as ObservationError
 from .problem import OptionError as OptionError

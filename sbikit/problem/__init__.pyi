@@ -13,6 +13,7 @@ from .errors import TrainingError as TrainingError
 from .errors import UnsupportedError as UnsupportedError
 from .laws import Law as Law
 from .laws import LogNormal as LogNormal
+from .laws import LogUniform as LogUniform
 from .laws import Normal as Normal
 from .laws import TruncatedNormal as TruncatedNormal
 from .laws import Uniform as Uniform

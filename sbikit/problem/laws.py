@@ -92,6 +92,39 @@ class Uniform(Law):
 
 
 @dataclass(frozen=True)
+class LogUniform(Law):
+    """Uniform in the logarithm between `low` and `high`, both positive: the law of a scale."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.low < self.high < math.inf):
+            raise refuse(self, "A log-uniform law needs two positive bounds.", "give 0 < low < high")
+
+    @cached_property
+    def _width(self) -> float:
+        ends = torch.tensor([self.low, self.high], dtype=torch.float64)
+        return float(_log_ratio(ends[0], ends[1]))
+
+    def from_white(self, z: Tensor) -> Tensor:
+        above = self.low * torch.exp(self._width * cdf(z))
+        below = self.high * torch.exp(-self._width * cdf(-z))
+        return torch.where(z < 0, above, below).clamp(self.low, self.high)
+
+    def to_white(self, x: Tensor) -> Tensor:
+        x = x.clamp(self.low, self.high)
+        below = _log_ratio(torch.full_like(x, self.low), x)
+        above = _log_ratio(x, torch.full_like(x, self.high))
+        lower = below < above
+        z = ndtri(torch.where(lower, below, above) / self._width)
+        return torch.where(lower, z, -z)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        return -torch.log(x) - math.log(self._width)
+
+
+@dataclass(frozen=True)
 class Normal(Law):
     """Normal with `mean` and standard deviation `sd`."""
 
@@ -194,6 +227,15 @@ class LogNormal(Law):
 
     def log_density(self, x: Tensor) -> Tensor:
         return -0.5 * self.to_white(x) ** 2 - _HALF_LOG_2PI - math.log(self.sigma) - torch.log(x)
+
+
+def _log_ratio(low: Tensor, high: Tensor) -> Tensor:
+    """log(high / low) of 0 < low <= high, with its digits where they are close, and where they are so far
+    apart that the ratio overflows.
+    """
+    near = high < 2.0 * low
+    excess = torch.where(near, (high - low) / torch.where(near, low, 1.0), 0.0)
+    return torch.where(near, torch.log1p(excess), torch.log(high) - torch.log(low))
 
 
 def _with_slope(value: Tensor, slope: Tensor, at: Tensor) -> Tensor:

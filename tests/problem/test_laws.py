@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import torch
 
-from sbikit import Law, LogNormal, Normal, SpecError, TruncatedNormal, Uniform
+from sbikit import Law, LogNormal, LogUniform, Normal, SpecError, TruncatedNormal, Uniform
 
 WINDOWS = [
     (0, 1, 7, math.inf),
@@ -128,6 +128,8 @@ def test_a_truncated_normal_agrees_with_scipy(window: tuple[float, ...]) -> None
         Uniform(-3.0, 0.0),
         Normal(1.0, 2.0),
         LogNormal(2.0, 0.5),
+        LogUniform(1e-3, 20.0),
+        LogUniform(1.0, 1.001),
     ],
 )
 def test_derivatives_are_those_of_a_change_of_variables(law: Law) -> None:
@@ -148,6 +150,8 @@ def test_derivatives_are_those_of_a_change_of_variables(law: Law) -> None:
         (Normal(3.0, 2.0), scipy.stats.norm(3, 2)),
         (LogNormal(2.0, 0.7), scipy.stats.lognorm(0.7, scale=2)),
         (LogNormal(1e9, 1e-6), scipy.stats.lognorm(1e-6, scale=1e9)),
+        (LogUniform(1e-4, 3.0), scipy.stats.loguniform(1e-4, 3.0)),
+        (LogUniform(1e-300, 1e300), scipy.stats.loguniform(1e-300, 1e300)),
     ],
 )
 def test_tails_agree_with_scipy(law: Law, theirs) -> None:
@@ -160,6 +164,23 @@ def test_tails_agree_with_scipy(law: Law, theirs) -> None:
     )
 
 
+@pytest.mark.parametrize("bounds", [(1e-4, 3.0), (5.0, 5.0 + 1e-6), (1e-300, 1e300)])
+def test_a_log_uniform_law_is_right_to_rounding(bounds: tuple[float, float]) -> None:
+    """Beside 60 digits, from the nearer bound: to four roundings, and eight of the mass that lies between."""
+    law, (low, high) = LogUniform(*bounds), map(mp.mpf, bounds)
+    width = mp.log(high / low)
+    x = law.from_white(torch.tensor(WHITE, dtype=torch.float64))
+    for xi, zi, density in zip(x.tolist(), WHITE, law.log_density(x).tolist(), strict=True):
+        exact = low * mp.exp(width * mp.ncdf(zi)) if zi < 0 else high * mp.exp(-width * mp.ncdf(-zi))
+        assert abs(xi / exact - 1) < np.finfo(float).eps * (4 + 8 * float(width * mp.ncdf(-abs(zi))))
+        assert density == pytest.approx(float(-mp.log(mp.mpf(xi)) - mp.log(width)), rel=1e-13, abs=1e-13)
+    shares = (0.1, 0.4, 0.6, 0.9)
+    inside = torch.tensor([float(low * mp.exp(width * share)) for share in shares], dtype=torch.float64)
+    for xi, zi in zip(inside.tolist(), law.to_white(inside).tolist(), strict=True):
+        share = mp.log(mp.mpf(xi) / low) / width
+        assert float(abs(mp.ncdf(zi) - share)) < 1e-15 * (1 + 4 * float(abs(mp.log(high)) / width))
+
+
 def test_a_uniform_law_has_its_digits_at_an_upper_bound_of_zero() -> None:
     z = torch.tensor([5.0, 8.0], dtype=torch.float64)
     x = Uniform(-1.0, 0.0).from_white(z)
@@ -168,7 +189,13 @@ def test_a_uniform_law_has_its_digits_at_an_upper_bound_of_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "law", [Uniform(0.0, 1.0), Normal(3.0, 2.0), LogNormal(2.0, 0.7), TruncatedNormal(0.0, 1.0, 0.0)]
+    "law",
+    [
+        Uniform(0.0, 1.0),
+        Normal(3.0, 2.0),
+        LogNormal(2.0, 0.7),
+        TruncatedNormal(0.0, 1.0, 0.0),
+    ],
 )
 def test_white_coordinates_return_from_the_lower_tail(law: Law) -> None:
     z = torch.linspace(-8.0, 0.0, 65, dtype=torch.float64)
@@ -180,6 +207,8 @@ def test_what_lies_outside_has_an_infinite_white_coordinate() -> None:
     infinite = torch.tensor([-math.inf, -math.inf, math.inf, math.inf], dtype=torch.float64)
     for law in (Uniform(0.0, 1.0), TruncatedNormal(0.3, 1.0, 0.0, 1.0)):
         assert torch.equal(law.to_white(x), infinite)
+    assert torch.equal(LogUniform(1.0, 2.0).to_white(x + 1.0)[1:3], infinite[1:3])
+    assert torch.equal(LogUniform(1.5, 1.75).to_white(x)[[0, 3]], infinite[[0, 3]])
 
 
 @pytest.mark.parametrize(
@@ -191,6 +220,9 @@ def test_what_lies_outside_has_an_infinite_white_coordinate() -> None:
         (TruncatedNormal, (math.inf, 1.0)),
         (TruncatedNormal, (0.0, 1.0, math.inf, math.inf)),
         (LogNormal, (math.inf, 1.0)),
+        (LogUniform, (0.0, 1.0)),
+        (LogUniform, (2.0, 1.0)),
+        (LogUniform, (1.0, math.inf)),
     ],
 )
 def test_numbers_that_make_no_law_are_refused(law, numbers) -> None:
