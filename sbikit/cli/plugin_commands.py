@@ -203,14 +203,17 @@ def _options(assignments: list[str]) -> dict[str, Any]:
 @plugins_app.command()
 def new(
     name: Name,
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="simulator, estimator, sampler or validator.")
+    ] = "simulator",
     into: Annotated[Path, typer.Option(metavar="DIR", help="Folder that it goes into.")] = Path("."),
     debug: Debug = False,
 ) -> None:
-    """Start a plug-in: a distribution of its own with a small simulator and a test."""
+    """Start a plug-in: a distribution of its own with one small part, of the kind asked for, and a test."""
     with guarded(debug):
         from sbikit.plugins.scaffold import write_scaffold
 
-        for file in write_scaffold(name, into):
+        for file in write_scaffold(name, into, kind):
             put(str(file))
         put(f"next: pip install -e {into / f'sbikit-{name}'} && sbikit plugins check {name}")
 

@@ -1,104 +1,64 @@
-"""A new plug-in to start from: a distribution of its own with one small simulator and its test."""
+"""A new plug-in to start from: a distribution of its own with one small part and its test."""
 
 from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from sbikit import __version__
+from sbikit.plugins.installed import Kind
 from sbikit.problem.errors import OptionError
 
-_PYPROJECT = Template("""[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
-
-[project]
-name = "sbikit-$name"
-version = "0.1.0"
-description = "A simulator for sbikit."
-requires-python = ">=3.11"
-dependencies = ["sbikit>=$version", "numpy"]
-
-[project.entry-points.sbikit]
-$name = "sbikit_$module"
-
-[tool.hatch.build.targets.wheel]
-packages = ["sbikit_$module"]
-""")
-
-_INIT = Template('''"""A plug-in of sbikit; this file is read at every start, so it imports nothing heavy."""
-
-from sbikit import Offer, hookimpl
+_TEMPLATES = Path(__file__).parent / "scaffolds"
 
 
-@hookimpl
-def sbikit_simulators():
-    return [Offer("$name", "sbikit_$module.simulator:$cls", "a periodic signal seen with noise")]
-''')
+@dataclass(frozen=True)
+class _Kind:
+    """What is said of a kind of plug-in.
 
-_SIMULATOR = Template('''"""A periodic signal of unknown amplitude and width, seen with noise."""
+    Args:
+        summary: of the plug-in that is written.
+        run: a command that uses it.
+        article: of its kind.
+    """
 
-import numpy as np
-from pydantic import Field as Option
-
-from sbikit import Field, Options, Prior, Simulator, Uniform
-
-
-class ${cls}Options(Options):
-    size: int = Option(default=32, ge=4, description="pixels along the signal")
-    noise: float = Option(default=0.1, gt=0, description="standard deviation of the noise a pixel")
+    summary: str
+    run: str
+    article: str = "A"
 
 
-class $cls(Simulator[${cls}Options]):
-    prior = Prior({"amplitude": Uniform(0.5, 2.0), "width": Uniform(0.05, 0.2)})
-    observed = ("data",)
-
-    def __init__(self, options=None):
-        super().__init__(options)
-        # Facts, both False where left out: the signal is as likely here as there, and its end meets its
-        # start. Of a time series or an image neither is true: leave them out.
-        even = {"stationary": True, "periodic": True}
-        self.outputs = tuple(Field(name, (self.options.size,), **even) for name in ("signal", "data"))
-
-    # One draw at a time. To make many at once, write `simulate(self, parameters, *, seeds)` in its place.
-    def simulate_one(self, parameters, rng):  # all that is random comes from rng
-        size = self.options.size
-        distance = np.abs((np.arange(size) / size - rng.uniform() + 0.5) % 1 - 0.5)
-        signal = parameters["amplitude"] * np.exp(-0.5 * (distance / parameters["width"]) ** 2)
-        return {"signal": signal, "data": signal + self.options.noise * rng.normal(size=size)}
-''')
-
-_TEST = Template("""import sbikit
-from sbikit.testing import check_simulator
+_KINDS: dict[Kind, _Kind] = {
+    "simulator": _Kind(
+        "a periodic signal seen with noise", "sbikit run --sim $name --estimator diffusion-transformer"
+    ),
+    "estimator": _Kind("a normal law, linear in the data", "sbikit run --estimator $name", "An"),
+    "sampler": _Kind("importance sampling of few numbers", "sbikit run --sim mine --reference $name"),
+    "validator": _Kind("how far means of draws lie from truths", "sbikit run --validator $name"),
+}
 
 
-def test_it_keeps_the_contract():
-    check_simulator(sbikit.load("simulator", "$name"))
-""")
-
-_README = Template("""# sbikit-$name
-
-    pip install -e .
-    sbikit plugins check $name
-    sbikit run --sim $name --estimator diffusion-transformer
-""")
-
-
-def write_scaffold(name: str, parent: Path) -> list[Path]:
+def write_scaffold(name: str, parent: Path, kind: str = "simulator") -> list[Path]:
     """Write the distribution `sbikit-<name>` into `parent`.
 
     Args:
         name: the plug-in's name: small letters, digits and hyphens.
         parent: the folder that it goes into.
+        kind: "simulator", "estimator", "sampler" or "validator".
 
     Returns:
         The files written.
 
     Raises:
-        OptionError: the name cannot be one, or the folder is there already.
+        OptionError: the name cannot be one, there is no such kind, or the folder is there already.
     """
+    if kind not in _KINDS:
+        raise OptionError(
+            "There is no such kind of plug-in.", where="--kind", expected=", ".join(_KINDS), got=kind
+        )
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(module):
         raise OptionError(
@@ -114,20 +74,31 @@ def write_scaffold(name: str, parent: Path) -> list[Path]:
             where=str(folder),
             fix="choose another name, or --into another folder",
         )
+    said = _KINDS[kind]
     words = {
         "name": name,
         "module": module,
         "cls": "".join(part.capitalize() for part in name.split("-")),
         "version": __version__,
+        "kind": kind,
+        "article": said.article,
+        "summary": said.summary,
+        "check": "check_exact_sampler" if kind == "sampler" else f"check_{kind}",
     }
+    words["run"] = Template(said.run).substitute(words)
     files = {
-        "pyproject.toml": _PYPROJECT,
-        "README.md": _README,
-        f"sbikit_{module}/__init__.py": _INIT,
-        f"sbikit_{module}/simulator.py": _SIMULATOR,
-        f"tests/test_{module}.py": _TEST,
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"sbikit_{module}/__init__.py": "init.py",
+        f"sbikit_{module}/{kind}.py": f"{kind}.py",
+        f"tests/test_{module}.py": "test.py",
     }
-    return [_write(folder / path, text.substitute(words)) for path, text in files.items()]
+    return [_write(folder / path, _filled(template, words)) for path, template in files.items()]
+
+
+def _filled(template: str, words: Mapping[str, str]) -> str:
+    text = (_TEMPLATES / f"{template}.template").read_text(encoding="utf-8")
+    return Template(text).substitute(words)
 
 
 def _write(path: Path, text: str) -> Path:

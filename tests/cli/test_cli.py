@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toybox import install, offering
@@ -342,6 +343,33 @@ def test_plugins_check_tells_a_sound_plugin_from_an_unsound(toys: Path) -> None:
     assert (status, "did you mean 'steps'?" in err) == (2, True)
     status, _, err = call("plugins", "check", "toy-mean")  # it passes whatever it sees
     assert (status, "No wrong posterior is refused" in err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["simulator", "estimator", "sampler", "validator"])
+def test_a_new_plugin_of_each_kind_keeps_its_contract(
+    kind: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(site.parent)
+    status, out, _ = call("plugins", "new", "my-own", "--kind", kind)
+    assert status == 0
+    package = Path("sbikit-my-own") / "sbikit_my_own"
+    assert str(package / f"{kind}.py") in out
+    modules = {f"sbikit_my_own/{p.name}": p.read_text() for p in package.iterdir()}
+    install(site, "sbikit-my-own", {"my-own": "sbikit_my_own"}, modules)
+    assert call("plugins", "check", "my-own")[:2] == (0, f"{kind} my-own: all promises kept\n")
+    test: dict[str, Any] = {}
+    exec((package.parent / "tests" / "test_my_own.py").read_text(), test)
+    assert callable(test["test_it_keeps_the_contract"])
+    told = (package.parent / "README.md").read_text() + (package.parent / "pyproject.toml").read_text()
+    assert "$" not in told
+    assert f"{kind} for sbikit" in told
+
+
+def test_a_kind_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call("plugins", "new", "mine", "--kind", "monitor")
+    assert (status, "simulator, estimator, sampler, validator" in err) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_new_plugin_keeps_its_contract_and_runs(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
