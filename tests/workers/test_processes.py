@@ -161,6 +161,7 @@ def test_this_process_is_a_pool_and_limits_take_another() -> None:
 
 
 SCRIPT = """
+import signal
 import sys
 from duties import make
 from sbikit.workers.pool import Recipe, Task
@@ -168,6 +169,7 @@ from sbikit.workers.places import open_pool, read_place
 from sbikit.roles.monitor import QuietMonitor
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which what runs behind a shell does not hear
     kind, *paths = sys.argv[1:]
     place = read_place(2) if kind == "processes" else read_place(cluster="local:2")
     with open_pool(place, Recipe(make, (3,)), QuietMonitor()) as pool:
