@@ -98,6 +98,7 @@ def test_a_missing_extra_says_what_to_install(
 def test_jobs_of_slurm_leave_interrupts_what_they_were(tmp_path: Path) -> None:
     code = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what runs behind a shell does not hear
 from sbikit import OptionError
 from sbikit.workers.slurm import SlurmJobs, start_slurm
 try:
