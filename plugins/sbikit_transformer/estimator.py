@@ -45,7 +45,7 @@ _APART = "data_map.components.directions"
 # longer: a draw of the quick preset 25.0 +- 0.7 ms with 4,096, 26.7 +- 0.6 with 1,024, 36 +- 4 with 16,384.
 # No draw depends on it but by rounding.
 _TOKENS_AT_ONCE, _TOKENS_ON_GPU = 4096, 16384
-# Pixels of a grid likewise, on processors: one of `paper` takes 88 ms with 7 draws at once, 113 with 15.
+# Pixels of a grid likewise, on processors: a draw of `paper` takes 88 ms with 7 of them at once, 113 with 15.
 _PIXELS_AT_ONCE = 2**17
 
 

@@ -23,19 +23,17 @@ class _Kind:
     Args:
         summary: of the plug-in that is written.
         run: a command that uses it.
-        article: of its kind.
     """
 
     summary: str
     run: str
-    article: str = "A"
 
 
 _KINDS: dict[Kind, _Kind] = {
     "simulator": _Kind(
         "a periodic signal seen with noise", "sbikit run --sim $name --estimator diffusion-transformer"
     ),
-    "estimator": _Kind("a normal law, linear in the data", "sbikit run --estimator $name", "An"),
+    "estimator": _Kind("a normal law, linear in the data", "sbikit run --estimator $name"),
     "sampler": _Kind("importance sampling of few numbers", "sbikit run --sim mine --reference $name"),
     "validator": _Kind("how far means of draws lie from truths", "sbikit run --validator $name"),
 }
@@ -81,7 +79,6 @@ def write_scaffold(name: str, parent: Path, kind: str = "simulator") -> list[Pat
         "cls": "".join(part.capitalize() for part in name.split("-")),
         "version": __version__,
         "kind": kind,
-        "article": said.article,
         "summary": said.summary,
         "check": "check_exact_sampler" if kind == "sampler" else f"check_{kind}",
     }

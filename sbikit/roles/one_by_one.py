@@ -26,8 +26,9 @@ def simulate_each(
     *,
     seeds: NDArray[np.int64],
     where: str,
-) -> dict[str, Tensor | NDArray[Any]]:
-    """Draws one after the other.
+) -> Mapping[str, Tensor | NDArray[Any]]:
+    """Draws one after the other; what is no mapping, or lacks an output, goes back so, and whoever runs the
+    simulator refuses it as that of a batch.
 
     Args:
         one: makes a draw.
@@ -42,7 +43,7 @@ def simulate_each(
         Every output, (B, *shape).
 
     Raises:
-        PluginError: a draw lacks an output, or has one of another shape.
+        PluginError: an output of a draw has another shape.
     """
     labels = prior.variable.labels
     rows = parameters[prior.name].tolist()
@@ -50,29 +51,15 @@ def simulate_each(
         one(dict(zip(labels, row, strict=True)), np.random.default_rng(int(seed)))
         for row, seed in zip(rows, seeds, strict=True)
     ]
-    return {v.name: _stacked([_of_shape(draw, v, outputs, where) for draw in draws], v) for v in outputs}
+    for draw in draws:
+        if not isinstance(draw, Mapping):
+            return draw
+    there = [v for v in outputs if all(v.name in draw for draw in draws)]
+    return {v.name: _stacked([_of_shape(draw[v.name], v, where) for draw in draws], v) for v in there}
 
 
-def _of_shape(draw: object, variable: Variable, outputs: Sequence[Variable], where: str) -> Any:
+def _of_shape(found: Any, variable: Variable, where: str) -> Any:
     """One output of a draw, whose shape is that of the variable, or that without the axis of a channel."""
-    names = ", ".join(v.name for v in outputs)
-    if not isinstance(draw, Mapping):
-        raise PluginError(
-            f"{where} did not return a mapping.",
-            where=where,
-            expected=f"a dictionary with {names}",
-            got=type(draw).__name__,
-            fix='return {"name": array, ...}',
-        )
-    if variable.name not in draw:
-        raise PluginError(
-            f"{where} did not return {variable.name!r}.",
-            where=where,
-            expected=names,
-            got=", ".join(map(str, draw)) or "nothing",
-            fix="return every variable that `outputs` declares",
-        )
-    found = draw[variable.name]
     shape = tuple(found.shape) if isinstance(found, Tensor) else np.shape(found)
     if shape not in {variable.shape, variable.shape[variable.shape[0] == 1 :]}:
         raise PluginError(

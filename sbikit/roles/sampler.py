@@ -113,8 +113,8 @@ class SupportsPrecision(Protocol):
     """A sampler whose networks may multiply in another precision."""
 
     def in_precision(self, precision: torch.dtype) -> Sampler:
-        """The same sampler, whose products inside networks are of this precision where that changes no figure
-        of many draws by more than they tell; what is around networks stays in float32.
+        """The same sampler with products inside its networks in this precision, and all around them in
+        float32: its draws differ by far less than they scatter.
         """
         ...
 

@@ -78,7 +78,7 @@ class Simulator(Plugin[OptionsT_co]):
             Every output, numpy or torch, `(B, *variable.shape)`.
 
         Raises:
-            PluginError: a draw of `simulate_one` lacks an output, or has one of another shape.
+            PluginError: an output of a draw of `simulate_one` has another shape.
         """
         given = self.prior, self.outputs, parameters
         return simulate_each(self.simulate_one, *given, seeds=seeds, where=method_of(self))

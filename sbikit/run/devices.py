@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -90,7 +91,7 @@ def _multiplies_in_bfloat16(device: torch.device) -> bool:
     """Whether it does so itself: where bfloat16 is imitated it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # of younger torch than the oldest that will do
+    # Not of the oldest torch that will do, which then is taken to have none.
+    capabilities: Callable[[], dict[str, bool]] = getattr(torch.cpu, "get_capabilities", dict)
+    known = capabilities()
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -180,6 +180,7 @@ class Run:
         sampler = self.estimator.load(self.folder.estimator, self.simulator, device=self.device)
         precision = choose_precision(self.devices.precision, self.device)
         if precision != torch.float32 and supports(sampler, SupportsPrecision):
+            self.monitor.say(f"networks multiply in {str(precision).removeprefix('torch.')}")
             return sampler.in_precision(precision)
         return sampler
 

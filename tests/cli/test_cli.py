@@ -362,7 +362,7 @@ def test_a_new_plugin_of_each_kind_keeps_its_contract(
     assert callable(test["test_it_keeps_the_contract"])
     told = (package.parent / "README.md").read_text() + (package.parent / "pyproject.toml").read_text()
     assert "$" not in told
-    assert f"{kind} for sbikit" in told
+    assert f"sbikit {kind}: " in told
 
 
 def test_a_kind_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

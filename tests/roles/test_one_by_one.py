@@ -58,10 +58,8 @@ def by_hand(parameters: Values, seeds: NDArray[np.int64]) -> dict[str, NDArray[n
 @pytest.mark.parametrize("as_tensors", [False, True])
 def test_a_batch_is_made_of_its_draws(short: bool, as_tensors: bool) -> None:
     simulator = Each(short=short, as_tensors=as_tensors)
-    parameters, seeds = (
-        {"theta": torch.tensor([[1.0, -2.0], [0.7, 0.5], [1.9, 0.0]])},
-        np.array([5, 2**62, 0]),
-    )
+    parameters = {"theta": torch.tensor([[1.0, -2.0], [0.7, 0.5], [1.9, 0.0]])}
+    seeds = np.array([5, 2**62, 0])
     found = simulator.simulate(parameters, seeds=seeds)
     assert all(isinstance(value, torch.Tensor) == as_tensors for value in found.values())
     for name, expected in by_hand(parameters, seeds).items():
@@ -89,18 +87,32 @@ class Spoiled(Each):
 
 
 @pytest.mark.parametrize(
+    ("spoiled", "got"),
+    [
+        (list, "list"),
+        (lambda made: None, "NoneType"),
+        (lambda made: {"map": made["map"]}, "map"),
+        (lambda made: {}, "nothing"),
+    ],
+    ids=["a list", "nothing returned", "one missing", "empty"],
+)
+def test_what_lacks_an_output_is_refused_as_that_of_a_batch(spoiled: Any, got: str) -> None:
+    with pytest.raises(SimulationError, match=r"^Spoiled\.simulate_one did not return") as refusal:
+        Simulations(Spoiled(spoiled), 0).training(0, 3)
+    assert str(refusal.value.expected).endswith("map, two, one, three")
+    assert refusal.value.got == got
+
+
+@pytest.mark.parametrize(
     ("spoiled", "expected", "got"),
     [
-        (list, "a dictionary with map, two, one, three", "list"),
-        (lambda made: {"map": made["map"]}, "map, two, one, three", "map"),
-        (lambda made: {}, "map, two, one, three", "nothing"),
         (lambda made: made | {"two": made["two"][0]}, "(2, 4, 3) = two.shape, of one draw", "(4, 3)"),
         (lambda made: made | {"three": 1.0}, "(3,) = three.shape, of one draw", "()"),
         (lambda made: made | {"map": made["map"].T}, "(1, 4, 3) = map.shape, of one draw", "(3, 4, 1)"),
     ],
-    ids=["no mapping", "one missing", "empty", "a channel short", "a number", "turned"],
+    ids=["a channel short", "a number", "turned"],
 )
-def test_what_no_draw_may_return_is_refused_by_name(spoiled: Any, expected: str, got: str) -> None:
+def test_another_shape_is_refused_by_name(spoiled: Any, expected: str, got: str) -> None:
     with pytest.raises(PluginError) as refusal:
         Simulations(Spoiled(spoiled), 0).training(0, 3)
     assert refusal.value.where == "Spoiled.simulate_one"
