@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from sbikit import Field, Simulations, Spec, Vector
-from sbikit.run import Run, RunFolder
-from sbikit.run.console_monitor import ConsoleMonitor
-from sbikit.run.devices import choose_device
+from sbikit.runs import Run, RunFolder
+from sbikit.runs.console_monitor import ConsoleMonitor
+from sbikit.runs.devices import choose_device
 
 
 def opened(folder: Path, device: str | None = None) -> Run:

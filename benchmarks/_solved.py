@@ -17,7 +17,7 @@ from _run_folder import streams, vector_and_field
 from torch import Tensor
 
 from sbikit import Field, UnsupportedError, Values, draw_seeds
-from sbikit.run import Run
+from sbikit.runs import Run
 from sbikit_calibration.ranks.maps import MapStatistics
 from sbikit_transformer.diffusion import noise_levels
 from sbikit_transformer.estimator import TransformerSampler

@@ -20,8 +20,8 @@ from _run_folder import streams
 from sbikit import Monitor, QuietMonitor, draw_seeds, load, one_thread
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler, SupportsPrecision
-from sbikit.run import Run
-from sbikit.run.devices import choose_precision
+from sbikit.runs import Run
+from sbikit.runs.devices import choose_precision
 
 FIRST = 20_000_000
 _LOWER = "draw in bfloat16"

@@ -20,7 +20,7 @@ from _record import record
 from _run_folder import opened
 
 from sbikit import SbikitError, one_thread
-from sbikit.run import run_stages
+from sbikit.runs import run_stages
 
 
 def fit_here(folder: Path) -> None:

@@ -40,7 +40,7 @@ from _solved import MANY, solved, tell_solved
 from _speed import speed, tell_speed
 
 from sbikit import SbikitError, UnsupportedError
-from sbikit.run import Run
+from sbikit.runs import Run
 from sbikit.storage import object_digest
 
 STEPS = ("validators", "hmc", "speed", "solver")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import sbikit
 from sbikit import draw_seeds
-from sbikit.run.draft import presets
+from sbikit.runs.draft import presets
 from sbikit_exact.density import log_density_of
 
 OBSERVATIONS, CHAINS, PAIRS = 2, 4, 12

@@ -19,7 +19,7 @@ from _record import record
 from _untrained import untrained
 
 from sbikit import QuietMonitor, Simulations, load, mean_and_error
-from sbikit.run.config import load_config
+from sbikit.runs.config import load_config
 from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.options import TransformerOptions

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sbikit import load
 from sbikit.fields.rings import logarithmic_edges
-from sbikit.run.config import load_config
+from sbikit.runs.config import load_config
 from sbikit_lognormal.simulator import LogNormal
 from sbikit_lognormal.survey.lensing import KaiserSquires
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from sbikit import SbikitError
-from sbikit.run import ship
+from sbikit.runs import ship
 
 INTO = Path(__file__).parents[1] / "plugins" / "sbikit_transformer" / "pretrained"
 

@@ -22,8 +22,8 @@ ROOMS = (
     "learning",
     "plugins",
     "testing",
-    "report",
-    "run",
+    "pages",
+    "runs",
     "cli",
 )
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())

@@ -14,16 +14,16 @@ from sbikit.cli.terminal import console
 from sbikit.plugins.hookspecs import Pretrained
 from sbikit.plugins.installed import catalogue
 from sbikit.roles.sampler import Sampler
-from sbikit.run import devices
-from sbikit.run.config import load_config, read_config
-from sbikit.run.console_monitor import ConsoleMonitor
-from sbikit.run.devices import Devices
-from sbikit.run.draft import presets
-from sbikit.run.familiar import Wary
-from sbikit.run.job import Run
-from sbikit.run.new_data import wary
-from sbikit.run.pretrained import DIGESTS, PROVENANCE, Shipped, digests, open_shipped
-from sbikit.run.shipping import MOST_BYTES, largest_file, named_paths
+from sbikit.runs import devices
+from sbikit.runs.config import load_config, read_config
+from sbikit.runs.console_monitor import ConsoleMonitor
+from sbikit.runs.devices import Devices
+from sbikit.runs.draft import presets
+from sbikit.runs.familiar import Wary
+from sbikit.runs.job import Run
+from sbikit.runs.new_data import wary
+from sbikit.runs.pretrained import DIGESTS, PROVENANCE, Shipped, digests, open_shipped
+from sbikit.runs.shipping import MOST_BYTES, largest_file, named_paths
 from sbikit.storage.metrics import read_metrics
 
 NONE = pytest.param(None, id="none", marks=pytest.mark.skip("no weights ship yet"))

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sbikit.cli import app
 from sbikit.plugins.installed import catalogue
-from sbikit.run import ship
+from sbikit.runs import ship
 
 CHOSEN = ["--sim", "toy", "--estimator", "toy-linear", "--validator", "toy-mean"]
 SMALL = [f"--set=sampling.{key}" for key in ("observations=40", "draws=8", "shown_draws=50")]

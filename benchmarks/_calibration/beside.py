@@ -39,8 +39,8 @@ from sbikit import (
     load,
 )
 from sbikit.roles.trust import announcement, trusted
-from sbikit.run import Run
-from sbikit.run.drawing import observed
+from sbikit.runs import Run
+from sbikit.runs.drawing import observed
 from sbikit.storage import (
     draws_key,
     object_digest,

@@ -13,8 +13,8 @@ from _calibration.sizes import Sizes, draws_of_fields
 from _calibration.trained import identity
 from sbikit import Spec, StoredDraws, Values, draw_seeds
 from sbikit.problem.memory import check_disk
-from sbikit.run import Run
-from sbikit.run.drawing import bytes_a_draw, draw, observed
+from sbikit.runs import Run
+from sbikit.runs.drawing import bytes_a_draw, draw, observed
 from sbikit.storage import object_digest, read_header, read_tensors, write_tensors
 
 

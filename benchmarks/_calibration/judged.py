@@ -20,9 +20,9 @@ from _calibration.measures import ratio_of_means
 from _calibration.raw import raw_mira
 from sbikit import Evidence, Metric, Report, Spec, SpecError, Validator, Values, derive_seed, generator, load
 from sbikit.roles.validator import report_constants
-from sbikit.run import Run
-from sbikit.run.drawing import observed
-from sbikit.run.fitting import most_draws
+from sbikit.runs import Run
+from sbikit.runs.drawing import observed
+from sbikit.runs.fitting import most_draws
 from sbikit.storage import object_digest, report_from_dict, report_to_dict
 from sbikit_calibration.agreement.compared import ComparedVariables
 from sbikit_calibration.coverage.distance import Centres

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from _calibration.sizes import Sizes
 from sbikit import OptionError
-from sbikit.run import Run
-from sbikit.run.config import load_config, read_config
-from sbikit.run.draft import Overrides
+from sbikit.runs import Run
+from sbikit.runs.config import load_config, read_config
+from sbikit.runs.draft import Overrides
 from sbikit.storage import object_digest, read_tensors, write_tensors
 
 _AT_ONCE = 32  # held-out simulations between two marks of progress

@@ -97,8 +97,8 @@ def heat_up() -> None:
     import sbi.neural_nets
 
     import sbikit.cli
-    import sbikit.report.page
-    import sbikit.run.stages
+    import sbikit.pages.page
+    import sbikit.runs.stages
     import sbikit_calibration.agreement.validator
     import sbikit_exact.hmc.sampler
     import sbikit_npe.estimator

@@ -14,7 +14,7 @@ import typer
 from sbikit.cli.whole_numbers import whole_number
 
 if TYPE_CHECKING:
-    from sbikit.run.config import RunConfig
+    from sbikit.runs.config import RunConfig
 
 CHOICES = "What to run"
 HOW = "How"
@@ -160,8 +160,8 @@ class Wanted:
 
     def load(self) -> RunConfig:
         """The whole configuration, checked."""
-        from sbikit.run.config import load_config
-        from sbikit.run.draft import Overrides
+        from sbikit.runs.config import load_config
+        from sbikit.runs.draft import Overrides
 
         overrides = Overrides(
             simulator=self.sim,

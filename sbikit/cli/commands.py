@@ -33,9 +33,9 @@ from sbikit.cli.verdicts import show_verdicts
 from sbikit.cli.whole_numbers import whole_number
 
 if TYPE_CHECKING:
-    from sbikit.run.config import RunConfig
-    from sbikit.run.folder import RunFolder
-    from sbikit.run.job import Run
+    from sbikit.runs.config import RunConfig
+    from sbikit.runs.folder import RunFolder
+    from sbikit.runs.job import Run
 
 app = typer.Typer(
     name="sbikit",
@@ -101,8 +101,8 @@ def run(
     [dim]sbikit run --sim lognormal --estimator diffusion-transformer[/dim]
     """
     with guarded(debug) as session:
-        from sbikit.run.folder import RunFolder, default_folder
-        from sbikit.run.stages import run_stages
+        from sbikit.runs.folder import RunFolder, default_folder
+        from sbikit.runs.stages import run_stages
 
         config = wanted.load()
         folder = RunFolder.create(out or default_folder(config), config)
@@ -127,7 +127,7 @@ def init(
     [dim]sbikit init DIR --sim lognormal --reference hmc[/dim]
     """
     with guarded(debug):
-        from sbikit.run.folder import RunFolder
+        from sbikit.runs.folder import RunFolder
 
         RunFolder.create(folder, wanted.load())
         put(f"run folder: {folder}")
@@ -146,8 +146,8 @@ def _stage(
     debug: bool,
 ) -> None:
     with guarded(debug) as session:
-        from sbikit.run.folder import RunFolder
-        from sbikit.run.stages import run_stages
+        from sbikit.runs.folder import RunFolder
+        from sbikit.runs.stages import run_stages
 
         folder = RunFolder.open(path)
         session.log, session.resumes = folder.log, True
@@ -189,13 +189,13 @@ def simulate(  # noqa: PLR0917
     [dim]sbikit simulate DIR --simulations 20000 --workers 8[/dim]
     """
     with guarded(debug) as session:
-        from sbikit.run.folder import RunFolder
-        from sbikit.run.stages import run_stages
+        from sbikit.runs.folder import RunFolder
+        from sbikit.runs.stages import run_stages
 
         opened = RunFolder.open(folder)
         session.log, session.resumes = opened.log, True
         if given is not None:
-            from sbikit.run.own_store import importing
+            from sbikit.runs.own_store import importing
 
             opened, simulations = importing(opened, given.absolute(), simulations)
         if simulations is not None or store is not None:
@@ -294,7 +294,7 @@ def sample(  # noqa: PLR0917
         return
     with guarded(debug) as session:
         from sbikit.problem.errors import OptionError
-        from sbikit.run.folder import RunFolder
+        from sbikit.runs.folder import RunFolder
 
         if observation is None:
             raise OptionError(
@@ -325,8 +325,8 @@ def sample(  # noqa: PLR0917
 
 def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the fitted sampler, and say where it was never trained."""
-    from sbikit.run.new_data import fitted, sample_observation
-    from sbikit.run.targets import checked_target
+    from sbikit.runs.new_data import fitted, sample_observation
+    from sbikit.runs.targets import checked_target
 
     target = out or job.folder.path / f"{observation.stem}-posterior.nc"
     checked_target(target, observation)
@@ -340,8 +340,8 @@ def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) ->
 def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the reference, and say whether it may be called one."""
     from sbikit.roles.trust import in_words
-    from sbikit.run.new_data import exact, sample_observation
-    from sbikit.run.targets import checked_target
+    from sbikit.runs.new_data import exact, sample_observation
+    from sbikit.runs.targets import checked_target
 
     sampler = exact(job)
     name = job.config.reference.name if job.config.reference else ""
@@ -387,7 +387,7 @@ def config_show(wanted: Wanted, debug: Debug = False) -> None:
     [dim]sbikit config show --preset quick > run.yaml[/dim]
     """
     with guarded(debug):
-        from sbikit.run.config_text import render
+        from sbikit.runs.config_text import render
 
         put(render(wanted.load()))
 
@@ -396,7 +396,7 @@ def config_show(wanted: Wanted, debug: Debug = False) -> None:
 def config_schema(debug: Debug = False) -> None:
     """Print the JSON schema of a configuration, with the options of every installed plug-in."""
     with guarded(debug):
-        from sbikit.run.schema import schema
+        from sbikit.runs.schema import schema
 
         put(json.dumps(schema(), indent=2))
 
@@ -421,9 +421,9 @@ def _job(
         precision: of products inside networks.
         workers, cluster: where simulations are run.
     """
-    from sbikit.run.console_monitor import ConsoleMonitor
-    from sbikit.run.devices import Devices, choose_device
-    from sbikit.run.job import Run
+    from sbikit.runs.console_monitor import ConsoleMonitor
+    from sbikit.runs.devices import Devices, choose_device
+    from sbikit.runs.job import Run
     from sbikit.workers.places import read_place
 
     config = asked or folder.config

@@ -128,7 +128,7 @@ def show(name: Name, kind: OfKind = None, debug: Debug = False) -> None:
 
         from sbikit.plugins import registry
         from sbikit.problem.option_errors import expectation
-        from sbikit.run.config_text import inline
+        from sbikit.runs.config_text import inline
 
         found = _find(name, kind)
         options = registry.resolve(found.kind, name).Options
@@ -176,7 +176,7 @@ def check(
 def _check(found: Found, options: dict[str, Any]) -> None:
     from sbikit import testing
     from sbikit.plugins.registry import load
-    from sbikit.run.console_monitor import ConsoleMonitor
+    from sbikit.runs.console_monitor import ConsoleMonitor
 
     name, monitor = found.offer.name, ConsoleMonitor(console(stderr=True))
     if found.kind == "simulator":
@@ -191,7 +191,7 @@ def _check(found: Found, options: dict[str, Any]) -> None:
 
 def _options(assignments: list[str]) -> dict[str, Any]:
     """Option -> value of `option=value` texts."""
-    from sbikit.run.draft import Draft
+    from sbikit.runs.draft import Draft
     from sbikit.storage.yaml_files import Located
 
     draft = Draft(Located({}))

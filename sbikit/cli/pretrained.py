@@ -73,13 +73,13 @@ def sample_pretrained(
         device: where networks run; a GPU where there is one, where left out.
         precision: of products inside networks; float32 where left out.
     """
-    from sbikit.run.console_monitor import ConsoleMonitor
-    from sbikit.run.devices import Devices, choose_device
-    from sbikit.run.familiar import Wary
-    from sbikit.run.job import Run
-    from sbikit.run.new_data import sample_observation, wary
-    from sbikit.run.pretrained import open_pretrained
-    from sbikit.run.targets import checked_target
+    from sbikit.runs.console_monitor import ConsoleMonitor
+    from sbikit.runs.devices import Devices, choose_device
+    from sbikit.runs.familiar import Wary
+    from sbikit.runs.job import Run
+    from sbikit.runs.new_data import sample_observation, wary
+    from sbikit.runs.pretrained import open_pretrained
+    from sbikit.runs.targets import checked_target
 
     shipped = open_pretrained(name)
     target = out or Path(f"{observation.stem}-posterior.nc")
@@ -101,7 +101,7 @@ def sample_pretrained(
 def show_pretrained(name: str) -> None:
     """Print what is known of weights: origin, configuration, and every figure of their validators."""
     from sbikit.plugins.registry import find_pretrained
-    from sbikit.run.pretrained import open_shipped
+    from sbikit.runs.pretrained import open_shipped
 
     found = find_pretrained(name)
     shipped = open_shipped(found.pretrained)

@@ -48,7 +48,7 @@ class Pretrained:
 
     Args:
         name: what a user types, `sbikit sample --pretrained NAME`.
-        folder: what `sbikit.run.ship` wrote.
+        folder: what `sbikit.runs.ship` wrote.
         summary: one line for `sbikit plugins`.
     """
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from sbikit.cli import app
 from sbikit.cli.verdicts import show_verdicts
 from sbikit.roles.validator import Metric, Report, Verdict
-from sbikit.run import work
-from sbikit.run.config import read_config
-from sbikit.run.job import Run
+from sbikit.runs import work
+from sbikit.runs.config import read_config
+from sbikit.runs.job import Run
 from sbikit.storage.metrics import write_metrics
 
 CHOSEN = ["--sim", "toy", "--estimator", "toy-linear", "--validator", "toy-mean"]

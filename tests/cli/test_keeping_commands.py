@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_cli import CHOSEN, SMALL, call, quick  # noqa: F401 - a fixture
 
-from sbikit.run.config import read_config
+from sbikit.runs.config import read_config
 
 RUN = [*CHOSEN, *SMALL, "--set=estimator.steps=1"]
 

@@ -142,7 +142,7 @@ def test_without_fabric_several_devices_are_refused(monkeypatch: pytest.MonkeyPa
 
 def test_one_device_never_imports_fabric() -> None:
     code = (
-        "import sys; import sbikit.learning.trainer, sbikit.learning.devices, sbikit.run.stages, "
+        "import sys; import sbikit.learning.trainer, sbikit.learning.devices, sbikit.runs.stages, "
         "sbikit_transformer.training; sys.exit('lightning_fabric' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -33,7 +33,7 @@ from sbikit import (
     normals,
     supports,
 )
-from sbikit.run import load_config
+from sbikit.runs import load_config
 from sbikit.testing import check_simulator
 from sbikit_lognormal.cosmology import Parameters
 from sbikit_lognormal.field import Pixels, power_matrix

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from sbikit.cli import app
-from sbikit.run import work
-from sbikit.run.config import read_config
-from sbikit.run.job import Run
+from sbikit.runs import work
+from sbikit.runs.config import read_config
+from sbikit.runs.job import Run
 from sbikit.storage import read_tensors
 from sbikit.testing import GaussianVector
 

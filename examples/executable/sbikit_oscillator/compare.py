@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sbikit import Simulations, draw_seeds, load
-from sbikit.run import RunFolder
+from sbikit.runs import RunFolder
 from sbikit_oscillator.exact import moments
 from sbikit_oscillator.simulator import Oscillator, OscillatorOptions
 

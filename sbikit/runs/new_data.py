@@ -1,0 +1,103 @@
+"""The posterior of a user's own observation, by the fitted sampler or by the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sbikit.problem.errors import OptionError, RunFolderError
+from sbikit.problem.seeds import draw_seeds
+from sbikit.roles.plugin import supports
+from sbikit.roles.sampler import Sampler
+from sbikit.roles.simulator import SupportsMasks
+from sbikit.roles.trust import Trust
+from sbikit.runs.depends import another_configuration, depends_on
+from sbikit.runs.drawing import draw, observed
+from sbikit.runs.familiar import Wary, read_familiar
+from sbikit.runs.job import Run
+from sbikit.runs.work import bounds_of, first, summarised
+from sbikit.storage.observation import read_observation
+from sbikit.storage.write import write_posterior
+
+
+def fitted(run: Run) -> Sampler:
+    """The fitted sampler of a run folder, see `wary`.
+
+    Raises:
+        RunFolderError: the fit is not done, or with another configuration.
+    """
+    wrong = run.folder.ledger.differs("fit", depends_on(run.config, "fit"))
+    if wrong:
+        raise another_configuration(run.folder.path, "fit", wrong)
+    if not run.folder.ledger.done("fit", ()):
+        raise RunFolderError(
+            "There is no trained posterior in this run folder.",
+            where=str(run.folder.path),
+            fix=f"sbikit fit {run.folder.path}",
+        )
+    return wary(run)
+
+
+def wary(run: Run) -> Sampler:
+    """The fitted sampler, which says where data are unlike those that it was trained on.
+
+    Raises:
+        CheckpointError: its weights are damaged or belong to another problem.
+        RunFolderError: what it was trained on is not noted, or the note is damaged.
+    """
+    familiar = read_familiar(run.folder.first_draws_noted)
+    if familiar is None:
+        run.monitor.say("This run kept nothing that the data can be compared with.")
+        return run.sampler
+    return Wary(run.sampler, familiar)
+
+
+def exact(run: Run) -> Sampler:
+    """The reference, for which nothing of the run need be done.
+
+    Raises:
+        OptionError: the run has no reference.
+    """
+    if run.reference is None:
+        raise OptionError(
+            "This run has no reference sampler.",
+            where=str(run.folder.path / "run.yaml"),
+            expected="reference: {name: ...}",
+            got="reference: null",
+            fix="make a run folder that has one: sbikit init DIR --reference NAME",
+        )
+    return run.reference
+
+
+def sample_observation(run: Run, sampler: Sampler, *, name: str, file: Path, draws: int, out: Path) -> Trust:
+    """Draw the posterior of new data.
+
+    Args:
+        run: the run.
+        sampler: `fitted(run)` or `exact(run)`.
+        name: its name; the random numbers depend on it, so that two samplers share none.
+        file: file with the observed variables, see `sbikit.storage.read_observation`.
+        draws: how many.
+        out: netCDF file to write; attributes of its group `posterior` hold name and trust.
+
+    Returns:
+        What the sampler says of its draws.
+
+    Raises:
+        ObservationError: the file does not fit the simulator.
+    """
+    masks = run.simulator.masks() if supports(run.simulator, SupportsMasks) else {}
+    observation = read_observation(file, run.simulator.spec, masks)
+    seeds = draw_seeds(run.config.seed, f"observation/{name}", 0, 1)
+    found = draw(sampler, observed(observation, sampler.spec, 0, 1), draws, seeds)
+    write_posterior(
+        out,
+        spec=sampler.spec,
+        posterior=first(found.values, 1),
+        sampler=name,
+        trust=found.trust[0],
+        observed=first(observation, 0),
+        summaries=summarised(run.simulator, observation),
+        summarised=run.simulator.summarised,
+        bounds={name: ends for name, ends in bounds_of(run).items() if name in found.values},
+    )
+    return found.trust[0]
