@@ -1,3 +1,16 @@
+from .interface import KeptSimulations as KeptSimulations
+from .interface import Posterior as Posterior
+from .interface import PosteriorDraws as PosteriorDraws
+from .interface import Validation as Validation
+from .interface import exact as exact
+from .interface import fit as fit
+from .interface import open_run as open_run
+from .interface import pretrained as pretrained
+from .interface import report as report
+from .interface import run as run
+from .interface import simulate as simulate
+from .interface import simulator as simulator
+from .interface import validate as validate
 from .plugins import Offer as Offer
 from .plugins import Pretrained as Pretrained
 from .plugins import hookimpl as hookimpl

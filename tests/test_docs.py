@@ -25,6 +25,19 @@ def blocks(page: str, language: str) -> list[str]:
     return [code for kind, code in FENCE.findall((ROOT / page).read_text()) if kind == language]
 
 
+def test_what_is_shown_of_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of the page, one after the other, with fewer simulations and steps."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("docs/python.md", "python"))
+    assert code.count("5000") == code.count('"npe", ') == 1
+    namespace: dict[str, Any] = {"__name__": "page"}
+    exec(code.replace("5000", "600").replace('"npe", ', '"npe", steps=20, '), namespace)
+    assert namespace["theta"].shape == (1000, 2)
+    assert namespace["page"].exists()
+    assert namespace["found"].metrics
+    assert Path("runs/corner.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/write-a-plugin.md"])
 def test_the_simulator_that_is_shown_keeps_the_contract(page: str) -> None:
     namespace: dict[str, Any] = {}

@@ -25,6 +25,7 @@ ROOMS = (
     "pages",
     "runs",
     "cli",
+    "interface",
 )
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 from sbikit.problem.errors import PluginError
 
 if TYPE_CHECKING:
+    from sbikit.problem.options import Options
     from sbikit.roles.estimator import Estimator
     from sbikit.roles.plugin import Plugin
     from sbikit.roles.sampler import ExactSampler
     from sbikit.roles.simulator import Simulator
     from sbikit.roles.validator import Validator
 from sbikit.plugins.installed import KINDS, Catalogue, Found, FoundPretrained, Kind, Problem, catalogue
+from sbikit.plugins.session import MARK, held
 
 
 def find(kind: Kind, name: str) -> Found:
@@ -23,6 +25,9 @@ def find(kind: Kind, name: str) -> Found:
         PluginError: there is none, or there are two.
     """
     _check_kind(kind)
+    mine = held(kind, name)
+    if mine is not None:
+        return mine.found()
     book = catalogue()
     matches = [f for f in book.of(kind) if f.offer.name == name]
     if not matches:
@@ -87,6 +92,15 @@ def not_found(book: Catalogue, kind: Kind | None, name: str) -> PluginError:
     from sbikit.problem.option_errors import nearest
 
     what = kind or "plug-in"
+    if MARK in name:
+        cls = name.partition(MARK)[0]
+        return PluginError(
+            f"The {what} {name!r} is an object that was made in Python, and is not known here.",
+            expected="the object, of the same code",
+            got="its name alone",
+            fix=f"open the folder from Python, where it is: sbikit.open_run(folder, {cls}()); or publish it "
+            "as a plug-in: `sbikit plugins new`",
+        )
     broken = [p for p in book.problems if _about(p, name)]
     if broken:
         return PluginError(
@@ -141,6 +155,9 @@ def resolve(kind: Kind, name: str) -> type[Plugin]:
         PluginError: the name is unknown or clashes, an extra is missing, the import fails, or the
             class is not of this kind.
     """
+    mine = held(kind, name)
+    if mine is not None:
+        return type(mine.plugin)
     found = find(kind, name)
     module_name, _, class_name = found.offer.target.partition(":")
     try:
@@ -153,6 +170,17 @@ def resolve(kind: Kind, name: str) -> type[Plugin]:
         raise _broken(found, error) from error
     _check_class(found, cls)
     return cast("type[Plugin]", cls)
+
+
+def made(kind: Kind, name: str, options: Options) -> Plugin:
+    """The plug-in of a name, with options that are checked already; the object itself where this session has
+    one of that name.
+
+    Raises:
+        PluginError: see `resolve`.
+    """
+    mine = held(kind, name)
+    return resolve(kind, name)(options) if mine is None else mine.plugin
 
 
 def _broken(found: Found, error: Exception) -> PluginError:

@@ -27,7 +27,7 @@ def support_bounds(name: str, support: Constraint) -> tuple[float, float]:
     """
     support = _of_a_value(support)
     low, high = (getattr(support, f"{side}_bound", None) for side in ("lower", "upper"))
-    known = low is not None or high is not None or support is constraints.real
+    known = low is not None or high is not None or isinstance(support, type(constraints.real))
     one_number = all(not isinstance(x, Tensor) or x.numel() == 1 for x in (low, high))
     discrete = known and bool(support.is_discrete)
     if not known or not one_number or discrete:

@@ -161,6 +161,13 @@ class RunConfig:
     workers: int
     cluster: str | None
 
+    def chosen(self) -> tuple[tuple[Kind, str], ...]:
+        """Kind and name of every plug-in."""
+        reference = () if self.reference is None else (("sampler", self.reference.name),)
+        judges = tuple(("validator", choice.name) for choice in self.validators)
+        found = (("simulator", self.simulator.name), ("estimator", self.estimator.name), *reference, *judges)
+        return cast("tuple[tuple[Kind, str], ...]", found)
+
     def tree(self) -> dict[str, Any]:
         """Plain mappings, lists and scalars."""
         return {

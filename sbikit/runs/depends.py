@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sbikit.problem.errors import RunFolderError
-from sbikit.runs.config import RunConfig
+from sbikit.runs.config import Choice, RunConfig
 from sbikit.storage.seals import file_digest
 
 _LARGE = 2**26  # bytes of a file that takes long to read
@@ -64,10 +64,10 @@ def _files(config: RunConfig) -> Iterator[tuple[str, str]]:
                 yield option, _digest(path)
 
 
-def simulator_by_content(config: RunConfig) -> dict[str, Any]:
-    """The simulator's name and options, with the digest of its content in the place of every file."""
-    tree = config.simulator.tree()
-    for name, path in paths_in(config.simulator.options.model_dump(), ""):
+def chosen_by_content(choice: Choice) -> dict[str, Any]:
+    """A plug-in's name and options, with the digest of its content in the place of every file."""
+    tree = choice.tree()
+    for name, path in paths_in(choice.options.model_dump(), ""):
         *above, last = name.removeprefix(".").split(".")
         node: Any = tree
         for key in above:

@@ -121,7 +121,19 @@ class Draft:
             raise OptionError(
                 "This is no assignment.", where=label, expected="key=value, for example simulator.size=64"
             )
-        value = parse_value(text, label)
+        self.put(keys, parse_value(text, label), label)
+
+    def put(self, keys: list[str], value: Any, label: str) -> None:
+        """Lay one value on top.
+
+        Args:
+            keys: down to it; a number picks from a list.
+            value: the value.
+            label: where it was written.
+
+        Raises:
+            OptionError: the keys lead nowhere.
+        """
         if len(keys) == 2 and keys[1] == "name" and keys[0] in SECTIONS:
             self.merge(Located({keys[0]: {"name": value}}, {(keys[0], "name"): label}))
             return

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from sbikit.plugins.session import Held, hold, holding
 from sbikit.problem.errors import DeviceError
 from sbikit.roles.monitor import QuietMonitor
 from sbikit.runs.config import read_whole_config
@@ -88,7 +89,7 @@ def draw_chunks(run: Run, chunks: Sequence[Chunk], advance: Callable[[int], None
             advance(chunk.size)
         return
     where = run.folder.path.absolute(), run.device.type, run.devices.precision
-    recipe = Recipe(_make, (*where, exact))
+    recipe = Recipe(_make, (*where, exact, holding(run.config.chosen())))
     tasks = (Task(chunk, _absolute(chunk)) for chunk in chunks)
     with run.open_drawers(recipe) as pool:
         for result in pool.run(tasks):
@@ -99,8 +100,9 @@ def draw_chunks(run: Run, chunks: Sequence[Chunk], advance: Callable[[int], None
             advance(result.task.key.size)
 
 
-def _make(folder: Path, device: str, precision: str, exact: bool) -> Drawer:
+def _make(folder: Path, device: str, precision: str, exact: bool, plugins: tuple[Held, ...]) -> Drawer:
     """The drawer of a worker."""
+    hold(plugins)
     opened = RunFolder(folder, read_whole_config(folder / "run.yaml"))
     products = Devices(precision=precision)
     run = Run(opened, ConsoleMonitor(Console(quiet=True)), torch.device(device), devices=products)

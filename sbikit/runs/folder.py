@@ -24,6 +24,10 @@ def default_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{config.simulator.name}-{config.estimator.name}-seed{config.seed}"
 
 
+class AnotherRunError(RunFolderError):
+    """A run folder holds a run of another configuration than the one that is asked for."""
+
+
 class RunFolder:
     """A run folder that exists and holds a configuration; made by `create` or `open`.
 
@@ -151,7 +155,7 @@ class RunFolder:
             asked.pop(key)
         wrong = differences(there, asked)
         if wrong:
-            raise RunFolderError(
+            raise AnotherRunError(
                 "This run folder holds another configuration; nothing was changed.",
                 where=str(self.path),
                 got="; ".join(wrong),

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import torch
 
-from sbikit.plugins import registry
+from sbikit.plugins import registry, session
 from sbikit.plugins.installed import Kind
 from sbikit.problem.errors import UnsupportedError
 from sbikit.problem.memory import check_memory
@@ -157,7 +157,8 @@ class Run:
     def lend_workers(self) -> Pool:
         """Workers that simulate; started when they are first wanted."""
         if self._pool is None:
-            recipe = simulating(self.simulator, by_options=True)
+            known = session.held("simulator", self.config.simulator.name)
+            recipe = simulating(self.simulator, by_options=known is None)
             self._pool = open_pool(self.place, recipe, self.monitor)
         return Lent(self._pool)
 
@@ -253,6 +254,5 @@ class Run:
 
 
 def _made(kind: Kind, choice: Choice, base: type[PluginT]) -> PluginT:
-    """The plug-in of a choice, whose options are checked already."""
-    cls = cast("type[PluginT]", registry.resolve(kind, choice.name))
-    return cls(choice.options)
+    """The plug-in of a choice, whose options are checked already, which its registry holds to be a `base`."""
+    return cast("PluginT", registry.made(kind, choice.name, choice.options))

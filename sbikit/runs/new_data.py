@@ -14,6 +14,7 @@ from sbikit.runs.depends import another_configuration, depends_on
 from sbikit.runs.drawing import draw, observed
 from sbikit.runs.familiar import Wary, read_familiar
 from sbikit.runs.job import Run
+from sbikit.runs.stages import after
 from sbikit.runs.work import bounds_of, first, summarised
 from sbikit.storage.observation import read_observation
 from sbikit.storage.write import write_posterior
@@ -28,7 +29,7 @@ def fitted(run: Run) -> Sampler:
     wrong = run.folder.ledger.differs("fit", depends_on(run.config, "fit"))
     if wrong:
         raise another_configuration(run.folder.path, "fit", wrong)
-    if not run.folder.ledger.done("fit", ()):
+    if not run.folder.ledger.done("fit", after(run.config, "fit")):
         raise RunFolderError(
             "There is no trained posterior in this run folder.",
             where=str(run.folder.path),

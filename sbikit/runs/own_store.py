@@ -12,8 +12,8 @@ from sbikit.problem.errors import OptionError, StoreError
 from sbikit.problem.option_errors import check_options
 from sbikit.roles.plugin import supports, supports_by_class
 from sbikit.roles.simulator import Simulator, SupportsGivenDraws
-from sbikit.runs.config import RunConfig
-from sbikit.runs.depends import simulator_by_content
+from sbikit.runs.config import Choice, RunConfig
+from sbikit.runs.depends import chosen_by_content
 from sbikit.runs.folder import RunFolder
 from sbikit.runs.ledger import read_sealed_record
 from sbikit.simulations.importing import DrawsFile
@@ -33,7 +33,7 @@ def asked(folder: RunFolder, simulator: Simulator) -> Asked:
     return Asked(
         path=folder.store,
         simulator=simulator,
-        identity=identity(config, simulator),
+        identity=identity(config.simulator, simulator, config.simulations.timeout),
         seed=config.seed,
         count=count,
         most=config.simulations.max_failures,
@@ -66,8 +66,7 @@ def importing(folder: RunFolder, file: Path, count: int | None) -> tuple[RunFold
         return folder.with_config(
             replace(config, simulator=replace(config.simulator, options=options))
         ), count
-    cls = registry.resolve("simulator", config.simulator.name)
-    simulator = cast(Simulator, cls(config.simulator.options))
+    simulator = cast(Simulator, registry.made("simulator", config.simulator.name, config.simulator.options))
     folder = folder.importing_from(file)
     wanted = asked(folder, simulator)
     if exists(wanted.path):
@@ -90,13 +89,19 @@ def _given(folder: RunFolder, simulator: Simulator) -> DrawsFile | None:
     return DrawsFile.of(file, simulator)
 
 
-def identity(config: RunConfig, simulator: Simulator) -> dict[str, Any]:
-    """All that a draw depends on but its seed: what other runs must agree with to share it."""
-    found = registry.find("simulator", config.simulator.name)
+def identity(choice: Choice, simulator: Simulator, timeout: float | None) -> dict[str, Any]:
+    """All that a draw depends on but its seed: what other runs must agree with to share it.
+
+    Args:
+        choice: of the simulator.
+        simulator: the simulator.
+        timeout: seconds after which a draw counts as failed; None: never.
+    """
+    found = registry.find("simulator", choice.name)
     return {
-        "simulator": simulator_by_content(config),
-        "offered by": f"{found.distribution} {found.version}",
-        "simulations": {"timeout": config.simulations.timeout},
+        "simulator": chosen_by_content(choice),
+        "offered by": f"{found.distribution} {found.version}".strip(),
+        "simulations": {"timeout": timeout},
         "problem": describe_problem(simulator, simulator.spec),
     }
 

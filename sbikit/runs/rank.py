@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import torch
 from rich.console import Console
 
 from sbikit.learning.devices import leave, meet
+from sbikit.plugins.session import hold
 from sbikit.problem.errors import SbikitError
 from sbikit.roles.monitor import QuietMonitor, Workspace
 from sbikit.runs.config import read_whole_config
@@ -37,6 +39,7 @@ class Task:
         rank: number of the process.
         devices: on what the estimator is fitted.
         place: where the processes meet.
+        plugins: those of the session that the run was asked for in, by cloudpickle.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Task:
     rank: int
     devices: Devices
     place: Path
+    plugins: bytes
 
 
 class PipeMonitor:
@@ -105,6 +109,7 @@ def _fit(task: Task, monitor: PipeMonitor) -> int:
     team = meet(task.rank, task.devices.count, task.device, task.place)
     name = f"cuda:{task.rank}" if task.device == "cuda" else "cpu"
     device = torch.device(name)
+    hold(pickle.loads(task.plugins))
     opened = RunFolder(task.folder, read_whole_config(task.folder / "run.yaml"))
     run = Run(opened, ConsoleMonitor(Console(quiet=True)), device)
     dtype = choose_precision(task.devices.precision, device)

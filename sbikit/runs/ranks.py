@@ -19,6 +19,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
+from sbikit.plugins.session import holding
 from sbikit.problem.errors import DeviceError, SbikitError
 from sbikit.roles.monitor import Monitor
 from sbikit.runs.job import Run
@@ -93,6 +96,7 @@ def fit_on_devices(run: Run) -> int:
                 rank=rank,
                 devices=run.devices,
                 place=Path(place) / "meeting",
+                plugins=cloudpickle.dumps(holding(run.config.chosen())),
             )
             here, there = context.Pipe()
             process = context.Process(target=fit_rank, args=(task, there), name=f"sbikit rank {rank}")

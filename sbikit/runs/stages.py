@@ -60,6 +60,11 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     )
 
 
+def after(config: RunConfig, name: str) -> tuple[str, ...]:
+    """The stages whose output a stage of this configuration reads."""
+    return next(stage.after for stage in stages(config) if stage.name == name)
+
+
 def run_stages(
     run: Run, names: Sequence[str] | None = None, *, redo: bool = False, growing: bool = False
 ) -> None:

@@ -16,6 +16,9 @@ import sys
 from contextlib import suppress
 from multiprocessing import spawn
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+import cloudpickle
 
 from sbikit.problem.errors import PluginError
 from sbikit.workers.pool import Recipe
@@ -32,18 +35,23 @@ _ONE_THREAD = dict.fromkeys(
 def packed(recipe: Recipe) -> tuple[bytes, bytes]:
     """What a worker is told first: how to find `__main__`, empty if it need not, and its recipe.
 
+    Classes and functions of a module go by name. Those of a notebook, or made inside of a function, have none
+    that another process could find, and go with their code.
+
     Raises:
         PluginError: the recipe cannot be sent to another process.
     """
     try:
-        content = pickle.dumps((recipe.make, recipe.arguments), protocol=5)
+        content = _by_name((recipe.make, recipe.arguments))
+        if content is None:
+            return b"", cloudpickle.dumps((recipe.make, recipe.arguments), protocol=5)
     except Exception as error:
         raise PluginError(
             "A worker process cannot be told how to make its function.",
             where=", ".join(type(argument).__name__ for argument in recipe.arguments) or str(recipe.make),
-            expected="classes of modules, and attributes that pickle can send",
+            expected="classes, functions and attributes that pickle or cloudpickle can send",
             got=f"{type(error).__name__}: {error}",
-            fix="define the class in a module, open files and libraries where they are used; "
+            fix="open files and libraries where they are used, not where the object is made; "
             "or do without workers",
         ) from error
     if b"_main__" not in content:  # __main__, or __mp_main__ where a worker runs it
@@ -51,6 +59,16 @@ def packed(recipe: Recipe) -> tuple[bytes, bytes]:
     main = spawn.get_preparation_data("sbikit worker")
     main.pop("authkey", None)
     return pickle.dumps(main), content
+
+
+def _by_name(what: object) -> bytes | None:
+    """What pickle makes of it; None where another process could not find its classes and functions."""
+    try:
+        content = pickle.dumps(what, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    return None if b"__main__" in content and not script.is_file() else content
 
 
 class Worker:

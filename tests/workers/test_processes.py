@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -144,8 +145,21 @@ def test_a_pool_goes_on_that_works_while_its_new_workers_die(tmp_path: Path) -> 
 
 def test_what_cannot_be_sent_is_refused() -> None:
     with pytest.raises(PluginError, match="cannot be told") as caught:
-        Processes(Recipe(make, (lambda: 3,)), 1)
-    assert caught.value.where == "function"
+        Processes(Recipe(make, (threading.Lock(),)), 1)
+    assert caught.value.where == "lock"
+
+
+def test_functions_without_a_name_go_with_their_code() -> None:
+    factor = 7
+
+    def made() -> Callable[[int], int]:
+        return lambda x: factor * x
+
+    with Processes(Recipe(made), 1) as pool:
+        pool.give(Task("seven times", 6))
+        result = pool.take()
+    assert isinstance(result, Done)
+    assert result.value == 42
 
 
 def test_this_process_is_a_pool_and_limits_take_another() -> None:
@@ -163,6 +177,7 @@ def test_this_process_is_a_pool_and_limits_take_another() -> None:
 SCRIPT = """
 import signal
 import sys
+import threading
 from duties import make
 from sbikit.workers.pool import Recipe, Task
 from sbikit.workers.places import open_pool, read_place

@@ -1,0 +1,13 @@
+from .decorated import simulator as simulator
+from .draws import PosteriorDraws as PosteriorDraws
+from .fitted import exact as exact
+from .fitted import fit as fit
+from .fitted import open_run as open_run
+from .fitted import pretrained as pretrained
+from .fitted import run as run
+from .judged import Validation as Validation
+from .judged import report as report
+from .judged import validate as validate
+from .kept import KeptSimulations as KeptSimulations
+from .kept import simulate as simulate
+from .posterior import Posterior as Posterior

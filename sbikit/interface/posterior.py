@@ -1,0 +1,139 @@
+"""A posterior that takes observations as somebody has them at hand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sbikit.interface.draws import PosteriorDraws
+from sbikit.interface.observed import batch_of
+from sbikit.problem.bounds import bounds
+from sbikit.problem.copies import copied
+from sbikit.problem.errors import OptionError, RunFolderError, UnsupportedError
+from sbikit.problem.seeds import draw_seeds
+from sbikit.roles.plugin import supports
+from sbikit.roles.sampler import Sampler
+from sbikit.roles.simulator import Simulator, SupportsMasks, SupportsSummaries
+from sbikit.runs.drawing import draw
+from sbikit.runs.folder import RunFolder
+
+_MOST = 10_000_000
+
+
+class Posterior(Sampler):
+    """The posterior of a simulator's latents given data: fitted, exact, or one that ships.
+
+    `sbikit.fit`, `sbikit.run`, `sbikit.exact`, `sbikit.open_run` and `sbikit.pretrained` give one.
+
+    Attributes:
+        simulator: whose posterior it is.
+        spec: what is inferred from what.
+        name: of the estimator or the exact sampler.
+        folder: the run folder of a fitted one; None of others.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        simulator: Simulator,
+        *,
+        name: str,
+        seed: int = 0,
+        folder: Path | None = None,
+        keep: object = None,
+    ) -> None:
+        self.simulator, self.spec, self.name = simulator, sampler.spec, name
+        self.folder = folder
+        self._sampler, self._seed, self._keep = sampler, seed, keep
+
+    def sample(
+        self,
+        observation: Any,
+        n: int = 1000,
+        *,
+        seed: int | None = None,
+        seeds: NDArray[np.int64] | None = None,
+    ) -> PosteriorDraws:
+        """Draw from the posterior of one observation, or of each of many.
+
+        Args:
+            observation: variable -> array, of one observation (*shape), or of B of them (B, *shape); the
+                array alone where one variable is observed. The axis of a single channel may be left out.
+            n: draws an observation.
+            seed: fixes the draws, with the number of the observation; the run's where left out.
+            seeds: (B,), one an observation, in place of `seed`.
+
+        Raises:
+            ObservationError: the observation does not fit the simulator, or is not finite.
+            OptionError: there cannot be so many draws.
+        """
+        if not 1 <= n <= _MOST:
+            raise OptionError(
+                "There cannot be so many draws.", where="n", expected=f"1 to {_MOST:,}", got=str(n)
+            )
+        masks = self.simulator.masks() if supports(self.simulator, SupportsMasks) else {}
+        values, single = batch_of(observation, self.simulator.spec, masks)
+        count = len(next(iter(values.values())))
+        if seeds is None:
+            seeds = draw_seeds(self._seed if seed is None else seed, f"observation/{self.name}", 0, count)
+        seen = {v.name: values[v.name] for v in self.spec.observables}
+        found = draw(self._sampler, seen, n, np.asarray(seeds))
+        summaries = (
+            self.simulator.summaries(copied(seen)) if supports(self.simulator, SupportsSummaries) else {}
+        )
+        return PosteriorDraws(
+            found.values,
+            found.trust,
+            spec=self.spec,
+            observation=seen,
+            bounds={v.name: bounds(v, self.simulator.prior) for v in self.spec.vectors},
+            summaries=summaries,
+            summarised=self.simulator.summarised,
+            sampler=self.name,
+            single=single,
+        )
+
+    def opened(self) -> RunFolder:
+        """The run folder that a fitted posterior lies in.
+
+        Raises:
+            UnsupportedError: it was not fitted here.
+            RunFolderError: the folder is damaged, or gone.
+        """
+        if self.folder is None:
+            raise UnsupportedError(
+                f"The posterior by {self.name!r} lies in no run folder.",
+                expected="a posterior of sbikit.fit, sbikit.run or sbikit.open_run",
+                got=repr(self),
+            )
+        return RunFolder.open(self.folder)
+
+    def save(self, path: str | Path) -> Path:
+        """Keep a fitted posterior as a run folder, which `sbikit.open_run` opens and the command line takes.
+
+        Args:
+            path: a folder that is not there yet.
+
+        Raises:
+            RunFolderError: there is something.
+            UnsupportedError: the posterior was not fitted here.
+        """
+        target = Path(path)
+        if target.exists():
+            raise RunFolderError(
+                "There is something where the posterior is to be kept; nothing was changed.",
+                where=str(target),
+                expected="a folder that is not there yet",
+                fix="choose another path",
+            )
+        shutil.copytree(self.opened().path, target, ignore=shutil.ignore_patterns(".lock"))
+        return target
+
+    def __repr__(self) -> str:
+        latents = ", ".join(v.name for v in self.spec.latents)
+        seen = ", ".join(v.name for v in self.spec.observables)
+        return f"p({latents} | {seen}) by {self.name}"
