@@ -18,9 +18,13 @@ from .plugins import load as load
 from .problem import CheckpointError as CheckpointError
 from .problem import DeviceError as DeviceError
 from .problem import Field as Field
+from .problem import FromDraws as FromDraws
+from .problem import FromScipy as FromScipy
+from .problem import FromTorch as FromTorch
 from .problem import Law as Law
 from .problem import LogNormal as LogNormal
 from .problem import LogUniform as LogUniform
+from .problem import Mixture as Mixture
 from .problem import Normal as Normal
 from .problem import ObservationError as ObservationError
 from .problem import OptionError as OptionError

@@ -25,6 +25,21 @@ def blocks(page: str, language: str) -> list[str]:
     return [code for kind, code in FENCE.findall((ROOT / page).read_text()) if kind == language]
 
 
+def test_priors_that_are_shown_are_priors() -> None:
+    (code,) = [code for code in blocks("docs/write-a-plugin.md", "python") if "from_draws" in code]
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    shown = {
+        "either": ([0.3, 0.7, 0.95], 6 / np.pi * np.arcsin(-0.3)),  # of uniform laws: the rank correlation
+        "normal": ([0.0224, 0.965], 2e-7 / (2.2e-8 * 1.6e-5) ** 0.5),
+        "measured": ([0.3, 0.7], np.corrcoef(namespace["chain"].T)[0, 1]),
+    }
+    for name, (mean, correlation) in shown.items():
+        rows = namespace[name].sample(np.arange(4000))["theta"].double().numpy()
+        np.testing.assert_allclose(rows.mean(0), mean, rtol=0.02)
+        assert np.corrcoef(rows.T)[0, 1] == pytest.approx(correlation, abs=0.05)
+
+
 def test_what_is_shown_of_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of the page, one after the other, with fewer simulations and steps."""
     monkeypatch.chdir(tmp_path)

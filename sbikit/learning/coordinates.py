@@ -55,12 +55,14 @@ class Coordinates(nn.Module):
 
     @property
     def bounded(self) -> Tensor:
-        """Which of the D scalars are the prior's and have a lower and an upper bound, (D,)."""
+        """Which of the D scalars are the prior's, have two bounds, and depend on no other, (D,)."""
         found = torch.zeros(self.size, dtype=torch.bool)
         for vector, part in self._parts():
             if vector.name == self._prior.name:
-                laws = self._prior.laws.values()
+                laws, correlation = self._prior.laws.values(), self._prior.correlation
                 found[part] = torch.tensor([math.isfinite(law.high - law.low) for law in laws])
+                if correlation is not None:  # a coordinate is then that of several parameters
+                    found[part] &= (correlation != 0).sum(0) == 1
         return found
 
     def fit(self, latents: Values) -> None:

@@ -15,11 +15,14 @@ from sbikit.roles.simulator import Simulator
 
 def describe_problem(simulator: Simulator, spec: Spec) -> dict[str, Any]:
     """The variables, and the prior that makes their coordinates, as plain values that JSON can hold."""
+    correlation = simulator.prior.correlation
+    dependence = {} if correlation is None else {"correlation": correlation.tolist()}
     return {
         "latents": [_describe(variable) for variable in spec.latents],
         "observables": [_describe(variable) for variable in spec.observables],
         "summaries": [_describe(variable) for variable in simulator.summarised],
         "prior": {label: describe_law(law) for label, law in simulator.prior.laws.items()},
+        **dependence,
     }
 
 

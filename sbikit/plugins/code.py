@@ -91,7 +91,7 @@ class _Parts:
         elif isinstance(value, Law):
             yield describe_law(value)
         elif isinstance(value, Prior):
-            yield from self._of_mapping({"variable": value.variable, **value.laws}, depth)
+            yield from self._of_mapping({"": (value.variable, value.correlation), **value.laws}, depth)
         elif isinstance(value, Field | Vector):
             yield repr(value)
         elif isinstance(value, BaseModel):

@@ -20,6 +20,10 @@ from .laws import Uniform as Uniform
 from .memory import check_memory as check_memory
 from .option_errors import check_options as check_options
 from .options import Options as Options
+from .other_laws import FromDraws as FromDraws
+from .other_laws import FromScipy as FromScipy
+from .other_laws import FromTorch as FromTorch
+from .other_laws import Mixture as Mixture
 from .prior import Prior as Prior
 from .seeds import derive_seed as derive_seed
 from .seeds import draw_seeds as draw_seeds

@@ -193,13 +193,13 @@ class TruncatedNormal(Law):
                 size = torch.where(nearer, abs(edge) + distance.abs(), size)
             x = x.clamp(self.low, self.high)
             slope = torch.exp(-0.5 * z.square() - _HALF_LOG_2PI - self.log_density(x))
-        return _with_slope(x, slope, z)
+        return with_slope(x, slope, z)
 
     def to_white(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             z = self._side * self._window.to_white(self._point(x))
             slope = torch.exp(self.log_density(x) + 0.5 * z.square() + _HALF_LOG_2PI)
-        return _with_slope(z, slope, x)
+        return with_slope(z, slope, x)
 
     def log_density(self, x: Tensor) -> Tensor:
         return self._window.log_density(self._point(x)) - math.log(self.sd)
@@ -238,6 +238,6 @@ def _log_ratio(low: Tensor, high: Tensor) -> Tensor:
     return torch.where(near, torch.log1p(excess), torch.log(high) - torch.log(low))
 
 
-def _with_slope(value: Tensor, slope: Tensor, at: Tensor) -> Tensor:
+def with_slope(value: Tensor, slope: Tensor, at: Tensor) -> Tensor:
     """`value`, whose derivative by `at` is `slope`: what an iteration found has no derivative of its own."""
     return torch.where(at.isfinite() & slope.isfinite(), value + slope * (at - at.detach()), value)

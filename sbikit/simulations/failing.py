@@ -71,7 +71,7 @@ def failing_in_streams(left_out: LeftOut, prior: Prior) -> dict[str, Any]:
 def _where(prior: Prior, tried: NDArray[Any], failed: NDArray[Any]) -> dict[str, Any]:
     shares = torch.arange(_BINS + 1, dtype=torch.float64) / _BINS
     white = torch.special.ndtri(shares.clamp(_ENDS, 1.0 - _ENDS))
-    edges = prior.from_white(white[:, None].expand(-1, len(prior.laws))).T
+    edges = prior.from_marginal(white[:, None].expand(-1, len(prior.laws))).T
     return {
         label: {"edges": edges[i].tolist(), "tried": tried[i].tolist(), "failed": failed[i].tolist()}
         for i, label in enumerate(prior.laws)
@@ -80,7 +80,9 @@ def _where(prior: Prior, tried: NDArray[Any], failed: NDArray[Any]) -> dict[str,
 
 def _counts(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many of the draws (n, D) fall into each bin of each parameter, (D, _BINS)."""
-    uniform = torch.special.ndtr(prior.to_white(torch.from_numpy(theta.reshape(-1, len(prior.laws))))).numpy()
+    uniform = torch.special.ndtr(
+        prior.to_marginal(torch.from_numpy(theta.reshape(-1, len(prior.laws))))
+    ).numpy()
     bins = np.clip((uniform * _BINS).astype(np.int64), 0, _BINS - 1)
     return np.stack([np.bincount(column, minlength=_BINS) for column in bins.T])
 

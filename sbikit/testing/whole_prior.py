@@ -109,7 +109,7 @@ def _refusal(simulator: Simulator, failures: list[Failure], done: int, where: st
 def places(simulator: Simulator, z: Tensor) -> str:
     """Where points (P, D) in white coordinates lie: ranges of the parameters, the most telling ones first."""
     theta = simulator.prior.from_white(z)
-    share = ndtr(z)
+    share = ndtr(simulator.prior.to_marginal(theta))
     low, high = share.amin(0), share.amax(0)
     labels = list(simulator.prior.laws)
     order = (high - low).argsort().tolist()

@@ -55,7 +55,7 @@ def test_a_plugin_is_made_anew_from_its_class_and_options() -> None:
 
 def test_a_simulator_that_cannot_be_sent_is_refused_before_any_work() -> None:
     simulator = GaussianVector()
-    simulator.solver = lambda x: x  # type: ignore[attr-defined]
+    simulator.lock = threading.Lock()  # type: ignore[attr-defined]
     with pytest.raises(PluginError, match="cannot be told how to make its function") as caught:
         Processes(simulating(simulator), 1)
     assert caught.value.where == "GaussianVector"
