@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,7 +240,13 @@ class Agreement(Validator[AgreementOptions]):
 NEEDS = "import a_library_that_is_not_there\n"
 
 
-def install(folder: Path, distribution: str, entries: dict[str, str], modules: dict[str, str]) -> None:
+def install(
+    folder: Path,
+    distribution: str,
+    entries: dict[str, str],
+    modules: dict[str, str],
+    requires: Sequence[str] = (),
+) -> None:
     """Write a distribution that `importlib.metadata` finds once `folder` is on sys.path.
 
     Args:
@@ -247,10 +254,12 @@ def install(folder: Path, distribution: str, entries: dict[str, str], modules: d
         distribution: its name.
         entries: entry point -> module, of group `sbikit`.
         modules: path of a file -> its text.
+        requires: what it says that it needs.
     """
     info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{needs}")
     lines = [f"{name} = {module}\n" for name, module in entries.items()]
     (info / "entry_points.txt").write_text("[sbikit]\n" + "".join(lines))
     for path, text in modules.items():
@@ -272,11 +281,11 @@ def install_toys(folder: Path) -> None:
     )
 
 
-def offering(hook: str, name: str, target: str) -> str:
+def offering(hook: str, name: str, target: str, extra: str = "") -> str:
     """Text of a module with one offer."""
     return (
         "from sbikit import Offer, hookimpl\n\n"
-        f"@hookimpl\ndef {hook}():\n    return [Offer({name!r}, {target!r}, 'something')]\n"
+        f"@hookimpl\ndef {hook}():\n    return [Offer({name!r}, {target!r}, 'something', {extra!r})]\n"
     )
 
 

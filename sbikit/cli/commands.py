@@ -325,6 +325,7 @@ def sample(  # noqa: PLR0917
 
 def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the fitted sampler, and say where it was never trained."""
+    from sbikit.roles.trust import distrust
     from sbikit.runs.new_data import fitted, sample_observation
     from sbikit.runs.targets import checked_target
 
@@ -332,14 +333,14 @@ def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) ->
     checked_target(target, observation)
     name = job.config.estimator.name
     trust = sample_observation(job, fitted(job), name=name, file=observation, draws=draws, out=target)
-    for complaint in trust.complaints:
-        _warn(job, f"DO NOT TRUST THESE DRAWS: {complaint}")
+    for line in distrust(trust):
+        _warn(job, line)
     put(f"posterior: {target}")
 
 
 def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None) -> None:
     """Draw new data's posterior with the reference, and say whether it may be called one."""
-    from sbikit.roles.trust import in_words
+    from sbikit.roles.trust import doubted, in_words, spans
     from sbikit.runs.new_data import exact, sample_observation
     from sbikit.runs.targets import checked_target
 
@@ -348,11 +349,12 @@ def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None)
     target = out or job.folder.path / f"{observation.stem}-{name}.nc"
     checked_target(target, observation)
     trust = sample_observation(job, sampler, name=name, file=observation, draws=draws, out=target)
-    words = in_words([trust])
+    words, bad = in_words(trust), doubted(trust)
     if words:
         job.monitor.say(f"{name}: {words}")
-    if not trust.trustworthy:
-        _warn(job, f"NOT A REFERENCE: {name} itself says that these draws cannot be trusted to be exact.")
+    if bad:
+        which = "these draws" if len(trust) == 1 else f"its draws for observations {spans(bad)}"
+        _warn(job, f"NOT A REFERENCE: {name} itself says that {which} cannot be trusted to be exact.")
     put(f"posterior: {target}")
 
 

@@ -52,6 +52,8 @@ def listing(
 
 
 def _as_json(book: Catalogue) -> dict[str, Any]:
+    from sbikit.plugins.extras import missing
+
     offers = [
         {
             "kind": found.kind,
@@ -59,6 +61,7 @@ def _as_json(book: Catalogue) -> dict[str, Any]:
             "summary": found.offer.summary,
             "target": found.offer.target,
             "extra": found.offer.extra,
+            "missing": list(missing(found)),
             "distribution": found.distribution,
             "version": found.version,
         }
@@ -88,6 +91,7 @@ def _print_catalogue(book: Catalogue) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sbikit.plugins.extras import missing
     from sbikit.plugins.installed import KINDS
 
     out = console()
@@ -111,6 +115,11 @@ def _print_catalogue(book: Catalogue) -> None:
     for name, homes in twice.items():
         text = f"clash: the pretrained {name!r} is offered by {' and '.join(homes)}; neither can be used"
         out.print(Text(text, "red"))
+    for found in book.found:
+        if lacking := missing(found):
+            mend = f"pip install '{found.distribution}[{found.offer.extra}]'"
+            text = f"the {found.kind} {found.offer.name!r} needs {', '.join(lacking)}: {mend}"
+            out.print(Text(text, "yellow"), soft_wrap=True)
     for problem in book.problems:
         text = f"broken: {problem.entry} of {problem.distribution}: {problem.message}"
         out.print(Text(text, "red"), soft_wrap=True)
@@ -174,19 +183,11 @@ def check(
 
 
 def _check(found: Found, options: dict[str, Any]) -> None:
-    from sbikit import testing
     from sbikit.plugins.registry import load
     from sbikit.runs.console_monitor import ConsoleMonitor
+    from sbikit.testing import check_plugin
 
-    name, monitor = found.offer.name, ConsoleMonitor(console(stderr=True))
-    if found.kind == "simulator":
-        testing.check_simulator(load("simulator", name, **options), monitor=monitor)
-    elif found.kind == "estimator":
-        testing.check_estimator(load("estimator", name, **options), monitor=monitor)
-    elif found.kind == "validator":
-        testing.check_validator(load("validator", name, **options))
-    else:
-        testing.check_exact_sampler(load("sampler", name, **options), monitor=monitor)
+    check_plugin(load(found.kind, found.offer.name, **options), monitor=ConsoleMonitor(console(stderr=True)))
 
 
 def _options(assignments: list[str]) -> dict[str, Any]:

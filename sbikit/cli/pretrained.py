@@ -73,6 +73,7 @@ def sample_pretrained(
         device: where networks run; a GPU where there is one, where left out.
         precision: of products inside networks; float32 where left out.
     """
+    from sbikit.roles.trust import distrust
     from sbikit.runs.console_monitor import ConsoleMonitor
     from sbikit.runs.devices import Devices, choose_device
     from sbikit.runs.familiar import Wary
@@ -91,10 +92,12 @@ def sample_pretrained(
     job = Run(shipped.folder, monitor, choose_device(device or "auto"), devices=products)
     sampler, by = wary(job), job.config.estimator.name
     trust = sample_observation(job, sampler, name=by, file=observation, draws=draws, out=target)
-    for complaint in trust.complaints:
-        tell(f"DO NOT TRUST THESE DRAWS: {complaint}")
-    if isinstance(sampler, Wary) and not trust.complaints:
-        monitor.say("Nothing about the observation is unlike the training simulations.")
+    doubts = distrust(trust)
+    for line in doubts:
+        tell(line)
+    if isinstance(sampler, Wary) and not doubts:
+        which = "the observation" if len(trust) == 1 else f"the {len(trust)} observations"
+        monitor.say(f"Nothing about {which} is unlike the training simulations.")
     put(f"posterior: {target}")
 
 

@@ -26,7 +26,7 @@ from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Values, Variable, Vector
 from sbikit.roles.sampler import Draws
 from sbikit.storage.described import attributes_of, coordinates_of, dims_of
-from sbikit.storage.write import write_posterior
+from sbikit.storage.write import write_new_draws
 
 if TYPE_CHECKING:
     from getdist import MCSamples
@@ -116,27 +116,25 @@ class PosteriorDraws(Draws):
                 label=self.sampler or None,
             )
 
-    def to_netcdf(self, path: str | Path, observation: int = 0) -> Path:
-        """Write the draws for one observation as `sbikit sample --observation` does.
+    def to_netcdf(self, path: str | Path) -> Path:
+        """Write the draws as `sbikit sample --observation` does.
 
         Args:
             path: the file; one that is there is replaced.
-            observation: of which observation.
 
         Returns:
             The file.
         """
-        self._check(observation)
-        write_posterior(
+        write_new_draws(
             Path(path),
             spec=self.spec,
-            posterior={name: value[:, observation] for name, value in self.values.items()},
-            observed={name: value[observation] for name, value in self.observation.items()},
-            summaries={name: value[observation] for name, value in self.summaries.items()},
+            draws=self,
+            observed=self.observation,
+            summaries=self.summaries,
             summarised=self.summarised,
             sampler=self.sampler,
-            trust=self.trust[observation],
             bounds=self.bounds,
+            single=self.single,
         )
         return Path(path)
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from sbikit.interface.draws import PosteriorDraws
 from sbikit.interface.observed import batch_of
 from sbikit.problem.bounds import bounds
-from sbikit.problem.copies import copied
 from sbikit.problem.errors import OptionError, RunFolderError, UnsupportedError
 from sbikit.problem.seeds import draw_seeds
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler
-from sbikit.roles.simulator import Simulator, SupportsMasks, SupportsSummaries
+from sbikit.roles.simulator import Simulator, SupportsMasks
 from sbikit.runs.drawing import draw
 from sbikit.runs.folder import RunFolder
+from sbikit.runs.work import summarised
 
 _MOST = 10_000_000
 
@@ -82,16 +82,13 @@ class Posterior(Sampler):
             seeds = draw_seeds(self._seed if seed is None else seed, f"observation/{self.name}", 0, count)
         seen = {v.name: values[v.name] for v in self.spec.observables}
         found = draw(self._sampler, seen, n, np.asarray(seeds))
-        summaries = (
-            self.simulator.summaries(copied(seen)) if supports(self.simulator, SupportsSummaries) else {}
-        )
         return PosteriorDraws(
             found.values,
             found.trust,
             spec=self.spec,
             observation=seen,
             bounds={v.name: bounds(v, self.simulator.prior) for v in self.spec.vectors},
-            summaries=summaries,
+            summaries=summarised(self.simulator, values),
             summarised=self.simulator.summarised,
             sampler=self.name,
             single=single,

@@ -155,6 +155,16 @@ def doubts(trust: Sequence[Trust]) -> str:
     return f"the sampler doubts its own draws{which}: {reasons(trust[b] for b in bad)}"
 
 
+def distrust(trust: Sequence[Trust]) -> list[str]:
+    """A line for each complaint about draws for new data; of several observations it says which."""
+    about: dict[str, list[int]] = {}
+    for b, one in enumerate(trust):
+        for complaint in one.complaints:
+            about.setdefault(complaint, []).append(b)
+    which = {text: f" (observation {spans(rows)})" if len(trust) > 1 else "" for text, rows in about.items()}
+    return [f"DO NOT TRUST THESE DRAWS{which[text]}: {text}" for text in about]
+
+
 def announcement(name: str, trust: Sequence[Trust]) -> list[str]:
     """At most two lines: for which observations the sampler `name` is no reference, and for which it is."""
     lines = []

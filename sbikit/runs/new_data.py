@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sbikit.problem.errors import OptionError, RunFolderError
+from sbikit.problem.memory import check_memory
 from sbikit.problem.seeds import draw_seeds
+from sbikit.problem.variables import count_numbers
 from sbikit.roles.plugin import supports
-from sbikit.roles.sampler import Sampler
+from sbikit.roles.sampler import Draws, Sampler
 from sbikit.roles.simulator import SupportsMasks
 from sbikit.roles.trust import Trust
 from sbikit.runs.depends import another_configuration, depends_on
@@ -15,9 +17,11 @@ from sbikit.runs.drawing import draw, observed
 from sbikit.runs.familiar import Wary, read_familiar
 from sbikit.runs.job import Run
 from sbikit.runs.stages import after
-from sbikit.runs.work import bounds_of, first, summarised
+from sbikit.runs.work import bounds_of, summarised
 from sbikit.storage.observation import read_observation
-from sbikit.storage.write import write_posterior
+from sbikit.storage.write import write_new_draws
+
+_AT_ONCE = 16  # observations between two marks of progress
 
 
 def fitted(run: Run) -> Sampler:
@@ -69,36 +73,52 @@ def exact(run: Run) -> Sampler:
     return run.reference
 
 
-def sample_observation(run: Run, sampler: Sampler, *, name: str, file: Path, draws: int, out: Path) -> Trust:
-    """Draw the posterior of new data.
+def sample_observation(
+    run: Run, sampler: Sampler, *, name: str, file: Path, draws: int, out: Path
+) -> tuple[Trust, ...]:
+    """Draw the posterior of new data, of one observation or of many.
 
     Args:
         run: the run.
         sampler: `fitted(run)` or `exact(run)`.
         name: its name; the random numbers depend on it, so that two samplers share none.
         file: file with the observed variables, see `sbikit.storage.read_observation`.
-        draws: how many.
+        draws: how many for each.
         out: netCDF file to write; attributes of its group `posterior` hold name and trust.
 
     Returns:
-        What the sampler says of its draws.
+        What the sampler says of its draws, one an observation.
 
     Raises:
-        ObservationError: the file does not fit the simulator.
+        ObservationError: the file does not fit the simulator, or draws for all of its observations do not fit
+            into memory.
     """
     masks = run.simulator.masks() if supports(run.simulator, SupportsMasks) else {}
     observation = read_observation(file, run.simulator.spec, masks)
-    seeds = draw_seeds(run.config.seed, f"observation/{name}", 0, 1)
-    found = draw(sampler, observed(observation, sampler.spec, 0, 1), draws, seeds)
-    write_posterior(
+    count = len(next(iter(observation.values())))
+    check_memory(
+        count * draws * count_numbers(sampler.spec.latents),
+        f"{draws} draws for each of {count} observations",
+        where="--draws",
+        fix="ask for fewer, or give fewer observations a file",
+    )
+    parts = []
+    with run.monitor.progress("drawing posteriors", count * draws) as advance:
+        for start in range(0, count, _AT_ONCE):
+            stop = min(start + _AT_ONCE, count)
+            seeds = draw_seeds(run.config.seed, f"observation/{name}", start, stop - start)
+            parts.append(draw(sampler, observed(observation, sampler.spec, start, stop), draws, seeds))
+            advance((stop - start) * draws)
+    found = Draws.joined(parts)
+    write_new_draws(
         out,
         spec=sampler.spec,
-        posterior=first(found.values, 1),
-        sampler=name,
-        trust=found.trust[0],
-        observed=first(observation, 0),
+        draws=found,
+        observed=observation,
         summaries=summarised(run.simulator, observation),
         summarised=run.simulator.summarised,
+        sampler=name,
         bounds={name: ends for name, ends in bounds_of(run).items() if name in found.values},
+        single=count == 1,
     )
-    return found.trust[0]
+    return found.trust

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sbikit.problem.errors import ObservationError, OptionError, RunFolderError
 from sbikit.runs.inspection import FILES, FOLDERS
-from sbikit.storage.read import read_posterior
+from sbikit.storage.read import sampler_of
 
 
 def checked_target(target: Path, observation: Path) -> None:
@@ -34,7 +34,7 @@ def checked_target(target: Path, observation: Path) -> None:
             "The draws would overwrite the observation.", where=str(target), fix="choose another --out"
         )
     try:
-        drawn = bool(read_posterior(target).sampler)
+        drawn = bool(sampler_of(target))
     except RunFolderError:
         drawn = False
     if not drawn:

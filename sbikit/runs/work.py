@@ -191,10 +191,10 @@ def report(run: Run) -> Sequence[Path]:
 
 
 def summarised(simulator: Simulator, observation: Values) -> dict[str, Tensor]:
-    """Summary fields of one observation (1, *shape), each (C, *grid); none where the simulator has none."""
+    """Summaries of observations, each (B, *shape); none where the simulator has none."""
     if not supports(simulator, SupportsSummaries):
         return {}
-    return first(simulator.summaries(copied(observed(observation, simulator.spec, 0, 1))), 0)
+    return dict(simulator.summaries(copied({v.name: observation[v.name] for v in simulator.spec.observables})))
 
 
 def bounds_of(run: Run) -> dict[str, Bounds]:
@@ -218,7 +218,7 @@ def _write_posterior(
             spec=run.spec,
             posterior=first(shown.values, 1),
             observed=seen,
-            summaries=summarised(run.simulator, _rows(held_out, run.simulator.spec, 1)),
+            summaries=first(summarised(run.simulator, _rows(held_out, run.simulator.spec, 1)), 0),
             summarised=run.simulator.summarised,
             truth=seen,
             reference=shown_reference(run),

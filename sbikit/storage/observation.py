@@ -21,8 +21,9 @@ def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dic
     """Read an observation from a netCDF file (netCDF-4, or netCDF-3 without groups) or a NumPy file.
 
     In a netCDF file each observable is a variable of its name, in the root, in `observed_data` or in any
-    one other group, of the observable's shape; leading axes of length one are dropped. A file ending in
-    `.npy` holds one array, and is for problems with one observable.
+    one other group, of the observable's shape; with one more axis in front it is that of many observations,
+    and further leading axes of length one are dropped. A file ending in `.npy` holds one array, and is for
+    problems with one observable.
 
     Args:
         path: the file.
@@ -31,7 +32,7 @@ def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dic
             elsewhere, NaN too, is taken for 0.
 
     Returns:
-        The observables as float32 tensors, each (1, *shape): a batch of one for `Sampler.sample`.
+        The observables as float32 tensors, each (B, *shape), B of 1 for one observation.
 
     Raises:
         ObservationError: the file cannot be read, or an observable is missing, found in several
@@ -49,7 +50,15 @@ def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dic
     else:
         groups = _load_observation(path)
         arrays = {v: _observable(groups, v, path) for v in spec.observables}
-    return {v.name: _checked(array, v, path, (masks or {}).get(v.name)) for v, array in arrays.items()}
+    found = {v.name: _checked(array, v, path, (masks or {}).get(v.name)) for v, array in arrays.items()}
+    if len({len(value) for value in found.values()}) > 1:
+        raise ObservationError(
+            "The observables are not of the same observations.",
+            where=str(path),
+            expected="as many of each",
+            got=", ".join(f"{name}: {len(value)}" for name, value in found.items()),
+        )
+    return found
 
 
 def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
@@ -109,27 +118,28 @@ def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path
 
 
 def _checked(array: NDArray[Any], variable: Variable, path: Path, mask: torch.Tensor | None) -> torch.Tensor:
-    """An observable of the right shape and finite, 0 where it is masked, (1, *shape)."""
+    """An observable of the right shape and finite, 0 where it is masked, (B, *shape)."""
     name = variable.name
-    extra = array.ndim - len(variable.shape)
-    if array.shape[max(extra, 0) :] != variable.shape or any(n != 1 for n in array.shape[: max(extra, 0)]):
+    extra = max(array.ndim - len(variable.shape), 0)
+    many = [n for n in array.shape[:extra] if n != 1]
+    if array.shape[extra:] != variable.shape or len(many) > 1 or 0 in many:
         raise ObservationError(
             f"The observable {name!r} has the wrong shape.",
             where=str(path),
-            expected=f"{variable.shape}: {_meaning(variable)}",
+            expected=f"{variable.shape}: {_meaning(variable)}; or one more axis in front, of observations",
             got=str(array.shape),
             fix="reorder, cut or pad the data, or set the simulator's grid to the data's",
         )
     if array.dtype.kind not in "fiu":
         _not_numbers(name, path, f"values of type {array.dtype}")
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(array.reshape(variable.shape), dtype=np.float32)
+        values = np.ascontiguousarray(array.reshape(-1, *variable.shape), dtype=np.float32)
     if mask is not None:
-        values[~mask.numpy()] = 0.0
+        values[:, ~mask.numpy()] = 0.0
     bad = int((~np.isfinite(values)).sum())
     if bad:
         _not_numbers(name, path, f"{bad} of {values.size} values are NaN or beyond single precision")
-    return torch.from_numpy(values)[None]
+    return torch.from_numpy(values)
 
 
 def _not_numbers(name: str, path: Path, got: str) -> NoReturn:

@@ -15,9 +15,10 @@ coordinates. Each variable carries what is needed to read it alone: `kind`, `lon
 `unit`, and `labels` or `extent`, `extent_unit` and `estimates`. Of supports nothing is stored but the
 `limits` of vectors in `posterior`: lowest and highest value of one scalar after the other. Where the draws
 are of a user's own observation, attributes of `posterior` name the `sampler` and hold what it says of them
-as JSON (`trust`, see `sbikit.Trust`). Where it doubts its draws for held-out simulations, the attribute
-`doubts` of `calibration_posterior` says why. `reference` is there for draws that can be trusted, and for no
-others.
+as JSON (`trust`, see `sbikit.Trust`). Of several observations the file has `posterior` (chain, draw,
+observation, *variable), `observed_data` and `summaries` (observation, *variable), and in `trust` a list, one
+for each. Where the sampler doubts its draws for held-out simulations, the attribute `doubts` of
+`calibration_posterior` says why. `reference` is there for draws that can be trusted, and for no others.
 
 The groups follow the InferenceData schema (https://python.arviz.org, "InferenceData schema
 specification"), so `xarray.open_datatree` and ArviZ read the file as it is.

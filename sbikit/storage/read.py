@@ -48,6 +48,16 @@ def read_posterior(path: Path) -> PosteriorFile:
     )
 
 
+def sampler_of(path: Path) -> str:
+    """Name of the sampler that drew new data's posterior; empty where the file is something else.
+
+    Raises:
+        RunFolderError: it cannot be read.
+    """
+    groups = _load(path)
+    return str(groups["posterior"].attrs.get("sampler", "")) if "posterior" in groups else ""
+
+
 def read_held_out(path: Path) -> HeldOut:
     """The calibration set alone, for which nothing else of posterior.nc is read.
 

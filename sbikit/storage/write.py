@@ -14,6 +14,7 @@ from sbikit.problem.bounds import Bounds
 from sbikit.problem.errors import SpecError
 from sbikit.problem.spec import Spec, check_values
 from sbikit.problem.variables import Values, Variable
+from sbikit.roles.sampler import Draws
 from sbikit.roles.stored_draws import draw_shapes
 from sbikit.roles.trust import Trust
 from sbikit.storage.append import CALIBRATION, Appended, described_draws
@@ -74,8 +75,7 @@ def write_posterior(
     groups["posterior"].attrs = {"sampler": sampler} if sampler else {}
     if trust is not None:
         groups["posterior"].attrs["trust"] = json.dumps(trust.record(), allow_nan=False)
-    for name, ends in (bounds or {}).items():
-        groups["posterior"][name].attrs["limits"] = np.array(ends, dtype=np.float64).ravel()
+    _add_limits(groups["posterior"], bounds or {})
     _refuse_undeclared(summaries or {}, summarised)
     if summaries:
         groups["summaries"] = _dataset(summaries, summarised, (), "summaries")
@@ -103,6 +103,68 @@ def write_posterior(
         calibration_observed, observables, ("observation",), "calibration_observed", batch[1:]
     )
     return _write(path, groups, Appended(latents, calibration_draws, batch, advance))
+
+
+def write_new_draws(
+    path: Path,
+    *,
+    spec: Spec,
+    draws: Draws,
+    observed: Values,
+    summaries: Values,
+    summarised: Sequence[Variable],
+    sampler: str,
+    bounds: Mapping[str, Bounds],
+    single: bool,
+) -> None:
+    """Write draws for new data: all of them or nothing.
+
+    Args:
+        path: the file; one that is there is replaced.
+        spec: the latents that were inferred, and the observables.
+        draws: for B observations.
+        observed: their data, each (B, *shape).
+        summaries: fields and vectors that summarise them, each (B, *shape).
+        summarised: their variables.
+        sampler: name of the sampler.
+        bounds: latent vector -> lowest and highest value of each of its scalars, infinite where none.
+        single: whether there is one observation, which then has no axis in the file.
+
+    Raises:
+        SpecError: a variable is missing, of the wrong shape or not finite.
+    """
+    if single:
+        write_posterior(
+            path,
+            spec=spec,
+            posterior={name: value[:, 0] for name, value in draws.values.items()},
+            observed={name: value[0] for name, value in observed.items()},
+            summaries={name: value[0] for name, value in summaries.items()},
+            summarised=summarised,
+            sampler=sampler,
+            trust=draws.trust[0],
+            bounds=bounds,
+        )
+        return
+    axis, count = ("observation",), (len(draws),)
+    _refuse_undeclared(summaries, summarised)
+    groups = {
+        "posterior": _dataset(
+            draws.values, spec.latents, ("draw", *axis), "posterior", (draws.count, *count)
+        ).expand_dims("chain"),
+        "observed_data": _dataset(observed, spec.observables, axis, "observed", count),
+    }
+    if summaries:
+        groups["summaries"] = _dataset(summaries, summarised, axis, "summaries", count)
+    trust = json.dumps([one.record() for one in draws.trust], allow_nan=False)
+    groups["posterior"].attrs = {"sampler": sampler, "trust": trust}
+    _add_limits(groups["posterior"], bounds)
+    _write(path, groups, None)
+
+
+def _add_limits(posterior: xr.Dataset, bounds: Mapping[str, Bounds]) -> None:
+    for name, ends in bounds.items():
+        posterior[name].attrs["limits"] = np.array(ends, dtype=np.float64).ravel()
 
 
 def _refuse_undeclared(summaries: Values, summarised: Sequence[Variable]) -> None:

@@ -3,10 +3,11 @@
 Each `check_*` raises `ContractError`, which names the promise of `sbikit.roles` that is broken, and returns
 nothing when all are kept.
 
-    from sbikit.testing import check_simulator
+    from sbikit.testing import parametrize_with_checks
 
-    def test_contract():
-        check_simulator(MySimulator())
+    @parametrize_with_checks([MySimulator(), MyEstimator()])
+    def test_contract(check):
+        check()
 """
 
 import lazy_loader

@@ -1,5 +1,7 @@
 from .estimators import QuietMonitor as QuietMonitor
 from .estimators import check_estimator as check_estimator
+from .every import check_plugin as check_plugin
+from .every import parametrize_with_checks as parametrize_with_checks
 from .evidence import gather_evidence as gather_evidence
 from .exact_samplers import check_exact_sampler as check_exact_sampler
 from .field import ExactField as ExactField

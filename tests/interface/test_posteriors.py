@@ -121,7 +121,11 @@ def test_arviz_gets_what_the_file_of_a_run_holds(posterior: Posterior, tmp_path:
             xr.testing.assert_equal(kept[group].to_dataset(), tree[group].to_dataset())
             for name, array in tree[group].data_vars.items():
                 assert set(kept[group][name].attrs) == set(array.attrs)
-    many = posterior.sample(np.stack([X, X]), 25).to_arviz()
+    several = posterior.sample(np.stack([X, X]), 25)
+    many = several.to_arviz()
+    with xr.open_datatree(several.to_netcdf(tmp_path / "many.nc"), engine="h5netcdf") as kept:
+        for group in ("posterior", "observed_data"):
+            xr.testing.assert_equal(kept[group].to_dataset(), many[group].to_dataset())
     assert dict(many["posterior"].sizes) == {"chain": 1, "draw": 25, "observation": 2, "theta_dim": 2}
     assert dict(many["observed_data"].sizes) == {"observation": 2, "x_dim": 3}
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from toybox import install, offering
+from typer.testing import CliRunner
 
 import sbikit
 from sbikit import Evidence, Options, QuietMonitor, Report, Validator
+from sbikit.cli import app
 from sbikit.plugins import registry
+from sbikit.plugins.extras import missing
 from sbikit.plugins.installed import Kind, catalogue
 from sbikit.problem.errors import OptionError, PluginError
 
@@ -148,3 +152,30 @@ def test_options_are_named_in_brackets() -> None:
     assert (One.Options, Two.Options) == (OneOptions, Options)
     assert One().options == OneOptions()
     assert One(OneOptions(size=4)).options.size == 4
+
+
+def test_the_list_says_which_extra_mends_what_is_missing(toys: Path) -> None:
+    """By what the distribution says of itself: of an extra that asks for another one of its own, too."""
+    install(
+        toys,
+        "sbikit-heavy",
+        {"heavy": "sbikit_heavy"},
+        {"sbikit_heavy.py": offering("sbikit_simulators", "heavy", "sbikit_heavy.simulator:Heavy", "all")},
+        [
+            "numpy>=1",
+            "sbikit-heavy[more] ; extra == 'all'",
+            "a-library-that-is-not-there>=3 ; extra == 'more'",
+            "numpy>=999 ; extra == 'more'",
+            "scipy>=1 ; extra == 'more'",
+            "another-one ; extra == 'other'",
+        ],
+    )
+    found = registry.find("simulator", "heavy")
+    assert missing(found) == ("a-library-that-is-not-there>=3", "numpy>=999")
+    assert missing(registry.find("simulator", "toy")) == ()
+    listed = CliRunner().invoke(app, ["plugins"]).stdout
+    wanted = "a-library-that-is-not-there>=3, numpy>=999: pip install 'sbikit-heavy[all]'"
+    assert f"the simulator 'heavy' needs {wanted}\n" in listed
+    told = json.loads(CliRunner().invoke(app, ["plugins", "--json"]).stdout)
+    heavy = next(one for one in told["plugins"] if one["name"] == "heavy")
+    assert heavy["missing"] == ["a-library-that-is-not-there>=3", "numpy>=999"]

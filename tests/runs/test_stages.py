@@ -437,7 +437,7 @@ def test_new_data_are_drawn_with_the_reference_of_a_run_that_never_ran(
     np.save(tmp_path / "obs.npy", np.array([1.0, 2.0, 3.0]))
     run = diagnosed(start, 1.0)
     file, out = tmp_path / "obs.npy", tmp_path / "out.nc"
-    trust = sample_observation(run, exact(run), name="toy-chains", file=file, draws=400, out=out)
+    (trust,) = sample_observation(run, exact(run), name="toy-chains", file=file, draws=400, out=out)
     assert (trust.trustworthy, trust.readings[0].value) == (False, None)
     with xr.open_datatree(tmp_path / "out.nc", engine="h5netcdf") as tree:
         assert set(tree.children) == {"posterior", "observed_data"}

@@ -52,6 +52,33 @@ def test_shifted_data_are_drawn_with_a_warning_everywhere(
         assert "unlike all" in json.loads(tree["posterior"].attrs["trust"])["complaints"][0]
 
 
+def test_many_observations_of_a_file_are_drawn_each_by_itself(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is drawn as if it were alone; the one that is far out is named; the file may be written anew."""
+    monkeypatch.chdir(tmp_path)
+    assert call("init", "a", *CHOSEN)[0] == 0
+    assert call("fit", "a")[0] == 0
+    near = np.random.default_rng(0).normal([1.0, -2.0, 1.6], 0.3, (20, 3))
+    many = np.concatenate([near[:17], near[17:18] + 1e6, near[18:]])
+    np.save("many.npy", many)
+    np.save("one.npy", many[0])
+    for name in ("many", "one", "many"):
+        command = ("sample", "a", "--observation", f"{name}.npy", "--out", f"{name}.nc", "--draws", "50")
+        status, err = call(*command)
+        assert status == 0, err
+        assert ("DO NOT TRUST THESE DRAWS (observation 17)" in err) == (name == "many")
+    with (
+        xr.open_datatree("many.nc", engine="h5netcdf") as tree,
+        xr.open_datatree("one.nc", engine="h5netcdf") as one,
+    ):
+        draws, trust = tree["posterior"]["theta"], json.loads(tree["posterior"].attrs["trust"])
+        assert dict(draws.sizes) == {"chain": 1, "draw": 50, "observation": 20, "theta_dim": 2}
+        np.testing.assert_allclose(draws.values[:, :, 0], one["posterior"]["theta"].values, rtol=1e-5)
+        np.testing.assert_allclose(tree["observed_data"]["x"].values, many, rtol=1e-6)
+    assert [record["trustworthy"] for record in trust] == [b != 17 for b in range(20)]
+
+
 @pytest.mark.parametrize("simulator", [GaussianVector(), GaussianField(GaussianFieldOptions(size=8))])
 def test_held_out_simulations_are_like_the_training(tmp_path: Path, simulator: GaussianVector) -> None:
     """4,000 observations of the same law; a figure with a long tail may lie far out once."""

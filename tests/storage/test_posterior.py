@@ -271,6 +271,15 @@ def test_an_observation_is_read_from_any_group(tmp_path, group):
     np.testing.assert_allclose(found["shear"][0].numpy(), shear, rtol=1e-6)
 
 
+def test_many_observations_are_read_with_one_more_axis(tmp_path):
+    spec, path = small(), tmp_path / "obs.nc"
+    shear, n = np.random.default_rng(0).normal(size=(3, *spec["shear"].shape)), np.arange(3.0)[:, None]
+    dataset(spec, shear=shear[None], n=n).to_netcdf(path, engine="h5netcdf")
+    found = read_observation(path, spec)
+    np.testing.assert_allclose(found["shear"].numpy(), shear, rtol=1e-6)
+    np.testing.assert_array_equal(found["n"].numpy(), n)
+
+
 def test_an_observation_is_read_from_netcdf_3(tmp_path):
     dataset(small()).to_netcdf(tmp_path / "obs.nc", engine="scipy")
     assert read_observation(tmp_path / "obs.nc", small())["shear"].shape == (1, 2, 8, 12)
@@ -285,7 +294,9 @@ def test_a_posterior_file_is_an_observation(path):
     ("changes", "words"),
     [
         ({"shear": np.ones((2, 12, 8))}, ["shape", "(2, 8, 12)", "(2, 12, 8)"]),
-        ({"shear": np.ones((3, 2, 8, 12))}, ["shape"]),
+        ({"shear": np.ones((3, 2, 8, 12))}, ["same observations", "shear: 3, n: 1"]),
+        ({"shear": np.ones((2, 3, 2, 8, 12))}, ["shape"]),
+        ({"shear": np.ones((0, 2, 8, 12))}, ["shape"]),
         ({"shear": np.ones(12)}, ["shape"]),
         ({"shear": np.full((2, 8, 12), np.nan)}, ["not finite", "192"]),
         ({"shear": np.full((2, 8, 12), 1e300)}, ["not finite"]),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from sbikit import (
     Metric,
     Monitor,
     ObservationError,
+    PluginError,
     Report,
     Sampler,
     Simulations,
@@ -49,11 +51,14 @@ from sbikit.testing import (
     QuietMonitor,
     Spoiled,
     check_estimator,
+    check_plugin,
     check_sampler,
     check_simulator,
     check_validator,
     gather_evidence,
+    parametrize_with_checks,
 )
+from sbikit_calibration.coverage.mira import Mira
 
 SEEDS = draw_seeds(0, "tests", 0, 4)
 
@@ -657,3 +662,21 @@ def test_evidence_of_a_marginal_problem_holds_its_latents_only() -> None:
     assert set(evidence.observation) == {"data"}
     assert evidence.draws["theta"].shape == (4, 3, 2)
     assert evidence.training["field"].shape == (5, 1, 4, 4)
+
+
+@parametrize_with_checks([GaussianVector, GaussianField(GaussianFieldOptions(size=8, parameters=1)), Mira()])
+def test_every_kind_is_checked_under_one_name(check: Callable[[], None]) -> None:
+    check()
+
+
+def test_checks_as_tests_have_names_and_find_what_is_broken() -> None:
+    class Broken(GaussianVector):
+        def simulate(self, parameters: Any, *, seeds: Any) -> Any:
+            return {"x": super().simulate(parameters, seeds=seeds)["x"][:, :2]}
+
+    mark = parametrize_with_checks([Broken, GaussianField(GaussianFieldOptions(size=8))]).mark
+    assert [case.id for case in mark.args[1]] == ["Broken", "GaussianField(size=8)"]
+    with pytest.raises(ContractError, match="shape"):
+        mark.args[1][0].values[0]()
+    with pytest.raises(PluginError, match="no plug-in"):
+        check_plugin(3)  # type: ignore[arg-type]
