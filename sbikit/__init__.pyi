@@ -1,7 +1,10 @@
 from .interface import KeptSimulations as KeptSimulations
 from .interface import Posterior as Posterior
 from .interface import PosteriorDraws as PosteriorDraws
+from .interface import PriorDistribution as PriorDistribution
 from .interface import Validation as Validation
+from .interface import adopt as adopt
+from .interface import as_prior_and_function as as_prior_and_function
 from .interface import exact as exact
 from .interface import fit as fit
 from .interface import open_run as open_run

@@ -1,3 +1,6 @@
+from .adopted import PriorDistribution as PriorDistribution
+from .adopted import adopt as adopt
+from .adopted import as_prior_and_function as as_prior_and_function
 from .decorated import simulator as simulator
 from .draws import PosteriorDraws as PosteriorDraws
 from .fitted import exact as exact

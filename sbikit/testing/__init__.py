@@ -1,7 +1,7 @@
 """For those who write plug-ins: contract checks, and toy problems whose posterior is known.
 
 Each `check_*` raises `ContractError`, which names the promise of `sbikit.roles` that is broken, and returns
-nothing when all are kept.
+nothing when all are kept::
 
     from sbikit.testing import parametrize_with_checks
 
