@@ -13,9 +13,12 @@ import sbikit
 project = "sbikit"
 author = "The sbikit developers"
 release = sbikit.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_timeout = 900
+nb_execution_raise_on_error = True
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False}
 exclude_patterns = ["_build", "results/*.jsonl"]

@@ -7,6 +7,7 @@ Durkan et al. 2019 (arXiv:1906.04032), autoregressive, in zuko's implementation:
 from __future__ import annotations
 
 import random
+import warnings
 from typing import Any
 
 import torch
@@ -69,7 +70,11 @@ def load_posterior_nn() -> Any:
     """
     state = random.getstate()
     try:
-        from sbi.neural_nets import posterior_nn
+        with (
+            warnings.catch_warnings()
+        ):  # in a notebook tqdm, which sbi imports, misses bars that nobody asked for
+            warnings.filterwarnings("ignore", "IProgress not found")
+            from sbi.neural_nets import posterior_nn
     except ImportError as error:
         raise PluginError(
             f"The estimator 'npe' needs sbi, which cannot be imported: {error}",

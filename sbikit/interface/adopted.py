@@ -1,7 +1,7 @@
 """Posteriors and simulators of other toolkits, there and back.
 
-A sampler that was made elsewhere is judged as one that was fitted here, and a simulator serves where a prior and
-a function are wanted.
+A sampler that was made elsewhere is judged as one that was fitted here, and a simulator serves where a prior
+and a function are wanted.
 """
 
 from __future__ import annotations

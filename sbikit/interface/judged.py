@@ -53,19 +53,16 @@ class Validation:
         return [report_to_dict(report) for report in self.reports]
 
     def __repr__(self) -> str:
-        return self._rendered(None)
+        out = io.StringIO()
+        self._print(Console(file=out, width=_WIDTH, force_jupyter=False))
+        return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
-        console = Console(file=io.StringIO(), record=True, width=_WIDTH)
+        console = Console(file=io.StringIO(), record=True, width=_WIDTH, force_jupyter=False)
         self._print(console)
         return console.export_html(
             inline_styles=True, code_format="<pre style='line-height:1.3'>{code}</pre>"
         )
-
-    def _rendered(self, colours: Any) -> str:
-        out = io.StringIO()
-        self._print(Console(file=out, width=_WIDTH, color_system=colours))
-        return out.getvalue().rstrip()
 
     def _print(self, console: Console) -> None:
         table, lines = verdict_table(self.reports)
