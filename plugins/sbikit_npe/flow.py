@@ -70,9 +70,8 @@ def load_posterior_nn() -> Any:
     """
     state = random.getstate()
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # in a notebook tqdm, which sbi imports, misses bars that nobody asked for
+        with warnings.catch_warnings():
+            # In a notebook tqdm, which sbi imports, misses what it would draw bars with.
             warnings.filterwarnings("ignore", "IProgress not found")
             from sbi.neural_nets import posterior_nn
     except ImportError as error:
