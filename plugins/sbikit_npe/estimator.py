@@ -30,7 +30,7 @@ from sbikit_npe.training import train
 
 
 class NPE(Estimator[NPEOptions]):
-    """Neural posterior estimation with a neural spline flow of sbi."""
+    """Neural posterior estimation with a neural spline flow or a vector field of sbi."""
 
     divides = True
     for_checks: ClassVar = {"simulations": 1000, "steps": 200}
@@ -83,6 +83,7 @@ class NPE(Estimator[NPEOptions]):
             pairs,
             self.options,
             identity=source.identity,
+            seed=seed,
             workspace=workspace,
             monitor=monitor,
         )

@@ -1,4 +1,4 @@
-"""The density estimator: a neural spline flow built by sbi.
+"""The networks, built by sbi: a neural spline flow, or a vector field.
 
 Durkan et al. 2019 (arXiv:1906.04032), autoregressive, in zuko's implementation: its splines reach to
 5 prior standard deviations on either side, and its state is a plain dictionary of tensors.
@@ -14,6 +14,7 @@ import torch
 
 from sbikit import PluginError
 from sbikit_npe.embedding import Embedding
+from sbikit_npe.vector_field import Method, VectorField
 
 
 def build_flow(
@@ -58,6 +59,48 @@ def build_flow(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build(torch.zeros(2, size), torch.zeros(2, row))
+
+
+def build_vector_field(
+    embedding: Embedding,
+    *,
+    row: int,
+    size: int,
+    method: Method,
+    width: int,
+    layers: int,
+    steps: int,
+    seed: int,
+) -> VectorField:
+    """A vector field over `size` coordinates given rows of `row` numbers, on the CPU.
+
+    Args:
+        embedding: rows (B, row) to contexts.
+        row: length of a row.
+        size: number of coordinates.
+        method: what it is trained by.
+        width: of its network.
+        layers: depth of it.
+        steps: of the solver.
+        seed: fixes its initial weights.
+
+    Raises:
+        PluginError: sbi is not installed.
+    """
+    load_posterior_nn()
+    from sbi.neural_nets import posterior_flow_nn
+
+    build = posterior_flow_nn(
+        model="ada_mlp",
+        z_score_theta="none",
+        z_score_x="none",
+        hidden_features=width,
+        num_layers=layers,
+        embedding_net=embedding,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return VectorField(build(torch.zeros(2, size), torch.zeros(2, row)), method, steps)
 
 
 def load_posterior_nn() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field as Option
 
 from sbikit import Options
@@ -38,9 +40,21 @@ class NPEOptions(Options):
     batch: int = Option(default=128, ge=1, le=65_536, description="draws a step")
     learning_rate: float = Option(default=1e-3, gt=0, le=1, description="of AdamW, falling to zero")
     weight_decay: float = Option(default=1e-3, ge=0, le=1, description="of AdamW")
+    method: Literal["npe", "fmpe", "npse"] = Option(
+        default="npe",
+        description="npe learns a spline flow by its likelihood; fmpe a vector field by flow matching; npse "
+        "one by score matching",
+    )
     transforms: int = Option(default=4, ge=1, le=64, description="spline transforms of the flow")
     bins: int = Option(default=8, ge=2, le=64, description="bins of each spline")
     hidden: int = Option(default=64, ge=1, le=4096, description="width of the flow's nets")
     layers: int = Option(default=2, ge=1, le=16, description="depth of the flow's nets")
+    field_width: int = Option(
+        default=128, ge=1, le=4096, description="width of the network of a vector field (fmpe, npse)"
+    )
+    field_layers: int = Option(default=4, ge=1, le=32, description="depth of it")
+    solver_steps: int = Option(
+        default=64, ge=2, le=1000, description="steps from noise to a draw (fmpe, npse), two evaluations each"
+    )
     channels: int = Option(default=16, ge=1, le=1024, description="channels of the convolutions")
     context: int = Option(default=64, ge=1, le=4096, description="numbers the data are compressed to")

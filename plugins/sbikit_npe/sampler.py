@@ -1,8 +1,9 @@
-"""The sampler that `npe` learns: noise through a flow, given the observation's context."""
+"""The sampler that `npe` learns: noise through a flow, or along a vector field, given the data's context."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from sbikit import (
 )
 from sbikit.learning import Coordinates, damaged, describe_problem, read_checkpoint, write_checkpoint
 from sbikit_npe.embedding import Embedding, Input, Reader
-from sbikit_npe.flow import build_flow
+from sbikit_npe.flow import build_flow, build_vector_field
 from sbikit_npe.options import NPEOptions
+from sbikit_npe.vector_field import VectorField
 
 _FORMAT = "npe 3"
 
@@ -50,14 +52,31 @@ class NPESampler(Sampler):
         self.reader = Reader(simulator, spec)
         self.coordinates = Coordinates(simulator.prior, spec.vectors)
         self.device = torch.device("cpu")
-        self.flow = build_flow(
-            _build_embedding(inputs, options, seed),
-            row=sum(torch.Size(i.shape).numel() for i in inputs),
-            size=self.coordinates.size,
-            transforms=options.transforms,
-            hidden=options.hidden,
-            layers=options.layers,
-            bins=options.bins,
+        self.flow = self._build(seed)
+
+    def _build(self, seed: int) -> Any:
+        """The networks with the weights that they begin with."""
+        options, row = self.options, sum(torch.Size(i.shape).numel() for i in self.inputs)
+        embedding, size = _build_embedding(self.inputs, options, seed), self.coordinates.size
+        if options.method == "npe":
+            return build_flow(
+                embedding,
+                row=row,
+                size=size,
+                transforms=options.transforms,
+                hidden=options.hidden,
+                layers=options.layers,
+                bins=options.bins,
+                seed=derive_seed(seed, "flow"),
+            )
+        return build_vector_field(
+            embedding,
+            row=row,
+            size=size,
+            method=options.method,
+            width=options.field_width,
+            layers=options.field_layers,
+            steps=options.solver_steps,
             seed=derive_seed(seed, "flow"),
         )
 
@@ -85,8 +104,11 @@ class NPESampler(Sampler):
 
     def _push(self, noise: Tensor, row: Tensor) -> Tensor:
         """Noise (n, D) through the flow given one row (1, P)."""
-        context = self.flow.embedding_net(row.to(self.device)).squeeze(0)
-        return self.flow.net(context).transform.inv(noise).cpu()
+        context: Tensor = self.flow.embedding_net(row.to(self.device))
+        if isinstance(self.flow, VectorField):
+            return self.flow.solve(noise, context).cpu()
+        drawn: Tensor = self.flow.net(context.squeeze(0)).transform.inv(noise)
+        return drawn.cpu()
 
     def write(self, path: Path) -> None:
         """Write weights, scales, and what they are to be built with."""

@@ -1,9 +1,9 @@
-"""Maximum-likelihood training of a flow in steps, resumable after any look at the validation loss.
+"""Training in steps, resumable after any look at the validation loss.
 
-The loss is the mean of -log q(theta | x) over joint draws, whose minimum is the posterior (Papamakarios
-and Murray 2016, arXiv:1605.06376; Greenberg et al. 2019, arXiv:1905.07488). The loop is sbikit's because
-sbi's `train` cannot go on after an interruption and writes its logs to disk; the order of an epoch's
-draws depends on (seed, epoch) alone.
+The loss of a flow is the mean of -log q(theta | x) over joint draws, whose minimum is the posterior
+(Papamakarios and Murray 2016, arXiv:1605.06376; Greenberg et al. 2019, arXiv:1905.07488); that of a vector
+field its squared error. The loop is sbikit's because sbi's `train` cannot go on after an interruption and
+writes its logs to disk; the order of an epoch's draws depends on (seed, epoch) alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbikit import Monitor, Values, Workspace
+from sbikit import Monitor, Values, Workspace, derive_seed, generator
 from sbikit.learning import Best, FixedSet, Plan, Shuffled, Trainer, cosine
 from sbikit_npe.embedding import ROWS
 from sbikit_npe.options import NPEOptions
+from sbikit_npe.vector_field import VectorField
 
 # Of sbi's `train`: a smaller one slows the start, a larger one lets a rare draw undo many steps.
 _CLIP = 5.0
@@ -27,6 +28,7 @@ _FALLS = 3
 COORDINATES = "coordinates"
 # Pairs at once: more need more memory. No result depends on it.
 _VALIDATION_BATCH = 1024
+_TIMES = 8  # of each pair that judges a vector field
 
 
 class Likelihood:
@@ -73,6 +75,56 @@ class Likelihood:
         return loss
 
 
+class Matching:
+    """The squared error of a vector field, a batch a step; its noise and times depend on (seed, step) alone.
+
+    Args:
+        field: the vector field, on `device`.
+        pairs: see `Likelihood`.
+        device: where the field is.
+        seed: fixes noise and times.
+    """
+
+    def __init__(self, field: VectorField, pairs: Held | FixedSet, device: torch.device, seed: int) -> None:
+        self._field, self._pairs, self._device, self._seed = field, pairs, device, seed
+
+    def rows(self, step: int) -> int:
+        """Pairs of a step."""
+        return self._pairs.rows(step)
+
+    def __call__(self, step: int) -> Tensor:
+        """The mean over the batch of a step."""
+        return self.of(step, 0, self.rows(step))
+
+    def of(self, step: int, first: int, count: int) -> Tensor:
+        """The mean over pairs `first` to `first + count - 1` of that batch."""
+        pairs = self._pairs.batch(step, first, count)
+        size = pairs[COORDINATES].shape[1]
+        source = generator(derive_seed(self._seed, "noise", step))
+        drawn = torch.randn(self.rows(step), size, generator=source)[first : first + count]
+        times = torch.rand(self.rows(step), generator=source)[first : first + count]
+        return self._of(pairs, drawn, times).mean()
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """The mean over the pairs that judge, each at several times, the same in each look."""
+        self._field.eval()
+        total, count = 0.0, 0
+        for number, pairs in enumerate(self._pairs.judging()):
+            rows, size = pairs[COORDINATES].shape
+            source = generator(derive_seed(self._seed, "judging noise", number))
+            for k in range(_TIMES):
+                noise = torch.randn(rows, size, generator=source)
+                times = (k + torch.rand(rows, generator=source)) / _TIMES
+                total += float(self._of(pairs, noise, times).sum())
+                count += rows
+        return total / count
+
+    def _of(self, pairs: Values, noise: Tensor, times: Tensor) -> Tensor:
+        given = (pairs[COORDINATES], pairs[ROWS], noise, times)
+        return self._field.loss(*(one.to(self._device) for one in given))
+
+
 class Held:
     """Pairs in memory, `COORDINATES` (N, D) and `ROWS` (N, P); the last ones judge, the others train.
 
@@ -110,20 +162,26 @@ def train(
     options: NPEOptions,
     *,
     identity: str,
+    seed: int,
     workspace: Workspace,
     monitor: Monitor,
 ) -> None:
     """Train to the end; the flow is left with the weights of the best validation loss.
 
     Args:
-        flow: sbi's density estimator, on `workspace.device`.
+        flow: sbi's density estimator, or a vector field, on `workspace.device`.
         pairs: those that train and those that judge.
         options: how long and how fast.
         identity: what the checkpoint must have been made by.
+        seed: fixes the noise of a vector field's training.
         workspace: where the checkpoint of an unfinished training lies.
         monitor: reports.
     """
-    likelihood = Likelihood(flow, pairs, workspace.device)
+    likelihood: Likelihood | Matching
+    if isinstance(flow, VectorField):
+        likelihood = Matching(flow, pairs, workspace.device, seed)
+    else:
+        likelihood = Likelihood(flow, pairs, workspace.device)
     optimiser = torch.optim.AdamW(
         flow.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )

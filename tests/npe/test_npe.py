@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -41,11 +44,13 @@ from sbikit.testing import (
     GaussianVector,
     Spoiled,
     check_estimator,
+    check_sampler,
 )
 from sbikit_npe.embedding import Embedding, Input
 from sbikit_npe.estimator import NPE
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.sampler import NPESampler
+from sbikit_npe.vector_field import VectorField
 
 SMALL = NPEOptions(
     simulations=300, steps=18, validate_every=6, batch=50, transforms=2, hidden=16, channels=4, context=8
@@ -159,6 +164,63 @@ def test_field_parameters_are_learned_with_the_field_marginalised_out() -> None:
     found = sample(sampler, observation, 500, 1)
     exact = sample(simulator.exact_sampler(), observation, 1000, 2)
     check_agreement(found, exact, 0.25)
+
+
+@pytest.mark.parametrize("method", ["fmpe", "npse"])
+def test_vector_fields_learn_the_posterior(method: Literal["fmpe", "npse"]) -> None:
+    """Beside the exact one, as a flow; of two parameters, whose correlation is learned, too."""
+    simulator = GaussianVector()
+    options = NPEOptions(simulations=8000, steps=1200, method=method, solver_steps=16)
+    sampler = fit(simulator, options, stream=1)
+    observation = observe(simulator, 100)
+    found = sample(sampler, observation, 1000, 1)
+    check_agreement(found, sample(simulator.exact_sampler(), observation, 1000, 2), 0.25)
+    correlation = torch.corrcoef(found[:, 0].T)[0, 1]
+    covariance = simulator.exact_sampler().covariance
+    assert abs(correlation - covariance[0, 1] / covariance.diagonal().sqrt().prod()) < 0.15
+
+
+@pytest.mark.parametrize("method", ["fmpe", "npse"])
+def test_a_solver_takes_noise_to_a_normal_law_that_is_known(method: Literal["fmpe", "npse"]) -> None:
+    """With the exact field of coordinates that are normal with mean m and spread s whatever the data say."""
+    m, s = 0.7, 0.3
+
+    class Exact(torch.nn.Module):
+        def forward(self, at: Tensor, context: Tensor, t: Tensor) -> Tensor:
+            t = t.double()[:, None]
+            if method == "fmpe":
+                a, b = 1 - t, t
+            else:
+                a, b = torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
+            gain = b / (a**2 * s**2 + b**2)  # of e given u_t
+            noise = gain * (at.double() - a * m)
+            if method == "npse":
+                return noise.to(at.dtype)
+            value = m + a * s**2 / (a**2 * s**2 + b**2) * (at.double() - a * m)
+            return (noise - value).to(at.dtype)
+
+    field = VectorField(SimpleNamespace(net=Exact(), embedding_net=torch.nn.Identity()), method, 64)
+    noise = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None]
+    # 2 % of s; for npse .0026 of it, m s / 80, is that the highest level is not infinite
+    torch.testing.assert_close(field.solve(noise, torch.zeros(1, 1)), m + s * noise, rtol=0, atol=7e-3)
+
+
+@pytest.mark.parametrize("method", ["fmpe", "npse"])
+def test_a_vector_field_goes_on_and_is_kept_as_a_flow_is(
+    method: Literal["fmpe", "npse"], tmp_path: Path
+) -> None:
+    options = NPEOptions(simulations=500, steps=40, validate_every=10, method=method, solver_steps=4)
+    whole = fit(GaussianVector(), options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(GaussianVector(), options, folder=tmp_path, monitor=Recorder(limit=2))
+    resumed = fit(GaussianVector(), options, folder=tmp_path)
+    observation = observe(GaussianVector(), 3)
+    drawn = [sample(sampler, observation, 5, 1) for sampler in (whole, resumed)]
+    assert torch.equal(*drawn)
+    NPE(options).save(whole, tmp_path)
+    kept = NPE().load(tmp_path, GaussianVector(), device=torch.device("cpu"))
+    assert torch.equal(sample(kept, observation, 5, 1), drawn[0])
+    check_sampler(whole, observation)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -9,15 +11,20 @@ from sbikit import QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianVector
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.pairs import Source
-from sbikit_npe.training import Likelihood
+from sbikit_npe.training import Likelihood, Matching
+from sbikit_npe.vector_field import VectorField
 
 
-def test_parts_of_a_step_make_up_the_whole() -> None:
+@pytest.mark.parametrize("method", ["npe", "fmpe", "npse"])
+def test_parts_of_a_step_make_up_the_whole(method: Literal["npe", "fmpe", "npse"]) -> None:
     """Of 160 pairs that train the last step of an epoch has 16."""
-    options = NPEOptions(simulations=200, batch=48, transforms=1, hidden=8)
+    options = NPEOptions(simulations=200, batch=48, transforms=1, hidden=8, method=method, field_width=8)
     source = Source(Simulations(GaussianVector(), 0), GaussianVector().spec, options, seed=0)
     sampler, pairs = source.drawn(Workspace(), QuietMonitor())
-    loss = Likelihood(sampler.flow, pairs, torch.device("cpu"))
+    loss: Likelihood | Matching = Likelihood(sampler.flow, pairs, torch.device("cpu"))
+    if isinstance(sampler.flow, VectorField):
+        loss = Matching(sampler.flow, pairs, torch.device("cpu"), seed=3)
+        assert loss.validate() == loss.validate()
     assert [loss.rows(step) for step in (0, 2, 3, 4)] == [48, 48, 16, 48]
     for step in (1, 3, 6):
         rows = loss.rows(step)
