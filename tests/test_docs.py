@@ -40,6 +40,29 @@ def test_priors_that_are_shown_are_priors() -> None:
         assert np.corrcoef(rows.T)[0, 1] == pytest.approx(correlation, abs=0.05)
 
 
+def test_answers_to_questions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of the page, one after the other, with fewer simulations and steps."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("docs/howto.md", "python"))
+    fewer = {
+        "4000": "600",
+        'simulations, "npe", ': 'simulations, "npe", steps=20, ',
+        "observations=200": "observations=40",
+    }
+    for old, new in fewer.items():
+        assert old in code
+        code = code.replace(old, new)
+    space: dict[str, Any] = {"__name__": "page"}
+    exec(code, space)
+    assert space["table"].shape == (500, 20, 2)
+    assert space["low"] < space["high"]
+    assert not space["odd"].trust[0].trustworthy
+    assert 1 < space["effective"] < 2000
+    assert space["kept"].failures["raised"] == 500 - len(space["kept"])
+    check_simulator(space["Gap"]())
+    check_simulator(space["Hidden"]())
+
+
 def test_what_is_shown_of_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of the page, one after the other, with fewer simulations and steps."""
     monkeypatch.chdir(tmp_path)

@@ -114,6 +114,7 @@ class PosteriorDraws(Draws):
                 labels=[one for vector in vectors for one in vector.latex],
                 ranges=finite,
                 label=self.sampler or None,
+                sampler="uncorrelated",
             )
 
     def to_netcdf(self, path: str | Path) -> Path:
