@@ -13,7 +13,9 @@ from sbikit.interface.draws import PosteriorDraws
 from sbikit.interface.observed import batch_of
 from sbikit.problem.bounds import bounds
 from sbikit.problem.errors import OptionError, RunFolderError, UnsupportedError
+from sbikit.problem.memory import check_memory
 from sbikit.problem.seeds import draw_seeds
+from sbikit.problem.variables import count_numbers
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import Simulator, SupportsMasks
@@ -69,7 +71,7 @@ class Posterior(Sampler):
 
         Raises:
             ObservationError: the observation does not fit the simulator, or is not finite.
-            OptionError: there cannot be so many draws.
+            OptionError: there cannot be so many draws, or they do not fit into memory.
         """
         if not 1 <= n <= _MOST:
             raise OptionError(
@@ -78,6 +80,12 @@ class Posterior(Sampler):
         masks = self.simulator.masks() if supports(self.simulator, SupportsMasks) else {}
         values, single = batch_of(observation, self.simulator.spec, masks)
         count = len(next(iter(values.values())))
+        check_memory(
+            count * n * count_numbers(self.spec.latents),
+            f"{n} draws for each of {count} observations",
+            where="n",
+            fix="ask for fewer, or for fewer observations at once",
+        )
         if seeds is None:
             seeds = draw_seeds(self._seed if seed is None else seed, f"observation/{self.name}", 0, count)
         seen = {v.name: values[v.name] for v in self.spec.observables}

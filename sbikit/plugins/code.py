@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from sbikit.problem.laws import Law, describe_law
@@ -37,10 +38,11 @@ def digest(plugin: object, *, public: bool = False) -> str:
 
     Args:
         plugin: the plug-in; what it has cached of its properties is no state.
-        public: whether attributes of the object whose names begin with `_` are left out.
+        public: whether what may be a cache is left out: attributes of the object whose names begin with `_`,
+            and what objects hold that are its attributes.
     """
     found = blake2b(digest_size=4)
-    for part in _Parts(type(plugin).__module__).of_object(plugin, public=public):
+    for part in _Parts(type(plugin).__module__, public=public).of_object(plugin):
         found.update(part.encode())
         found.update(b"\0")
     return found.hexdigest()
@@ -51,10 +53,11 @@ class _Parts:
 
     Args:
         home: the module that it is from, whose package is part of it.
+        public: see `digest`.
     """
 
-    def __init__(self, home: str) -> None:
-        self._home = _root(home)
+    def __init__(self, home: str, *, public: bool) -> None:
+        self._home, self._public = _root(home), public
         self._seen: set[int] = set()
 
     def _counts(self, module: str | None) -> bool:
@@ -62,7 +65,7 @@ class _Parts:
         root = _root(module)
         return not _elsewhere(root) or (root == self._home and root != "sbikit")
 
-    def of_object(self, plugin: object, *, public: bool) -> Iterator[str]:
+    def of_object(self, plugin: object) -> Iterator[str]:
         for cls in reversed(type(plugin).__mro__):
             if self._counts(cls.__module__):
                 yield cls.__qualname__
@@ -71,7 +74,7 @@ class _Parts:
             name: value
             for name, value in getattr(plugin, "__dict__", {}).items()
             if not isinstance(getattr(type(plugin), name, None), cached_property)
-            and not (public and name.startswith("_"))
+            and not (self._public and name.startswith("_"))
         }
         yield from self._of_mapping(state, 0)
 
@@ -86,8 +89,7 @@ class _Parts:
         if isinstance(value, _PLAIN):
             yield repr(value)
         elif isinstance(value, np.ndarray | torch.Tensor):
-            array = np.ascontiguousarray(torch.as_tensor(value).detach().cpu().numpy())
-            yield f"{array.dtype} {array.shape} {blake2b(array.tobytes(), digest_size=16).hexdigest()}"
+            yield _of_array(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
         elif isinstance(value, Law):
             yield describe_law(value)
         elif isinstance(value, Prior):
@@ -104,6 +106,15 @@ class _Parts:
         else:
             yield type(value).__qualname__
             yield from self._of_callable(value, depth)
+            yield from self._held_by(value, depth)
+
+    def _held_by(self, value: Any, depth: int) -> Iterator[str]:
+        """The state of another object, such as a network or a table of somebody's class."""
+        if self._public or isinstance(value, type | FunctionType | ModuleType) or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        yield from self._of_callable(type(value), depth)
+        yield from self._of_mapping(getattr(value, "__dict__", {}), depth + 1)
 
     def _of_callable(self, value: Any, depth: int) -> Iterator[str]:
         for inner in _wrapped(value):
@@ -136,6 +147,13 @@ def _said_by(cls: type) -> dict[str, Any]:
         for name, value in vars(cls).items()
         if name not in _NOT_CODE and not name.startswith("_abc_") and not _is_cache(name, value)
     }
+
+
+def _of_array(array: NDArray[Any]) -> str:
+    if array.dtype.kind not in "biufc":
+        return repr(array.tolist())
+    content = np.ascontiguousarray(array).tobytes()
+    return f"{array.dtype} {array.shape} {blake2b(content, digest_size=16).hexdigest()}"
 
 
 def _is_cache(name: str, value: object) -> bool:

@@ -112,6 +112,11 @@ def test_so_many_draws_cannot_be(posterior: Posterior, n: int) -> None:
         posterior.sample(X, n)
 
 
+def test_draws_that_no_memory_holds_are_refused(field: Posterior) -> None:
+    with pytest.raises(OptionError, match="draws for each of 4000 observations"):
+        field.sample(np.zeros((4000, 8, 8)), 10_000_000)
+
+
 def test_arviz_gets_what_the_file_of_a_run_holds(posterior: Posterior, tmp_path: Path) -> None:
     draws = posterior.sample(X, 25)
     tree = draws.to_arviz()

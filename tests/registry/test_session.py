@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 import textwrap
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
+import torch
 from torch.distributions import constraints
 
 import sbikit
@@ -119,6 +122,46 @@ def test_state_that_was_given_counts_and_what_is_cached_does_not() -> None:
     assert name_of(one) == name
     one.size = 5
     assert name_of(one) == name_of(made(CODE, 5)) or name_of(one) != name
+
+
+def test_what_objects_hold_that_a_simulator_has_counts() -> None:
+    """A dataclass of numbers, a network, names in an array, a distribution of scipy, and these in one another."""
+
+    @dataclass
+    class Settings:
+        noise: float = 0.5
+
+    def holding(**state: Any) -> str:
+        one = made()
+        for name, value in state.items():
+            setattr(one, name, value)
+        return name_of(one)
+
+    def network(seed: int) -> torch.nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return torch.nn.Linear(3, 2)
+
+    same = [
+        Settings,
+        lambda: network(1),
+        lambda: np.array(["a", "b"]),
+        lambda: scipy.stats.norm(1.0, 2.0),
+        lambda: {"deep": [Settings(), (network(1), 3.0)]},
+    ]
+    other = [
+        Settings(0.6),
+        network(2),
+        np.array(["a", "c"]),
+        scipy.stats.norm(1.0, 3.0),
+        {"deep": [Settings(2.0)]},
+    ]
+    for make, changed in zip(same, other, strict=True):
+        assert holding(thing=make()) == holding(thing=make())
+        assert holding(thing=make()) != holding(thing=changed)
+    circle: dict[str, Any] = {}
+    circle["itself"] = circle
+    assert holding(thing=circle).startswith("Mine@")
 
 
 def test_an_installed_plugin_has_its_own_name() -> None:
