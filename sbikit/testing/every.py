@@ -69,6 +69,8 @@ def _called(plugin: Plugin | type[Plugin]) -> str:
     if isinstance(plugin, type):
         return plugin.__name__
     options = getattr(plugin, "options", None)
-    given = {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
-    words = ",".join(f"{name}={value}" for name, value in given.items())
-    return type(plugin).__name__ + (f"({words})" if words else "")
+    if options is None:
+        return type(plugin).__name__
+    fields = type(options).model_fields  # in their order: processes that share tests know these by name
+    words = [f"{name}={getattr(options, name)}" for name in fields if name in options.model_fields_set]
+    return type(plugin).__name__ + (f"({','.join(words)})" if words else "")

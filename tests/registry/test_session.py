@@ -125,7 +125,7 @@ def test_state_that_was_given_counts_and_what_is_cached_does_not() -> None:
 
 
 def test_what_objects_hold_that_a_simulator_has_counts() -> None:
-    """A dataclass of numbers, a network, names in an array, a distribution of scipy, and these in one another."""
+    """A dataclass of numbers, a network, names in an array, a law of scipy, and these in one another."""
 
     @dataclass
     class Settings:
