@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sbikit.cli.terminal import console
 
-_LONG = 20  # see `sbikit.runs.verdicts`
+_LONG = 20  # as `sbikit.runs.verdicts.LONG`, which a command that prints none need not import
 
 
 def show_verdicts(metrics: Path, longest: int | None = _LONG) -> None:

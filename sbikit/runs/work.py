@@ -34,7 +34,7 @@ from sbikit.runs.comparing import comparison, no_comparison, shown_reference
 from sbikit.runs.config import Choice
 from sbikit.runs.devices import choose_precision
 from sbikit.runs.drawers import draw_chunks
-from sbikit.runs.drawing import Chunk, Work, observed, remaining
+from sbikit.runs.drawing import Chunk, Work, remaining
 from sbikit.runs.familiar import note, noted_draws
 from sbikit.runs.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
 from sbikit.runs.job import Run
@@ -194,7 +194,9 @@ def summarised(simulator: Simulator, observation: Values) -> dict[str, Tensor]:
     """Summaries of observations, each (B, *shape); none where the simulator has none."""
     if not supports(simulator, SupportsSummaries):
         return {}
-    return dict(simulator.summaries(copied({v.name: observation[v.name] for v in simulator.spec.observables})))
+    return dict(
+        simulator.summaries(copied({v.name: observation[v.name] for v in simulator.spec.observables}))
+    )
 
 
 def bounds_of(run: Run) -> dict[str, Bounds]:

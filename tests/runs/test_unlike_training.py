@@ -55,7 +55,7 @@ def test_shifted_data_are_drawn_with_a_warning_everywhere(
 def test_many_observations_of_a_file_are_drawn_each_by_itself(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first is drawn as if it were alone; the one that is far out is named; the file may be written anew."""
+    """The first is drawn as if alone; the one that is far out is named; the file may be written anew."""
     monkeypatch.chdir(tmp_path)
     assert call("init", "a", *CHOSEN)[0] == 0
     assert call("fit", "a")[0] == 0
