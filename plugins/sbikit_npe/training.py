@@ -8,6 +8,7 @@ writes its logs to disk; the order of an epoch's draws depends on (seed, epoch) 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,22 +32,16 @@ _VALIDATION_BATCH = 1024
 _TIMES = 8  # of each pair that judges a vector field
 
 
-class Likelihood:
-    """-log q(theta | x) of a flow, a batch a step.
+class Loss(ABC):
+    """The loss of a batch a step, of which the mean over some pairs can be had.
 
     Args:
-        flow: sbi's density estimator, on `device`.
         pairs: `COORDINATES` (B, D) and `ROWS` (B, P) of each step, and those that judge.
-        device: where the flow is.
+        device: where the network is.
     """
 
-    def __init__(
-        self,
-        flow: Any,
-        pairs: Held | FixedSet,
-        device: torch.device,
-    ) -> None:
-        self._flow, self._pairs, self._device = flow, pairs, device
+    def __init__(self, pairs: Held | FixedSet, device: torch.device) -> None:
+        self._pairs, self._device = pairs, device
 
     def rows(self, step: int) -> int:
         """Pairs of a step."""
@@ -56,13 +51,34 @@ class Likelihood:
         """The mean over the batch of a step."""
         return self.of(step, 0, self.rows(step))
 
+    @abstractmethod
     def of(self, step: int, first: int, count: int) -> Tensor:
         """The mean over pairs `first` to `first + count - 1` of that batch."""
+
+    @abstractmethod
+    def validate(self) -> float:
+        """The mean over the pairs that judge."""
+
+
+class Likelihood(Loss):
+    """-log q(theta | x) of a flow.
+
+    Args:
+        flow: sbi's density estimator, on `device`.
+        pairs, device: see `Loss`.
+    """
+
+    def __init__(self, flow: Any, pairs: Held | FixedSet, device: torch.device) -> None:
+        super().__init__(pairs, device)
+        self._flow = flow
+
+    def of(self, step: int, first: int, count: int) -> Tensor:
+        """See `Loss.of`."""
         return self._of(self._pairs.batch(step, first, count)).mean()
 
     @torch.no_grad()
     def validate(self) -> float:
-        """The mean over the pairs that judge."""
+        """See `Loss.validate`."""
         self._flow.eval()
         total, count = 0.0, 0
         for pairs in self._pairs.judging():
@@ -75,29 +91,21 @@ class Likelihood:
         return loss
 
 
-class Matching:
-    """The squared error of a vector field, a batch a step; its noise and times depend on (seed, step) alone.
+class Matching(Loss):
+    """The squared error of a vector field; its noise and times depend on (seed, step) alone.
 
     Args:
         field: the vector field, on `device`.
-        pairs: see `Likelihood`.
-        device: where the field is.
+        pairs, device: see `Loss`.
         seed: fixes noise and times.
     """
 
     def __init__(self, field: VectorField, pairs: Held | FixedSet, device: torch.device, seed: int) -> None:
-        self._field, self._pairs, self._device, self._seed = field, pairs, device, seed
-
-    def rows(self, step: int) -> int:
-        """Pairs of a step."""
-        return self._pairs.rows(step)
-
-    def __call__(self, step: int) -> Tensor:
-        """The mean over the batch of a step."""
-        return self.of(step, 0, self.rows(step))
+        super().__init__(pairs, device)
+        self._field, self._seed = field, seed
 
     def of(self, step: int, first: int, count: int) -> Tensor:
-        """The mean over pairs `first` to `first + count - 1` of that batch."""
+        """See `Loss.of`."""
         pairs = self._pairs.batch(step, first, count)
         size = pairs[COORDINATES].shape[1]
         source = generator(derive_seed(self._seed, "noise", step))
@@ -107,7 +115,7 @@ class Matching:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """The mean over the pairs that judge, each at several times, the same in each look."""
+        """See `Loss.validate`: each at several times, the same in each look."""
         self._field.eval()
         total, count = 0.0, 0
         for number, pairs in enumerate(self._pairs.judging()):
@@ -177,15 +185,15 @@ def train(
         workspace: where the checkpoint of an unfinished training lies.
         monitor: reports.
     """
-    likelihood: Likelihood | Matching
+    loss: Loss
     if isinstance(flow, VectorField):
-        likelihood = Matching(flow, pairs, workspace.device, seed)
+        loss = Matching(flow, pairs, workspace.device, seed)
     else:
-        likelihood = Likelihood(flow, pairs, workspace.device)
+        loss = Likelihood(flow, pairs, workspace.device)
     optimiser = torch.optim.AdamW(
         flow.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    best = Best(flow, likelihood.validate, options.patience, _FALLS)
+    best = Best(flow, loss.validate, options.patience, _FALLS)
     plan = Plan(
         steps=options.steps,
         round=options.validate_every,
@@ -195,4 +203,4 @@ def train(
         keep_seconds=0.0,
         remedy="lower the option learning_rate",
     )
-    Trainer(flow, {"adamw": optimiser}, likelihood, best, plan).run(workspace, monitor, identity)
+    Trainer(flow, {"adamw": optimiser}, loss, best, plan).run(workspace, monitor, identity)

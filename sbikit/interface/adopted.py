@@ -6,6 +6,7 @@ and a function are wanted.
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,6 @@ from sbikit.roles.joint_draws import JointDraws
 from sbikit.roles.monitor import Monitor, Workspace
 from sbikit.roles.sampler import Draws, Sampler
 from sbikit.roles.simulator import Simulator
-from sbikit.simulations.stream import Simulations
 
 _LOOKED_AT = 512  # training simulations by which new data are judged to be like them
 _QUANTILES = 4096  # of a law, by which its mean and variance are had
@@ -42,7 +42,7 @@ _QUANTILES = 4096  # of a law, by which its mean and variance are had
 
 def adopt(
     sampler: Any,
-    simulations: KeptSimulations | Simulations | AnySimulator,
+    simulations: KeptSimulations | AnySimulator,
     *,
     name: str = "",
     out: str | Path | None = None,
@@ -62,8 +62,9 @@ def adopt(
     Raises:
         PluginError: it cannot sample.
     """
-    given = isinstance(simulations, Simulations | KeptSimulations)
-    simulator = simulations.simulator if given else simulator_of(simulations)  # type: ignore[union-attr, arg-type]
+    simulator = (
+        simulations.simulator if isinstance(simulations, KeptSimulations) else simulator_of(simulations)
+    )
     if isinstance(sampler, Sampler):
         own = sampler
     elif callable(getattr(sampler, "sample", None)):
@@ -91,22 +92,25 @@ class GivenRow(Sampler):
     def __init__(self, posterior: Any, simulator: Simulator) -> None:
         self.spec: Spec = simulator.spec.select(simulator.prior.name)
         self._posterior, self._count = posterior, len(simulator.prior.laws)
+        bars = "show_progress_bars" in inspect.signature(posterior.sample).parameters
+        self._silent = {"show_progress_bars": False} if bars else {}
 
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
         """See `sbikit.Sampler.sample`."""
         check_observation(observation, self.spec, seeds)
-        rows = in_a_row(observation, self.spec)
         found = []
-        for row, seed in zip(rows, seeds, strict=True):
+        for row, seed in zip(in_a_row(observation, self.spec), seeds, strict=True):
             with _global_state(int(seed)):
-                found.append(torch.as_tensor(self._sampled(row, n)).detach().reshape(n, self._count))
+                drawn = torch.as_tensor(self._posterior.sample((n,), x=row, **self._silent)).detach()
+            if drawn.shape != (n, self._count):
+                raise PluginError(
+                    "The posterior returned draws of the wrong shape.",
+                    where=f"{type(self._posterior).__name__}.sample(({n},), x=...)",
+                    expected=f"({n}, {self._count}): draws, parameters",
+                    got=str(tuple(drawn.shape)),
+                )
+            found.append(drawn)
         return Draws.unjudged({self.spec.latents[0].name: torch.stack(found, 1).float()})
-
-    def _sampled(self, row: Tensor, n: int) -> Any:
-        try:
-            return self._posterior.sample((n,), x=row, show_progress_bars=False)
-        except TypeError:
-            return self._posterior.sample((n,), x=row)
 
 
 class _Adopted(Estimator):
@@ -115,12 +119,12 @@ class _Adopted(Estimator):
     Args:
         sampler: the sampler.
         called: its name.
-        numbers: digest of its numbers, by which it is told from another one.
+        fingerprint: digest of its numbers, by which it is told from another one.
     """
 
-    def __init__(self, sampler: Sampler, called: str, numbers: str) -> None:
+    def __init__(self, sampler: Sampler, called: str, fingerprint: str) -> None:
         super().__init__()
-        self._sampler, self.called, self.numbers = sampler, called, numbers
+        self._sampler, self.called, self.fingerprint = sampler, called, fingerprint
 
     def match(self, spec: Spec) -> Spec:
         """What the sampler infers."""
@@ -137,7 +141,7 @@ class _Adopted(Estimator):
     def save(self, sampler: Sampler, folder: Path) -> None:
         """The digest alone: the sampler is its owner's to keep."""
         del sampler
-        (folder / "adopted.txt").write_text(self.numbers + "\n")
+        (folder / "adopted.txt").write_text(self.fingerprint + "\n")
 
     def load(self, folder: Path, simulator: Simulator, *, device: torch.device | str = "cpu") -> Sampler:
         """The sampler itself.
@@ -147,9 +151,9 @@ class _Adopted(Estimator):
         """
         del simulator, device
         file = folder / "adopted.txt"
-        if not file.is_file() or file.read_text().strip() != self.numbers:
+        if not file.is_file() or file.read_text().strip() != self.fingerprint:
             raise CheckpointError(
-                "The run folder was made with another posterior.", where=str(file), expected=self.numbers
+                "The run folder was made with another posterior.", where=str(file), expected=self.fingerprint
             )
         return self._sampler
 

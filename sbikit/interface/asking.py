@@ -13,14 +13,18 @@ from typing import Any, TypeAlias, cast
 from rich.console import Console
 
 from sbikit.plugins.installed import Kind
+from sbikit.plugins.registry import load
+from sbikit.plugins.registry import resolve as resolve_plugin
 from sbikit.plugins.session import name_of, plugin_of
 from sbikit.problem.option_errors import Path as Keys
+from sbikit.problem.option_errors import check_options
+from sbikit.problem.options import Options
 from sbikit.roles.estimator import Estimator
 from sbikit.roles.plugin import Plugin
 from sbikit.roles.sampler import ExactSampler
 from sbikit.roles.simulator import Simulator
 from sbikit.roles.validator import Validator
-from sbikit.runs.config import RunConfig, resolve
+from sbikit.runs.config import Choice, RunConfig, resolve
 from sbikit.runs.console_monitor import ConsoleMonitor
 from sbikit.runs.devices import Devices, choose_device
 from sbikit.runs.draft import SECTIONS, Draft, read_preset
@@ -87,8 +91,29 @@ def named(kind: Kind, plugin: Plugin | type[Plugin] | str) -> dict[str, Any]:
         return {"name": plugin}
     made = plugin_of(kind, plugin)
     name = name_of(made)
-    options = getattr(made, "options", None)
-    return {"name": name, **({} if options is None else options.model_dump(mode="json"))}
+    options = getattr(
+        made, "options", None
+    )  # an `__init__` of somebody may leave it out, or make it something else
+    return {"name": name, **(options.model_dump(mode="json") if isinstance(options, Options) else {})}
+
+
+def choice_of(
+    kind: Kind, plugin: Plugin | type[Plugin] | str, given: Mapping[str, Any] | None = None
+) -> Choice:
+    """A plug-in by name with all its options.
+
+    Args:
+        kind: of which kind.
+        plugin: an object, its class, or the name of one that is installed.
+        given: options that are to be others.
+
+    Raises:
+        OptionError: an option is unknown, of the wrong type or out of range.
+        PluginError: the plug-in cannot be used.
+    """
+    written = {**named(kind, plugin), **(given or {})}
+    name = written.pop("name")
+    return Choice(name, check_options(resolve_plugin(kind, name).Options, written, prefix=(kind,)))
 
 
 def known(kind: Kind, plugin: Plugin | type[Plugin] | str | None) -> None:
@@ -167,7 +192,5 @@ def judged_as_before(path: Path, config: RunConfig) -> RunConfig:
 def simulator_of(simulator: AnySimulator) -> Simulator:
     """The simulator itself."""
     if isinstance(simulator, str):
-        from sbikit.plugins.registry import load
-
         return load("simulator", simulator)
     return cast(Simulator, plugin_of("simulator", simulator))

@@ -25,8 +25,7 @@ from sbikit.problem.errors import OptionError
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Field, Values, Variable, Vector
 from sbikit.roles.sampler import Draws
-from sbikit.storage.described import attributes_of, coordinates_of, dims_of
-from sbikit.storage.write import write_new_draws
+from sbikit.storage.write import new_draws, write_new_draws
 
 if TYPE_CHECKING:
     from getdist import MCSamples
@@ -72,17 +71,19 @@ class PosteriorDraws(Draws):
 
     def to_arviz(self) -> xr.DataTree:
         """Groups `posterior` (chain, draw, *variable), of several observations (chain, draw, observation,
-        *variable), and `observed_data`, as ArviZ takes them and posterior.nc holds them.
+        *variable), `observed_data` and, where there are any, `summaries`, as ArviZ takes them and
+        `sbikit sample --observation` writes them.
         """
-        axes = () if self.single else ("observation",)
-        posterior = self._dataset(self.spec.latents, self.to_numpy(), ("draw", *axes)).expand_dims("chain")
-        seen = {
-            name: (value[0] if self.single else value).numpy() for name, value in self.observation.items()
-        }
-        for name, ends in self.bounds.items():
-            posterior[name].attrs["limits"] = np.array(ends, dtype=np.float64).ravel()
-        observed = self._dataset(self.spec.observables, seen, axes)
-        return xr.DataTree.from_dict({"/posterior": posterior, "/observed_data": observed})
+        return new_draws(
+            spec=self.spec,
+            draws=self,
+            observed=self.observation,
+            summaries=self.summaries,
+            summarised=self.summarised,
+            sampler=self.sampler,
+            bounds=self.bounds,
+            single=self.single,
+        )
 
     def to_getdist(self, observation: int = 0) -> MCSamples:
         """The parameters, all latent vectors, as samples of GetDist, with their LaTeX and the ranges of their
@@ -126,17 +127,7 @@ class PosteriorDraws(Draws):
         Returns:
             The file.
         """
-        write_new_draws(
-            Path(path),
-            spec=self.spec,
-            draws=self,
-            observed=self.observation,
-            summaries=self.summaries,
-            summarised=self.summarised,
-            sampler=self.sampler,
-            bounds=self.bounds,
-            single=self.single,
-        )
+        write_new_draws(Path(path), self.to_arviz())
         return Path(path)
 
     def plot(
@@ -242,16 +233,6 @@ class PosteriorDraws(Draws):
         self._check(observation)
         rows = torch.cat([values[vector.name][:, observation] for vector in vectors], dim=-1)
         return rows.double().numpy()
-
-    def _dataset(
-        self, variables: Iterable[Variable], values: Mapping[str, Any], leading: tuple[str, ...]
-    ) -> xr.Dataset:
-        dataset = xr.Dataset()
-        for one in variables:
-            array = xr.DataArray(values[one.name], dims=(*leading, *dims_of(one)), attrs=attributes_of(one))
-            dataset[one.name] = array
-            dataset = dataset.assign_coords(coordinates_of(one))
-        return dataset
 
 
 def _shown(figure: Figure) -> Figure:

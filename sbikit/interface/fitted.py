@@ -14,6 +14,7 @@ from sbikit.interface.asking import (
     AnyValidator,
     Chosen,
     Temporary,
+    choice_of,
     configuration,
     folder_for,
     job,
@@ -27,7 +28,6 @@ from sbikit.interface.asking import (
 from sbikit.interface.kept import KeptSimulations
 from sbikit.interface.posterior import Posterior
 from sbikit.plugins import registry
-from sbikit.problem.errors import UnsupportedError
 from sbikit.roles.sampler import ExactSampler
 from sbikit.runs.config import PRESET, RunConfig
 from sbikit.runs.devices import choose_device
@@ -36,11 +36,10 @@ from sbikit.runs.job import Run
 from sbikit.runs.new_data import fitted, wary
 from sbikit.runs.pretrained import open_pretrained
 from sbikit.runs.stages import run_stages
-from sbikit.simulations.stream import Simulations
 
 
 def fit(
-    simulations: KeptSimulations | Simulations | AnySimulator,
+    simulations: KeptSimulations | AnySimulator,
     estimator: AnyEstimator = "npe",
     *,
     out: str | Path | None = None,
@@ -73,22 +72,21 @@ def fit(
         RunFolderError: the folder holds another run.
         SbikitError: what the estimator refuses.
     """
-    source: Simulations | KeptSimulations | None = None
-    if isinstance(simulations, Simulations | KeptSimulations):
-        source, simulator = simulations, simulations.simulator
-    else:
-        simulator = simulator_of(simulations)
-    keeping: dict[str, Any] | None = None
-    own = isinstance(source, KeptSimulations) and source.temporary and out is not None
-    if isinstance(source, KeptSimulations):
+    kept = simulations if isinstance(simulations, KeptSimulations) else None
+    simulator = (
+        simulations.simulator if isinstance(simulations, KeptSimulations) else simulator_of(simulations)
+    )
+    copied = kept is not None and kept.temporary and out is not None
+    keeping = None
+    if kept is not None:
         keeping = {
-            "count": source.count,
-            "store": None if own else str(source.store.absolute()),
-            "timeout": source.timeout,
-            "max_failures": source.max_failures,
+            "count": kept.count,
+            "store": None if copied else str(kept.store.absolute()),
+            "timeout": kept.timeout,
+            "max_failures": kept.max_failures,
         }
     if seed is None:
-        seed = 0 if source is None else source.seed
+        seed = 0 if kept is None else kept.seed
     values = {
         "simulations": keeping,
         "estimator": {**named("estimator", estimator), **options},
@@ -104,12 +102,12 @@ def fit(
     path, temporary = place_for(out)
     config = judged_as_before(path, config)
     folder = folder_for(path, config)
-    if own and isinstance(source, KeptSimulations) and not folder.store.exists():
+    if kept is not None and copied and not folder.store.exists():
         with folder.locked():
-            source.copy_to(folder.store)
+            kept.copy_to(folder.store)
     begun = job(folder, config, caller, progress=progress)
     run_stages(begun, ("keep", "fit"))
-    return _of(begun, temporary, source)
+    return _of(begun, temporary, kept)
 
 
 def run(
@@ -201,12 +199,7 @@ def exact(
         OptionError: an option is unknown, of the wrong type or out of range.
         PluginError: a plug-in cannot be used.
     """
-    values = {"reference": {**named("sampler", sampler), **options}}
-    config = configuration("sbikit.exact", Chosen(simulator), preset=PRESET, values=values)
-    choice = config.reference
-    if choice is None:  # a reference was named
-        raise UnsupportedError("There is no exact sampler.", got=str(sampler))
-    made = simulator_of(simulator)
+    choice, made = choice_of("sampler", sampler, options), simulator_of(simulator)
     plugin = cast(ExactSampler, registry.made("sampler", choice.name, choice.options))
     found = plugin.posterior(made, monitor=monitor(progress), device=choose_device(device))
     return Posterior(found, made, name=choice.name)
@@ -269,5 +262,5 @@ def _of(run: Run, temporary: Temporary | None = None, source: object = None) -> 
 
 
 def _default(config: RunConfig) -> Path:
-    """The folder of `sbikit run`; of an object by the name of its class alone."""
+    """The folder of `sbikit run`, where an object's digest stands after a dash."""
     return Path(*(part.replace("@", "-") for part in default_folder(config).parts))

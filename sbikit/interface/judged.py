@@ -15,6 +15,7 @@ from sbikit.interface.asking import AnyReference, AnyValidator, Chosen, configur
 from sbikit.interface.posterior import Posterior
 from sbikit.roles.validator import Metric, Report
 from sbikit.runs.config import PRESET, RunConfig
+from sbikit.runs.depends import another_configuration, depends_on
 from sbikit.runs.stages import run_stages
 from sbikit.runs.verdicts import verdict_table
 from sbikit.storage.metrics import read_metrics, report_to_dict
@@ -98,6 +99,7 @@ def validate(
 
     Raises:
         UnsupportedError: the posterior was not fitted here.
+        RunFolderError: run.yaml is not what it was fitted with.
         OptionError: a number is out of range.
         SbikitError: what a plug-in refuses.
     """
@@ -144,6 +146,10 @@ def _judged(
 ) -> None:
     """Do these stages of the posterior's run, with another configuration of how it is judged if asked for."""
     folder = posterior.opened()
+    for stage in ("keep", "fit"):
+        wrong = folder.ledger.differs(stage, depends_on(folder.config, stage))
+        if wrong:  # of how it is judged all may be done again, and of this nothing
+            raise another_configuration(folder.path, stage, wrong)
     wanted = _configuration(folder.config, chosen, sampling)
     run = job(folder.with_config(wanted), wanted, "sbikit.validate", progress=progress)
     run_stages(run, stages, redo=True)

@@ -9,14 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sbikit.interface.asking import AnySimulator, Temporary, monitor, named, simulator_of
-from sbikit.plugins.registry import resolve
+from sbikit.interface.asking import AnySimulator, Temporary, choice_of, monitor, simulator_of
 from sbikit.plugins.session import held
 from sbikit.problem.errors import OptionError
-from sbikit.problem.option_errors import check_options
 from sbikit.problem.variables import Values
-from sbikit.roles.simulator import Simulator
-from sbikit.runs.config import Choice
 from sbikit.runs.own_store import identity
 from sbikit.simulations.keeping import Asked, Kept, keep
 from sbikit.simulations.store import Store
@@ -139,7 +135,7 @@ def simulate(
     made = simulator_of(simulator)
     temporary = Temporary() if store is None else None
     path = temporary.path / "simulations.zarr" if temporary else Path(str(store))
-    choice = choice_of(made)
+    choice = choice_of("simulator", made)
     asked = Asked(
         path=path,
         simulator=made,
@@ -153,11 +149,3 @@ def simulate(
     recipe = simulating(made, by_options=held("simulator", choice.name) is None)
     kept = keep(asked, lambda: open_pool(place, recipe, shown), shown)
     return KeptSimulations(asked, Store.open(path, made, asked.identity), kept, temporary)
-
-
-def choice_of(simulator: Simulator) -> Choice:
-    """Name and options of a simulator."""
-    written = named("simulator", simulator)
-    name = written.pop("name")
-    options = resolve("simulator", name).Options
-    return Choice(name, check_options(options, written, prefix=("simulator",)))

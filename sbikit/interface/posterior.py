@@ -13,14 +13,12 @@ from sbikit.interface.draws import PosteriorDraws
 from sbikit.interface.observed import batch_of
 from sbikit.problem.bounds import bounds
 from sbikit.problem.errors import OptionError, RunFolderError, UnsupportedError
-from sbikit.problem.memory import check_memory
-from sbikit.problem.seeds import draw_seeds
-from sbikit.problem.variables import count_numbers
+from sbikit.roles.monitor import QuietMonitor
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import Simulator, SupportsMasks
-from sbikit.runs.drawing import draw
 from sbikit.runs.folder import RunFolder
+from sbikit.runs.new_data import draws_for, seeds_for
 from sbikit.runs.work import summarised
 
 _MOST = 10_000_000
@@ -79,22 +77,16 @@ class Posterior(Sampler):
             )
         masks = self.simulator.masks() if supports(self.simulator, SupportsMasks) else {}
         values, single = batch_of(observation, self.simulator.spec, masks)
-        count = len(next(iter(values.values())))
-        check_memory(
-            count * n * count_numbers(self.spec.latents),
-            f"{n} draws for each of {count} observations",
-            where="n",
-            fix="ask for fewer, or for fewer observations at once",
-        )
         if seeds is None:
-            seeds = draw_seeds(self._seed if seed is None else seed, f"observation/{self.name}", 0, count)
-        seen = {v.name: values[v.name] for v in self.spec.observables}
-        found = draw(self._sampler, seen, n, np.asarray(seeds))
+            count = len(next(iter(values.values())))
+            seeds = seeds_for(self.name, self._seed if seed is None else seed, count)
+        quiet, given = QuietMonitor(), np.asarray(seeds)
+        found = draws_for(self._sampler, values, n, seeds=given, monitor=quiet, where="n")
         return PosteriorDraws(
             found.values,
             found.trust,
             spec=self.spec,
-            observation=seen,
+            observation={v.name: values[v.name] for v in self.spec.observables},
             bounds={v.name: bounds(v, self.simulator.prior) for v in self.spec.vectors},
             summaries=summarised(self.simulator, values),
             summarised=self.simulator.summarised,

@@ -37,7 +37,8 @@ def digest(plugin: object, *, public: bool = False) -> str:
     """Eight letters that differ where the code or the state of a plug-in does.
 
     Args:
-        plugin: the plug-in; what it has cached of its properties is no state.
+        plugin: the plug-in; what it has cached of its properties is no state. Where it has a text
+            `fingerprint`, that stands for its state.
         public: whether what may be a cache is left out: attributes of the object whose names begin with `_`,
             and what objects hold that are its attributes.
     """
@@ -70,6 +71,10 @@ class _Parts:
             if self._counts(cls.__module__):
                 yield cls.__qualname__
                 yield from self._of_mapping(_said_by(cls), 0)
+        told = getattr(plugin, "fingerprint", None)
+        if isinstance(told, str):
+            yield told
+            return
         state = {
             name: value
             for name, value in getattr(plugin, "__dict__", {}).items()
@@ -79,8 +84,10 @@ class _Parts:
         yield from self._of_mapping(state, 0)
 
     def _of_mapping(self, values: Mapping[Any, Any], depth: int) -> Iterator[str]:
-        for key in sorted(values, key=str):
-            yield str(key)
+        # What is no plain value has a text that tells its place in memory, which is another one every time.
+        keys = sorted(values, key=repr) if all(isinstance(key, _PLAIN) for key in values) else list(values)
+        for key in keys:
+            yield repr(key) if isinstance(key, _PLAIN) else type(key).__qualname__
             yield from self._of(values[key], depth + 1)
 
     def _of(self, value: Any, depth: int) -> Iterator[str]:
@@ -100,8 +107,12 @@ class _Parts:
             yield value.model_dump_json()
         elif isinstance(value, Mapping):
             yield from self._of_mapping(value, depth)
-        elif isinstance(value, list | tuple | set | frozenset):
-            for one in sorted(value, key=str) if isinstance(value, set | frozenset) else value:
+        elif isinstance(value, set | frozenset):
+            yield from sorted(
+                repr(one) if isinstance(one, _PLAIN) else type(one).__qualname__ for one in value
+            )
+        elif isinstance(value, list | tuple):
+            for one in value:
                 yield from self._of(one, depth + 1)
         else:
             yield type(value).__qualname__

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sbikit.roles.simulator import Simulator
     from sbikit.roles.validator import Validator
 from sbikit.plugins.installed import KINDS, Catalogue, Found, FoundPretrained, Kind, Problem, catalogue
-from sbikit.plugins.session import MARK, held
+from sbikit.plugins.session import MARK, held, held_names
 
 
 def find(kind: Kind, name: str) -> Found:
@@ -94,10 +94,11 @@ def not_found(book: Catalogue, kind: Kind | None, name: str) -> PluginError:
     what = kind or "plug-in"
     if MARK in name:
         cls = name.partition(MARK)[0]
+        others = [one for one in held_names() if one.startswith(cls + MARK)]
         return PluginError(
             f"The {what} {name!r} is an object that was made in Python, and is not known here.",
-            expected="the object, of the same code",
-            got="its name alone",
+            expected="the object, of the same code and state",
+            got=f"{' and '.join(others)}, of other code or state" if others else "its name alone",
             fix=f"open the folder from Python, where it is: sbikit.open_run(folder, {cls}()); or publish it "
             "as a plug-in: `sbikit plugins new`",
         )
@@ -177,10 +178,21 @@ def made(kind: Kind, name: str, options: Options) -> Plugin:
     one of that name.
 
     Raises:
-        PluginError: see `resolve`.
+        PluginError: see `resolve`; or the object was made with other options.
     """
     mine = held(kind, name)
-    return resolve(kind, name)(options) if mine is None else mine.plugin
+    if mine is None:
+        return resolve(kind, name)(options)
+    own = getattr(mine.plugin, "options", None)
+    if isinstance(own, type(options)) and own.model_dump() != options.model_dump():
+        raise PluginError(
+            f"The {kind} {name!r} is an object, which has the options that it was made with.",
+            where=", ".join(key for key, value in options if getattr(own, key) != value),
+            expected=str(own),
+            got=str(options),
+            fix="make it with these options, or give its name where it is installed",
+        )
+    return mine.plugin
 
 
 def _broken(found: Found, error: Exception) -> PluginError:

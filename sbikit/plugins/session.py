@@ -53,6 +53,11 @@ def held(kind: Kind, name: str) -> Held | None:
     return _HELD.get((kind, name))
 
 
+def held_names() -> tuple[str, ...]:
+    """The names of all plug-ins of this session."""
+    return tuple(name for _, name in _HELD)
+
+
 def hold(plugins: Iterable[Held]) -> None:
     """Take plug-ins of another session into this one."""
     for one in plugins:
@@ -90,7 +95,7 @@ def name_of(plugin: Plugin) -> str:
 
 
 def kind_of(plugin: object) -> Kind:
-    """Whether it is a simulator, an estimator, an exact sampler or a validator.
+    """Whether it is a simulator, an estimator, an exact sampler or a validator, or a class of such.
 
     Raises:
         PluginError: it is none of them.
@@ -103,15 +108,20 @@ def kind_of(plugin: object) -> Kind:
         "sampler": roles.ExactSampler,
         "validator": roles.Validator,
     }
+    cls = plugin if isinstance(plugin, type) else type(plugin)
     for kind, base in bases.items():
-        if isinstance(plugin, base):
+        if issubclass(cls, base):
             return kind
     raise PluginError(
         "This is no plug-in.",
-        where=f"{type(plugin).__module__}.{type(plugin).__qualname__}",
+        where=_place(cls),
         expected=", ".join(f"an sbikit.{base.__name__}" for base in bases.values()),
         got=repr(plugin)[:80],
     )
+
+
+def _place(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _installed_name(kind: Kind, cls: type) -> str:
@@ -137,13 +147,24 @@ def plugin_of(kind: Kind, plugin: object) -> Plugin:
     Raises:
         PluginError: it is none.
     """
-    made = plugin() if isinstance(plugin, type) else plugin
-    found = kind_of(made)
+    found = kind_of(plugin)
+    cls = plugin if isinstance(plugin, type) else type(plugin)
     if found != kind:
         raise PluginError(
             f"A {kind} is asked for, and this is a {found}.",
-            where=f"{type(made).__module__}.{type(made).__qualname__}",
+            where=_place(cls),
             expected=f"a {kind}, or the name of one",
             got=found,
         )
-    return cast("Plugin", made)
+    if not isinstance(plugin, type):
+        return cast("Plugin", plugin)
+    try:
+        return cast("Plugin", cls())
+    except TypeError as error:
+        raise PluginError(
+            f"The {kind} {cls.__name__} cannot be made without arguments.",
+            where=_place(cls),
+            expected=f"a class that is made by {cls.__name__}(), or an object of it",
+            got=str(error),
+            fix="make the object, and give that",
+        ) from error

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sbikit.problem.errors import OptionError, RunFolderError
+import numpy as np
+from numpy.typing import NDArray
+
+from sbikit.problem.errors import ObservationError, OptionError, RunFolderError
 from sbikit.problem.memory import check_memory
 from sbikit.problem.seeds import draw_seeds
-from sbikit.problem.variables import count_numbers
+from sbikit.problem.variables import Values, count_numbers
+from sbikit.roles.monitor import Monitor
 from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Draws, Sampler
 from sbikit.roles.simulator import SupportsMasks
@@ -19,9 +23,9 @@ from sbikit.runs.job import Run
 from sbikit.runs.stages import after
 from sbikit.runs.work import bounds_of, summarised
 from sbikit.storage.observation import read_observation
-from sbikit.storage.write import write_new_draws
+from sbikit.storage.write import new_draws, write_new_draws
 
-_AT_ONCE = 16  # observations between two marks of progress
+_AT_ONCE = 32  # observations between two marks of progress: enough that chains advance in one batch
 
 
 def fitted(run: Run) -> Sampler:
@@ -73,6 +77,56 @@ def exact(run: Run) -> Sampler:
     return run.reference
 
 
+def draws_for(
+    sampler: Sampler,
+    observation: Values,
+    n: int,
+    *,
+    seeds: NDArray[np.int64],
+    monitor: Monitor,
+    where: str,
+) -> Draws:
+    """Draws for new data, some observations at a time.
+
+    Args:
+        sampler: of the posterior.
+        observation: all observed variables of the simulator, each (B, *shape).
+        n: draws an observation.
+        seeds: (B,).
+        monitor: hears of progress where there are several observations.
+        where: what says how many draws, for messages.
+
+    Raises:
+        OptionError: they do not fit into memory.
+        ObservationError: there is not one seed for each.
+    """
+    count = len(next(iter(observation.values())))
+    check_memory(
+        count * n * count_numbers(sampler.spec.latents),
+        f"{n} draws for each of {count} observations",
+        where=where,
+        fix="ask for fewer, or for fewer observations at once",
+    )
+    if len(seeds) != count:
+        raise ObservationError(
+            "There is not one seed an observation.", where="seeds", expected=str(count), got=str(len(seeds))
+        )
+    parts = []
+    with monitor.progress("drawing posteriors", count * n) as advance:
+        for start in range(0, count, _AT_ONCE):
+            stop = min(start + _AT_ONCE, count)
+            parts.append(
+                draw(sampler, observed(observation, sampler.spec, start, stop), n, seeds[start:stop])
+            )
+            advance((stop - start) * n)
+    return Draws.joined(parts)
+
+
+def seeds_for(name: str, seed: int, count: int) -> NDArray[np.int64]:
+    """Seeds of the first `count` observations of new data, (count,): another sampler has others."""
+    return draw_seeds(seed, f"observation/{name}", 0, count)
+
+
 def sample_observation(
     run: Run, sampler: Sampler, *, name: str, file: Path, draws: int, out: Path
 ) -> tuple[Trust, ...]:
@@ -90,28 +144,15 @@ def sample_observation(
         What the sampler says of its draws, one an observation.
 
     Raises:
-        ObservationError: the file does not fit the simulator, or draws for all of its observations do not fit
-            into memory.
+        ObservationError: the file does not fit the simulator.
+        OptionError: the draws do not fit into memory.
     """
     masks = run.simulator.masks() if supports(run.simulator, SupportsMasks) else {}
     observation = read_observation(file, run.simulator.spec, masks)
     count = len(next(iter(observation.values())))
-    check_memory(
-        count * draws * count_numbers(sampler.spec.latents),
-        f"{draws} draws for each of {count} observations",
-        where="--draws",
-        fix="ask for fewer, or give fewer observations a file",
-    )
-    parts = []
-    with run.monitor.progress("drawing posteriors", count * draws) as advance:
-        for start in range(0, count, _AT_ONCE):
-            stop = min(start + _AT_ONCE, count)
-            seeds = draw_seeds(run.config.seed, f"observation/{name}", start, stop - start)
-            parts.append(draw(sampler, observed(observation, sampler.spec, start, stop), draws, seeds))
-            advance((stop - start) * draws)
-    found = Draws.joined(parts)
-    write_new_draws(
-        out,
+    seeds = seeds_for(name, run.config.seed, count)
+    found = draws_for(sampler, observation, draws, seeds=seeds, monitor=run.monitor, where="--draws")
+    tree = new_draws(
         spec=sampler.spec,
         draws=found,
         observed=observation,
@@ -121,4 +162,5 @@ def sample_observation(
         bounds={name: ends for name, ends in bounds_of(run).items() if name in found.values},
         single=count == 1,
     )
+    write_new_draws(out, tree)
     return found.trust

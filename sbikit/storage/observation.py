@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,15 +50,44 @@ def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dic
     else:
         groups = _load_observation(path)
         arrays = {v: _observable(groups, v, path) for v in spec.observables}
-    found = {v.name: _checked(array, v, path, (masks or {}).get(v.name)) for v, array in arrays.items()}
-    if len({len(value) for value in found.values()}) > 1:
+    return checked_observation(arrays, masks or {}, str(path))
+
+
+def checked_observation(
+    arrays: Mapping[Variable, NDArray[Any]], masks: Values, where: str
+) -> dict[str, torch.Tensor]:
+    """Observed arrays as a sampler takes them.
+
+    Args:
+        arrays: of each observable, (*shape) or, of B observations, (B, *shape), with any further leading axes
+            of length one; the axis of a single channel, or of a vector of one number, may be left out.
+        masks: of some observables, where they are observed; what the arrays hold elsewhere is taken for 0.
+        where: where they are from, for messages.
+
+    Returns:
+        Float32 tensors (B, *shape).
+
+    Raises:
+        ObservationError: one is of the wrong shape or not finite, or they are not of as many observations.
+    """
+    found = {v.name: _checked(array, v, where, masks.get(v.name)) for v, array in arrays.items()}
+    counts = {name: len(value) for name, value in found.items()}
+    if len(set(counts.values())) > 1:
         raise ObservationError(
             "The observables are not of the same observations.",
-            where=str(path),
+            where=where,
             expected="as many of each",
-            got=", ".join(f"{name}: {len(value)}" for name, value in found.items()),
+            got=", ".join(f"{name}: {count}" for name, count in counts.items()),
         )
     return found
+
+
+def shapes_of(variable: Variable) -> tuple[tuple[int, ...], ...]:
+    """The shapes that an array of one observation may have: with the axis of a single channel, or of a vector
+    of one number, or without.
+    """
+    shape = variable.shape
+    return (shape, shape[1:]) if shape[0] == 1 else (shape,)
 
 
 def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
@@ -117,38 +146,47 @@ def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path
     return np.asarray(groups[home or homes[0]][name].values)
 
 
-def _checked(array: NDArray[Any], variable: Variable, path: Path, mask: torch.Tensor | None) -> torch.Tensor:
+def _checked(array: NDArray[Any], variable: Variable, where: str, mask: torch.Tensor | None) -> torch.Tensor:
     """An observable of the right shape and finite, 0 where it is masked, (B, *shape)."""
     name = variable.name
-    extra = max(array.ndim - len(variable.shape), 0)
-    many = [n for n in array.shape[:extra] if n != 1]
-    if array.shape[extra:] != variable.shape or len(many) > 1 or 0 in many:
+    fitting = [shape for shape in shapes_of(variable) if _leading(array.shape, shape) is not None]
+    if not fitting:
         raise ObservationError(
             f"The observable {name!r} has the wrong shape.",
-            where=str(path),
+            where=where,
             expected=f"{variable.shape}: {_meaning(variable)}; or one more axis in front, of observations",
             got=str(array.shape),
             fix="reorder, cut or pad the data, or set the simulator's grid to the data's",
         )
     if array.dtype.kind not in "fiu":
-        _not_numbers(name, path, f"values of type {array.dtype}")
+        raise _not_numbers(name, where, f"values of type {array.dtype}")
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(array.reshape(-1, *variable.shape), dtype=np.float32)
+        values = np.array(array, dtype=np.float32).reshape(-1, *variable.shape)
     if mask is not None:
         values[:, ~mask.numpy()] = 0.0
     bad = int((~np.isfinite(values)).sum())
     if bad:
-        _not_numbers(name, path, f"{bad} of {values.size} values are NaN or beyond single precision")
+        raise _not_numbers(name, where, f"{bad} of {values.size} values are NaN or beyond single precision")
     return torch.from_numpy(values)
 
 
-def _not_numbers(name: str, path: Path, got: str) -> NoReturn:
-    raise ObservationError(
+def _leading(given: tuple[int, ...], shape: tuple[int, ...]) -> int | None:
+    """How many observations an array is of; None where it is of another shape."""
+    extra = len(given) - len(shape)
+    if extra < 0 or given[extra:] != shape:
+        return None
+    many = [n for n in given[:extra] if n != 1]
+    return None if len(many) > 1 or 0 in many else (many or [1])[0]
+
+
+def _not_numbers(name: str, where: str, got: str) -> ObservationError:
+    return ObservationError(
         f"The observable {name!r} has values that are not finite numbers.",
-        where=str(path),
+        where=where,
         expected="finite numbers",
         got=got,
-        fix="fill what is missing as the simulator does for masked data",
+        fix="fill what is missing as the simulator does for masked data; where data can be missing, let the "
+        "simulator say so (sbikit.SupportsMasks), so that what is trained has seen such data",
     )
 
 

@@ -105,8 +105,7 @@ def write_posterior(
     return _write(path, groups, Appended(latents, calibration_draws, batch, advance))
 
 
-def write_new_draws(
-    path: Path,
+def new_draws(
     *,
     spec: Spec,
     draws: Draws,
@@ -116,11 +115,10 @@ def write_new_draws(
     sampler: str,
     bounds: Mapping[str, Bounds],
     single: bool,
-) -> None:
-    """Write draws for new data: all of them or nothing.
+) -> xr.DataTree:
+    """Draws for new data as a tree in ArviZ's groups.
 
     Args:
-        path: the file; one that is there is replaced.
         spec: the latents that were inferred, and the observables.
         draws: for B observations.
         observed: their data, each (B, *shape).
@@ -128,38 +126,35 @@ def write_new_draws(
         summarised: their variables.
         sampler: name of the sampler.
         bounds: latent vector -> lowest and highest value of each of its scalars, infinite where none.
-        single: whether there is one observation, which then has no axis in the file.
+        single: whether there is one observation, which then has no axis.
 
     Raises:
         SpecError: a variable is missing, of the wrong shape or not finite.
     """
-    if single:
-        write_posterior(
-            path,
-            spec=spec,
-            posterior={name: value[:, 0] for name, value in draws.values.items()},
-            observed={name: value[0] for name, value in observed.items()},
-            summaries={name: value[0] for name, value in summaries.items()},
-            summarised=summarised,
-            sampler=sampler,
-            trust=draws.trust[0],
-            bounds=bounds,
-        )
-        return
-    axis, count = ("observation",), (len(draws),)
     _refuse_undeclared(summaries, summarised)
+    axis, count = ((), ()) if single else (("observation",), (len(draws),))
+
+    def rows(values: Values, at: int = 0) -> Values:
+        return {name: value.select(at, 0) for name, value in values.items()} if single else values
+
+    drawn, shape = rows(draws.values, 1), (draws.count, *count)
+    posterior = _dataset(drawn, spec.latents, ("draw", *axis), "posterior", shape).expand_dims("chain")
+    trust = [one.record() for one in draws.trust]
+    posterior.attrs["trust"] = json.dumps(trust[0] if single else trust, allow_nan=False)
+    posterior.attrs |= {"sampler": sampler} if sampler else {}
+    _add_limits(posterior, bounds)
     groups = {
-        "posterior": _dataset(
-            draws.values, spec.latents, ("draw", *axis), "posterior", (draws.count, *count)
-        ).expand_dims("chain"),
-        "observed_data": _dataset(observed, spec.observables, axis, "observed", count),
+        "posterior": posterior,
+        "observed_data": _dataset(rows(observed), spec.observables, axis, "observed", count),
     }
     if summaries:
-        groups["summaries"] = _dataset(summaries, summarised, axis, "summaries", count)
-    trust = json.dumps([one.record() for one in draws.trust], allow_nan=False)
-    groups["posterior"].attrs = {"sampler": sampler, "trust": trust}
-    _add_limits(groups["posterior"], bounds)
-    _write(path, groups, None)
+        groups["summaries"] = _dataset(rows(summaries), summarised, axis, "summaries", count)
+    return xr.DataTree.from_dict({f"/{name}": data for name, data in groups.items()})
+
+
+def write_new_draws(path: Path, tree: xr.DataTree) -> None:
+    """Write what `new_draws` gives: all of it or nothing; a file that is there is replaced."""
+    _write(path, {name: group.to_dataset() for name, group in tree.children.items()}, None)
 
 
 def _add_limits(posterior: xr.Dataset, bounds: Mapping[str, Bounds]) -> None:

@@ -44,8 +44,11 @@ def test_a_prior_is_a_distribution_of_torch() -> None:
     torch.testing.assert_close(biject_to(ours.support)(free), rows, rtol=1e-3, atol=1e-4)
 
 
-def test_a_posterior_of_sbi_on_our_simulator_is_judged_here(tmp_path: Path) -> None:
+def test_a_posterior_of_sbi_on_our_simulator_is_judged_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trained there on our prior and function; ours sees the same draws, and that it is calibrated."""
+    monkeypatch.chdir(tmp_path)  # sbi writes its logs where one stands
     inference = pytest.importorskip("sbi.inference")
     prior, simulate = sbikit.as_prior_and_function(Plain)
     with torch.random.fork_rng():
@@ -103,6 +106,16 @@ def test_what_only_draws_given_a_row_is_enough() -> None:
     found = scipy.stats.kstest(one[:, 0], lambda t: (cut.cdf(t) - cut.cdf(1)) / mass)
     assert found.pvalue > 1e-3
     assert sbikit.validate(posterior, ["sbc"], observations=100, draws=50, **QUIET).passed
+
+
+def test_draws_of_another_shape_are_refused_and_not_bent() -> None:
+    class Turned:
+        def sample(self, shape: tuple[int], x: Any) -> np.ndarray:
+            return np.zeros((2, *shape))
+
+    with pytest.raises(PluginError, match="wrong shape") as caught:
+        sbikit.adopt(Turned(), Plain, **QUIET).sample(X, 5)
+    assert (caught.value.expected, caught.value.got) == ("(5, 2): draws, parameters", "(2, 5)")
 
 
 def test_what_cannot_sample_is_refused() -> None:

@@ -15,7 +15,17 @@ import xarray as xr
 from known import Counting, Exactly, Known, Plain
 
 import sbikit
-from sbikit import ObservationError, OptionError, Posterior, RunFolderError, SbikitError, Simulations
+from sbikit import (
+    ObservationError,
+    OptionError,
+    Options,
+    PluginError,
+    Posterior,
+    RunFolderError,
+    SbikitError,
+    Simulations,
+)
+from sbikit.plugins import session
 from sbikit.testing import GaussianField, GaussianFieldOptions
 
 QUIET = {"progress": False}
@@ -90,7 +100,7 @@ def test_the_axis_of_a_single_channel_may_be_left_out(field: Posterior) -> None:
         (X[:2], "wrong shape"),
         (np.ones((2, 2, 3)), "wrong shape"),
         (np.float64(3.0), "wrong shape"),
-        (np.ones((0, 3)), "no observation"),
+        (np.ones((0, 3)), "wrong shape"),
         ({"y": X}, "'x' is missing"),
         ({}, "'x' is missing"),
         (np.array([1.0, np.nan, 2.0]), "not finite"),
@@ -98,7 +108,7 @@ def test_the_axis_of_a_single_channel_may_be_left_out(field: Posterior) -> None:
         (np.array([1.0, 1e300, 2.0]), "not finite"),
         (np.array(["a", "b", "c"]), "not finite"),
         (np.array([1.0, 2.0j, 3.0]), "not finite"),
-        (None, "not finite"),
+        (None, "wrong shape"),
     ],
 )
 def test_what_is_no_observation_is_refused(posterior: Posterior, given: Any, words: str) -> None:
@@ -115,6 +125,28 @@ def test_so_many_draws_cannot_be(posterior: Posterior, n: int) -> None:
 def test_draws_that_no_memory_holds_are_refused(field: Posterior) -> None:
     with pytest.raises(OptionError, match="draws for each of 4000 observations"):
         field.sample(np.zeros((4000, 8, 8)), 10_000_000)
+
+
+def test_there_is_a_seed_for_each_observation(posterior: Posterior) -> None:
+    with pytest.raises(ObservationError, match="one seed an observation"):
+        posterior.sample(np.stack([X, X, X]), 10, seeds=np.arange(2))
+
+
+def test_options_of_an_object_are_those_it_was_made_with() -> None:
+    class Sized(Options):
+        scale: float = 1.0
+
+    class Scaled(Exactly):
+        Options = Sized
+
+    one = Scaled(Sized(scale=3.0))
+    assert sbikit.exact(Plain, one, **QUIET).sample(X, 5).count == 5
+    assert sbikit.exact(Plain, one, scale=3.0, **QUIET).sample(X, 5).count == 5
+    with pytest.raises(PluginError, match="options that it was made with") as caught:
+        sbikit.exact(Plain, one, scale=2.0, **QUIET)
+    assert caught.value.where == "scale"
+    with pytest.raises(OptionError, match="no option 'size'"):
+        sbikit.exact(Plain, one, size=2, **QUIET)
 
 
 def test_arviz_gets_what_the_file_of_a_run_holds(posterior: Posterior, tmp_path: Path) -> None:
@@ -230,6 +262,31 @@ def test_a_posterior_is_kept_and_opened_again(tmp_path: Path) -> None:
         posterior.save(tmp_path / "kept")
     with pytest.raises(SbikitError, match="no run folder"):
         sbikit.exact(Plain, Exactly, **QUIET).save(tmp_path / "other")
+
+
+def test_a_class_that_was_changed_does_not_open_what_another_made(tmp_path: Path) -> None:
+    kept = fit().save(tmp_path / "kept")
+    session._HELD.clear()  # another session
+
+    class Changed(Plain):
+        more = 1
+
+    Changed.__name__ = "Plain"
+    with pytest.raises(PluginError, match="not known here") as caught:
+        sbikit.open_run(kept, Changed, estimator=Known, **QUIET)
+    assert "of other code or state" in caught.value.got
+
+
+def test_judging_drops_nothing_that_was_trained(tmp_path: Path) -> None:
+    """run.yaml was edited by hand: it says another seed than the posterior was fitted with."""
+    posterior = fit(tmp_path / "run")
+    file = tmp_path / "run" / "run.yaml"
+    file.write_text(file.read_text().replace("seed: 2 ", "seed: 3 "))
+    before = (tmp_path / "run" / "stages.json").read_text()
+    for judge in (sbikit.validate, sbikit.report):
+        with pytest.raises(RunFolderError, match="not what the stage 'keep'"):
+            judge(posterior, **QUIET)
+    assert (tmp_path / "run" / "stages.json").read_text() == before
 
 
 def test_the_command_line_says_how_a_folder_of_python_is_opened(tmp_path: Path) -> None:

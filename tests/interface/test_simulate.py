@@ -18,6 +18,14 @@ from sbikit import OptionError, PluginError, SimulationError, Simulations, Store
 QUIET = {"progress": False}
 
 
+class Needs(Counting):
+    """A simulator that is not made without an argument."""
+
+    def __init__(self, table: float) -> None:
+        super().__init__()
+        self.table = table
+
+
 def counting(calls: list[float]) -> Any:
     """`Counting` from a function, which notes its calls."""
 
@@ -109,7 +117,14 @@ def test_draws_that_fail_are_counted_and_too_many_refused() -> None:
 
 @pytest.mark.parametrize(
     ("simulator", "count", "error"),
-    [(Counting, 1, OptionError), (3, 10, PluginError), (sbikit.Validator, 10, Exception)],
+    [
+        (Counting, 1, OptionError),
+        (3, 10, PluginError),
+        (sbikit.Validator, 10, PluginError),
+        (sbikit.Estimator, 10, PluginError),
+        (Needs, 10, PluginError),
+        (Simulations(Counting(), 0), 10, PluginError),
+    ],
 )
 def test_what_cannot_be_is_refused(simulator: Any, count: int, error: type[Exception]) -> None:
     with pytest.raises(error):

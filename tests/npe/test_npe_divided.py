@@ -11,7 +11,7 @@ from sbikit import QuietMonitor, Simulations, Workspace
 from sbikit.testing import GaussianVector
 from sbikit_npe.options import NPEOptions
 from sbikit_npe.pairs import Source
-from sbikit_npe.training import Likelihood, Matching
+from sbikit_npe.training import Likelihood, Loss, Matching
 from sbikit_npe.vector_field import VectorField
 
 
@@ -21,7 +21,7 @@ def test_parts_of_a_step_make_up_the_whole(method: Literal["npe", "fmpe", "npse"
     options = NPEOptions(simulations=200, batch=48, transforms=1, hidden=8, method=method, field_width=8)
     source = Source(Simulations(GaussianVector(), 0), GaussianVector().spec, options, seed=0)
     sampler, pairs = source.drawn(Workspace(), QuietMonitor())
-    loss: Likelihood | Matching = Likelihood(sampler.flow, pairs, torch.device("cpu"))
+    loss: Loss = Likelihood(sampler.flow, pairs, torch.device("cpu"))
     if isinstance(sampler.flow, VectorField):
         loss = Matching(sampler.flow, pairs, torch.device("cpu"), seed=3)
         assert loss.validate() == loss.validate()

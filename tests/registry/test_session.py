@@ -159,6 +159,7 @@ def test_what_objects_hold_that_a_simulator_has_counts() -> None:
     for make, changed in zip(same, other, strict=True):
         assert holding(thing=make()) == holding(thing=make())
         assert holding(thing=make()) != holding(thing=changed)
+    assert holding(thing={object: 1, "a": {object()}}) == holding(thing={object: 1, "a": {object()}})
     circle: dict[str, Any] = {}
     circle["itself"] = circle
     assert holding(thing=circle).startswith("Mine@")
