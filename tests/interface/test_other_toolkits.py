@@ -69,7 +69,7 @@ def test_a_posterior_of_sbi_on_our_simulator_is_judged_here(
     assert (np.abs(draws.mean(0) - mean) < 0.25 * sd).all()
     np.testing.assert_allclose(draws.std(0) / sd, 1.0, atol=0.2)
     found = sbikit.validate(posterior, ["sbc", "tarp"], observations=60, draws=40, **QUIET)
-    assert len(found.failed) <= 1, found
+    assert not found.failed, found
     assert repr(posterior).startswith("p(theta | x) by maf of sbi@")
     again = sbikit.adopt(theirs, Plain, name="maf of sbi", out=tmp_path / "run", **QUIET)
     assert np.array_equal(again.sample(X, 4000).to_numpy()["theta"], draws)
