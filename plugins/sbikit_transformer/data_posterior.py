@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -139,7 +140,16 @@ class DataPosterior(nn.Module):
             few = scalars + self.components.count
             self.networks.extend(small_network(n, _LAWS * self._each) for n in (few, few + told))
 
-    def fit(self, u: Tensor, told: Tensor, judges: int, monitor: Monitor, team: Team | None = None) -> None:
+    def fit(
+        self,
+        u: Tensor,
+        told: Tensor,
+        judges: int,
+        monitor: Monitor,
+        team: Team | None = None,
+        *,
+        steps: int | None = None,
+    ) -> None:
         """Fit to simulations, the first of which judge and do not train.
 
         Args:
@@ -148,6 +158,7 @@ class DataPosterior(nn.Module):
             judges: how many judge.
             monitor: is told how far training is.
             team: processes that do this together, each with all of the rows.
+            steps: how many train a network at most, see `fit_small`.
         """
         self.first.fit(u[judges:], told[judges:])
         if self.components is None:
@@ -163,7 +174,8 @@ class DataPosterior(nn.Module):
             return torch.cat([few[rows], told[rows].float()], 1)
 
         inputs = few.__getitem__, all_numbers
-        self._fit_networks(inputs, white, judges, monitor, team or Alone())
+        fit = partial(fit_small, judges=judges, start=self._start(), monitor=monitor, steps=steps)
+        self._fit_networks(inputs, white, fit, team or Alone())
         with torch.no_grad():
             rows = torch.arange(judges)
             out = torch.stack([net(of(rows)) for net, of in zip(self.networks, inputs, strict=True)], 1)
@@ -189,29 +201,25 @@ class DataPosterior(nn.Module):
         return found
 
     def _fit_networks(
-        self,
-        inputs: Sequence[Inputs],
-        white: Tensor,
-        judges: int,
-        monitor: Monitor,
-        team: Team,
+        self, inputs: Sequence[Inputs], white: Tensor, fit: Callable[..., None], team: Team
     ) -> None:
-        """Train each network on what its `inputs` give of rows; of several processes each trains some."""
+        """Train each network on what its `inputs` give of rows; of several processes each trains some.
+
+        Args:
+            inputs: one a network.
+            white: (M, P).
+            fit: trains a network, given it, the mean loss of rows and how many rows there are.
+            team: the processes.
+        """
         for i, (network, of) in enumerate(zip(self.networks, inputs, strict=True)):
             if i % team.size == team.rank:
-                self._fit_network(network, of, white, judges, monitor)
+                fit(network, partial(self._loss_of_rows, network, of, white), len(white))
         for i, network in enumerate(self.networks):
             weights = parameters_to_vector(network.parameters()).detach()
             vector_to_parameters(team.join(weights[None])[i % team.size], network.parameters())
 
-    def _fit_network(
-        self, network: nn.Module, inputs: Inputs, white: Tensor, judges: int, monitor: Monitor
-    ) -> None:
-        def loss(rows: Tensor) -> Tensor:
-            return self._losses(network(inputs(rows))[:, None], white[rows]).mean()
-
-        assert isinstance(network, nn.Sequential)
-        fit_small(network, loss, len(white), judges=judges, start=self._start(), monitor=monitor)
+    def _loss_of_rows(self, network: nn.Module, inputs: Inputs, white: Tensor, rows: Tensor) -> Tensor:
+        return self._losses(network(inputs(rows))[:, None], white[rows]).mean()
 
     def _out(self, told: Tensor, expected: Tensor) -> Tensor:
         """What networks that are used give of what is told, and the first law expects, (B, N, numbers)."""

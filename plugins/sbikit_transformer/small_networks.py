@@ -18,7 +18,9 @@ _WIDTH, _LAYERS = 256, 3
 # four epochs, -1.514 after eight and -1.511 after sixteen.
 _BATCH, _EPOCHS, _LEAST_STEPS = 256, 8, 500
 _RATE, _DECAY, _WARM_UP, _CLIP = 1e-3, 1.0, 200, 1.0
-_LOOKS = 10  # of those that judge, evenly over the steps
+# Looks of those that judge in so many passes, a least number of steps between two, and the looks without a
+# better one after which training ends.
+_LOOKS, _LEAST_BETWEEN, _PATIENCE = 10, 50, 40
 _AT_ONCE = 4096  # rows that judge: more need more memory
 
 
@@ -38,6 +40,15 @@ def _linear(inputs: int, outputs: int) -> nn.Module:
     return layer
 
 
+def steps_for(rows: int, least: int = _LEAST_STEPS) -> int:
+    """Steps of some passes over so many rows, at least so many."""
+    return max(least, _passes(rows))
+
+
+def _passes(rows: int) -> int:
+    return _EPOCHS * rows // _BATCH
+
+
 def fit_small(
     network: nn.Sequential,
     loss: Callable[[Tensor], Tensor],
@@ -46,8 +57,11 @@ def fit_small(
     judges: int,
     start: Tensor,
     monitor: Monitor,
+    steps: int | None = None,
 ) -> None:
     """Train from an output that is the same for all rows; leave the weights that were best for what judges.
+
+    It ends early where they no longer become better.
 
     Args:
         network: of `small_network`.
@@ -56,6 +70,7 @@ def fit_small(
         judges: how many of them, the first, judge and do not train.
         start: (out,), that output.
         monitor: is told how far training is.
+        steps: how many at most; `steps_for` all rows that train where left out.
     """
     source = generator(derive_seed(0, "small network"))
     linears = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -65,7 +80,8 @@ def fit_small(
     nn.init.zeros_(linears[-1].weight)
     linears[-1].bias.data.copy_(start)
     train = count - judges
-    steps = max(_LEAST_STEPS, _EPOCHS * train // _BATCH)
+    steps = steps or steps_for(train)
+    between = max(1, min(max(_LEAST_BETWEEN, _passes(train) // _LOOKS), steps // _LOOKS))
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: cosine(step, steps, min(_WARM_UP, steps // 10 + 1))
@@ -76,7 +92,7 @@ def fit_small(
             parts = torch.arange(judges).split(_AT_ONCE)
             return sum(len(rows) * float(loss(rows)) for rows in parts) / max(1, judges)
 
-    best, least = copy.deepcopy(network.state_dict()), judge()
+    best, lowest, stale = copy.deepcopy(network.state_dict()), judge(), 0
     order = torch.empty(0, dtype=torch.long)
     with monitor.progress("learning what data tell", steps) as advance:
         for step in range(steps):
@@ -89,7 +105,13 @@ def fit_small(
             nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
             optimiser.step()
             schedule.step()
-            if (step + 1) % max(1, steps // _LOOKS) == 0 and (found := judge()) < least:
-                best, least = copy.deepcopy(network.state_dict()), found
             advance(1)
+            if (step + 1) % between:
+                continue
+            stale += 1
+            if (found := judge()) < lowest:
+                best, lowest, stale = copy.deepcopy(network.state_dict()), found, 0
+            if stale == _PATIENCE:
+                advance(steps - step - 1)
+                break
     network.load_state_dict(best)

@@ -88,7 +88,14 @@ def teach_shapes(denoiser: Denoiser, values: Values, noise: Tensor) -> dict[str,
     return {FEATURES: torch.stack(features, 1), ALONG: torch.stack(along, 1)}
 
 
-def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor, team: Team | None = None) -> None:
+def fit_law(
+    denoiser: Denoiser,
+    taught: Values,
+    monitor: Monitor,
+    team: Team | None = None,
+    *,
+    steps: int | None = None,
+) -> None:
     """Learn what data tell of the scalars, and of the field's mean given these.
 
     Args:
@@ -96,10 +103,11 @@ def fit_law(denoiser: Denoiser, taught: Values, monitor: Monitor, team: Team | N
         taught: what `teach` gave of all simulations.
         monitor: is told how far training is.
         team: processes that do this together, each with all that was taught.
+        steps: of training at most, see `DataPosterior.fit`.
     """
     posterior, told, u = denoiser.posterior, taught[TOLD], taught["u"]
     judges = judges_of_law(len(u))
-    posterior.fit(u, told, judges, monitor, team)
+    posterior.fit(u, told, judges, monitor, team, steps=steps)
     sd = posterior(told[:_ASKED].float()).whole().sd
     if denoiser.guide is not None:
         law = Normal(*(taught[name][:judges] for name in _OF_GUIDE))

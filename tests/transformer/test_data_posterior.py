@@ -57,6 +57,28 @@ def test_a_linear_problem_has_its_exact_posterior() -> None:
     torch.testing.assert_close(law.covariance.mean(0).float(), exact, rtol=0, atol=0.02)
 
 
+def test_few_simulations_seen_often_show_two_sharp_modes() -> None:
+    """x = u^2 + .05 e, u ~ N(0, 1), beside the posterior on a grid: 500 steps leave half a nat."""
+    source = generator(4)
+
+    def data(u: Tensor) -> Tensor:
+        return u.square() + 0.05 * torch.randn(u.shape, generator=source)
+
+    u, new = torch.randn(2000, 1, generator=source), torch.randn(200, 1, generator=source)
+    x, seen = data(u), data(new)
+    grid = torch.linspace(-5.0, 5.0, 10_001, dtype=torch.float64)
+    exact = (-0.5 * grid.square() - 0.5 * ((seen.double() - grid.square()) / 0.05).square()).log_softmax(1)
+    missed = []
+    for steps in (500, 2000):
+        found = DataPosterior(1, 1)
+        found.fit(u, (x - x.mean()) / x.std(), 200, QuietMonitor(), steps=steps)
+        law = torchs(found((seen - x.mean()) / x.std()))
+        learned = law.log_prob(grid[:, None, None].expand(-1, 200, 1)).T + math.log(10.0 / 10_000)
+        missed.append(float((exact.exp() * (exact - learned)).sum(1).mean()))
+    assert missed[0] > 0.3
+    assert 0.0 < missed[1] < 0.06, missed
+
+
 def test_widths_and_correlations_that_depend_on_the_data_are_learned() -> None:
     """u = m(s) + L(s) e with m and L known, s standard normal."""
     source = generator(2)
