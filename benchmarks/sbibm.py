@@ -24,7 +24,7 @@ import torch
 from _product import product_seconds
 from _record import record
 from _sbibm.exact import exact_draws
-from _sbibm.tasks import OBSERVATIONS, TASKS, reference
+from _sbibm.tasks import OBSERVATIONS, TASKS, folder, reference
 from torch import Tensor
 
 import sbikit
@@ -57,8 +57,8 @@ def scores(task: str, simulations: int, seed: int, chosen: argparse.Namespace) -
     tuning = bool(chosen.tuning)
     options = dict(pair.split("=", 1) for pair in chosen.set)
     label = [task, chosen.estimator, f"{simulations}", f"{seed}", *(f"{k}={v}" for k, v in options.items())]
-    folder: Path = chosen.folder / "-".join(label)
-    file = folder / ("tuning.jsonl" if tuning else "scores.jsonl")
+    place: Path = chosen.folder / "-".join(label)
+    file = place / ("tuning.jsonl" if tuning else "scores.jsonl")
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     count = chosen.observations or (TUNING_OBSERVATIONS if tuning else OBSERVATIONS)
     if len(done) >= count:
@@ -71,10 +71,10 @@ def scores(task: str, simulations: int, seed: int, chosen: argparse.Namespace) -
         store=chosen.folder / f"{task}-{simulations}-{seed}.zarr",
         progress=False,
     )
-    timed = folder / "seconds.json"
+    timed = place / "seconds.json"
     began = time.process_time()
     values = {key: json.loads(value) for key, value in options.items()}
-    posterior = sbikit.fit(kept, chosen.estimator, out=folder / "run", seed=seed, progress=False, **values)
+    posterior = sbikit.fit(kept, chosen.estimator, out=place / "run", seed=seed, progress=False, **values)
     if not timed.exists():
         timed.write_text(json.dumps({"fit": time.process_time() - began, "product": product_seconds()}))
     seconds = json.loads(timed.read_text())
@@ -111,6 +111,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    if not chosen.tuning:
+        folder()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     for simulations in chosen.simulations or [1000, 10_000, 100_000]:
         for task in chosen.task or TASKS:

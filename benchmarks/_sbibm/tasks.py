@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,12 @@ def folder() -> Path:
     Raises:
         SystemExit: it is not.
     """
-    found = find_spec("sbibm")
-    if found is None or found.origin is None:
+    try:
+        return Path(str(distribution("sbibm").locate_file("sbibm/tasks")))
+    except PackageNotFoundError as error:
         raise SystemExit(
             "sbibm is not installed, whose reference posteriors are read: pip install --no-deps sbibm"
-        )
-    return Path(found.origin).parent / "tasks"
+        ) from error
 
 
 def _names(letter: str, count: int) -> tuple[str, ...]:
