@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import sbikit
+from sbikit.cli import app
 from sbikit.testing import check_simulator, check_validator
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +63,12 @@ def test_answers_to_questions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert space["kept"].failures["raised"] == 500 - len(space["kept"])
     check_simulator(space["Gap"]())
     check_simulator(space["Hidden"]())
+    (command,) = blocks("docs/howto.md", "sh")
+    few = ["estimator.steps=20", "sampling.observations=40", "sampling.draws=20", "sampling.shown_draws=50"]
+    words = [*command.split()[1:], *(word for value in few for word in ("--set", value))]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert Path("runs/mine/report.html").exists()
 
 
 def test_what_is_shown_of_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
