@@ -27,7 +27,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from sbikit import Alone, Monitor, Team, derive_seed, generator
 from sbikit_transformer.fitted_components import FittedComponents, mean_of_rows
 from sbikit_transformer.normal import Mixture, Normal, pairs, triangular
-from sbikit_transformer.small_networks import fit_small, small_network
+from sbikit_transformer.small_networks import FEW_TIMES, Pace, fit_small, small_network
 
 # Least variance of a scalar in units of its prior's, where vectors tell all of it; far below what a network
 # of float32 resolves.
@@ -148,7 +148,7 @@ class DataPosterior(nn.Module):
         monitor: Monitor,
         team: Team | None = None,
         *,
-        steps: int | None = None,
+        pace: Pace = FEW_TIMES,
     ) -> None:
         """Fit to simulations, the first of which judge and do not train.
 
@@ -158,7 +158,7 @@ class DataPosterior(nn.Module):
             judges: how many judge.
             monitor: is told how far training is.
             team: processes that do this together, each with all of the rows.
-            steps: how many train a network at most, see `fit_small`.
+            pace: of the training.
         """
         self.first.fit(u[judges:], told[judges:])
         if self.components is None:
@@ -174,7 +174,7 @@ class DataPosterior(nn.Module):
             return torch.cat([few[rows], told[rows].float()], 1)
 
         inputs = few.__getitem__, all_numbers
-        fit = partial(fit_small, judges=judges, start=self._start(), monitor=monitor, steps=steps)
+        fit = partial(fit_small, judges=judges, start=self._start(), monitor=monitor, pace=pace)
         self._fit_networks(inputs, white, fit, team or Alone())
         with torch.no_grad():
             rows = torch.arange(judges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +14,39 @@ from sbikit import Monitor, derive_seed, generator
 from sbikit.learning import cosine
 
 _WIDTH, _LAYERS = 256, 3
-# Rows a step, how often each is seen, and a least number of steps; what judges stops it in time. Of 118,000
-# simulations of `standard`, told what local laws expect, minus the log likelihood of others is -1.498 after
-# four epochs, -1.514 after eight and -1.511 after sixteen.
-_BATCH, _EPOCHS, _LEAST_STEPS = 256, 8, 500
-_RATE, _DECAY, _WARM_UP, _CLIP = 1e-3, 1.0, 200, 1.0
+# Rows a step, and how often each is seen; what judges stops it in time. Of 118,000 simulations of `standard`,
+# told what local laws expect, minus the log likelihood of others is -1.498 after four epochs, -1.514 after
+# eight and -1.511 after sixteen.
+_BATCH, _EPOCHS = 256, 8
+_RATE, _WARM_UP, _CLIP = 1e-3, 200, 1.0
 # Looks of those that judge in so many passes, a least number of steps between two, and the looks without a
 # better one after which training ends.
 _LOOKS, _LEAST_BETWEEN, _PATIENCE = 10, 50, 40
 _AT_ONCE = 4096  # rows that judge: more need more memory
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a training goes.
+
+    Args:
+        least: steps, where rows are few.
+        decay: of weights.
+    """
+
+    least: int
+    decay: float
+
+
+FEW_TIMES = Pace(500, 1.0)
+"""Where there are as many simulations as are wanted."""
+OFTEN = Pace(5000, 0.01)
+"""Where they are all there are, seen until it does not help.
+
+Of 10,000 simulations each, draws by what is so learned are told from exact ones in 56 % of the cases of two
+moons and 59 % of an epidemic; with a decay of 1 in 58 and 67 %, with 500 steps in 76 and 66 %. Of a third
+problem, slcp, in 87 % with any of these.
+"""
 
 
 def small_network(numbers: int, out: int) -> nn.Sequential:
@@ -40,12 +65,8 @@ def _linear(inputs: int, outputs: int) -> nn.Module:
     return layer
 
 
-def steps_for(rows: int, least: int = _LEAST_STEPS) -> int:
-    """Steps of some passes over so many rows, at least so many."""
-    return max(least, _passes(rows))
-
-
 def _passes(rows: int) -> int:
+    """Steps in which rows are seen as often as many of them are."""
     return _EPOCHS * rows // _BATCH
 
 
@@ -57,7 +78,7 @@ def fit_small(
     judges: int,
     start: Tensor,
     monitor: Monitor,
-    steps: int | None = None,
+    pace: Pace = FEW_TIMES,
 ) -> None:
     """Train from an output that is the same for all rows; leave the weights that were best for what judges.
 
@@ -70,7 +91,7 @@ def fit_small(
         judges: how many of them, the first, judge and do not train.
         start: (out,), that output.
         monitor: is told how far training is.
-        steps: how many at most; `steps_for` all rows that train where left out.
+        pace: of the training.
     """
     source = generator(derive_seed(0, "small network"))
     linears = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -80,9 +101,9 @@ def fit_small(
     nn.init.zeros_(linears[-1].weight)
     linears[-1].bias.data.copy_(start)
     train = count - judges
-    steps = steps or steps_for(train)
-    between = max(1, min(max(_LEAST_BETWEEN, _passes(train) // _LOOKS), steps // _LOOKS))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+    steps = max(pace.least, _passes(train))
+    between = max(_LEAST_BETWEEN, _passes(train) // _LOOKS)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=pace.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: cosine(step, steps, min(_WARM_UP, steps // 10 + 1))
     )

@@ -15,6 +15,7 @@ from sbikit_transformer.guide import Guide
 from sbikit_transformer.levels import NARROW, TrainingLevels
 from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.normal import Normal
+from sbikit_transformer.small_networks import FEW_TIMES, Pace
 
 TOLD = "told"  # what is told of the data, of the most numbers by far
 GUIDED = 1024  # of the first simulations the guide is asked, too: they compare it with what is learned
@@ -94,7 +95,7 @@ def fit_law(
     monitor: Monitor,
     team: Team | None = None,
     *,
-    steps: int | None = None,
+    pace: Pace = FEW_TIMES,
 ) -> None:
     """Learn what data tell of the scalars, and of the field's mean given these.
 
@@ -103,11 +104,11 @@ def fit_law(
         taught: what `teach` gave of all simulations.
         monitor: is told how far training is.
         team: processes that do this together, each with all that was taught.
-        steps: of training at most, see `DataPosterior.fit`.
+        pace: of the training.
     """
     posterior, told, u = denoiser.posterior, taught[TOLD], taught["u"]
     judges = judges_of_law(len(u))
-    posterior.fit(u, told, judges, monitor, team, steps=steps)
+    posterior.fit(u, told, judges, monitor, team, pace=pace)
     sd = posterior(told[:_ASKED].float()).whole().sd
     if denoiser.guide is not None:
         law = Normal(*(taught[name][:judges] for name in _OF_GUIDE))

@@ -54,7 +54,7 @@ from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
 from sbikit_transformer.preparation import Preparation, Reading
 from sbikit_transformer.scalar_flow import enough_knots
-from sbikit_transformer.small_networks import steps_for
+from sbikit_transformer.small_networks import FEW_TIMES, OFTEN
 from sbikit_transformer.teaching import fit_law, numbers_of_law
 
 # Muon moves a weight by the rate over the root of the width, AdamW by the rate: at the quick preset's width
@@ -83,9 +83,6 @@ _LAW_SIMULATIONS, _LAW_NUMBERS = 24, 2**31
 # Simulations that teach the guide's errors along shapes, and twice those of the guide at most: at 128 pixels
 # a side, six parameters and five bins what 99 numbers leave of other simulations is 4 % more than of these.
 _SHAPE_SIMULATIONS = 4096
-# Steps that teach what data tell, where simulations are all there are: of two moons, 10,000 of them, draws by
-# that law alone are found in 58 % of the cases, with 500 steps in 76 %. They end where they do not help.
-_STEPS_OF_KEPT = 5000
 # Simulations that show where draws may end: of wide posteriors they tell the noise that is left to 1 %.
 _JUDGES = 256
 # Of a fixed set, the share that judges, at most so many of them, and at least so many noisy states of them:
@@ -141,8 +138,8 @@ def train(
         before = Preparation(denoiser, read, identity, workspace)
         before.fit_constants(guided_by)
         taught = before.teaching(taught_from, taught_by)
-        steps = None if kept is None else steps_for(taught_by, _STEPS_OF_KEPT)
-        fit_law(denoiser, taught, monitor, workspace.team, steps=steps)
+        pace = FEW_TIMES if kept is None else OFTEN
+        fit_law(denoiser, taught, monitor, workspace.team, pace=pace)
         workspace.team.agree(denoiser)  # each teaches a share of the guide's errors
         before.fit_shape_errors(taught_from, min(_SHAPE_SIMULATIONS, 2 * guided_by, taught_by))
         if o.sigma_min is not None:  # draws end there, so training goes there

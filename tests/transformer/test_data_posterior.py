@@ -20,6 +20,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from sbikit import Alone, QuietMonitor, generator
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw, better
 from sbikit_transformer.normal import Mixture, Normal
+from sbikit_transformer.small_networks import FEW_TIMES, OFTEN, Pace
 
 COUNT, JUDGES = 24_576, 4096
 
@@ -69,9 +70,9 @@ def test_few_simulations_seen_often_show_two_sharp_modes() -> None:
     grid = torch.linspace(-5.0, 5.0, 10_001, dtype=torch.float64)
     exact = (-0.5 * grid.square() - 0.5 * ((seen.double() - grid.square()) / 0.05).square()).log_softmax(1)
     missed = []
-    for steps in (500, 2000):
+    for pace in (FEW_TIMES, Pace(2000, OFTEN.decay)):
         found = DataPosterior(1, 1)
-        found.fit(u, (x - x.mean()) / x.std(), 200, QuietMonitor(), steps=steps)
+        found.fit(u, (x - x.mean()) / x.std(), 200, QuietMonitor(), pace=pace)
         law = torchs(found((seen - x.mean()) / x.std()))
         learned = law.log_prob(grid[:, None, None].expand(-1, 200, 1)).T + math.log(10.0 / 10_000)
         missed.append(float((exact.exp() * (exact - learned)).sum(1).mean()))
