@@ -72,11 +72,13 @@ def scores(task: str, simulations: int, seed: int, chosen: argparse.Namespace) -
         progress=False,
     )
     timed = place / "seconds.json"
+    resumed = (place / "run").exists()
     began = time.process_time()
     values = {key: json.loads(value) for key, value in options.items()}
     posterior = sbikit.fit(kept, chosen.estimator, out=place / "run", seed=seed, progress=False, **values)
     if not timed.exists():
-        timed.write_text(json.dumps({"fit": time.process_time() - began, "product": product_seconds()}))
+        fit = None if resumed else time.process_time() - began  # of an earlier process nobody knows
+        timed.write_text(json.dumps({"fit": fit, "product": product_seconds()}))
     seconds = json.loads(timed.read_text())
     for number, (x, exact) in enumerate(observations(task, simulator, count, tuning=tuning, seed=seed)):
         if number < len(done):
@@ -121,6 +123,8 @@ def main() -> None:
             c2sts = np.array([one["c2st"] for one in found])
             error = float(c2sts.std(ddof=1) / math.sqrt(len(c2sts)))
             record(f"C2ST {of}", float(c2sts.mean()), error, ideal=0.5)
+            if any(one["fit"] is None for one in found):
+                continue
             fits = sorted({one["fit"] / one["product"] for one in found})
             record(f"training {of}", float(np.mean(fits)), None, ratio_to="the matrix product")
             record(f"CPU seconds of a training {of}", float(np.mean([one["fit"] for one in found])), None)

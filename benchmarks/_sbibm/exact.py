@@ -14,7 +14,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 import sbikit
-from _sbibm.tasks import covariance, infected
+from _sbibm.tasks import factor, infected
 
 _TRIED = 2**20  # draws of the prior that are weighed
 _TURNS = 600  # of chains
@@ -72,26 +72,23 @@ def _slcp(x: Tensor, n: int, source: torch.Generator) -> Tensor:
     points = x.view(4, 2)
     middle, left = points.mean(0), points - points.mean(0)
 
-    def root(theta: Tensor) -> Tensor:
-        return torch.linalg.cholesky(covariance(theta))
-
     def log_density(theta: Tensor) -> Tensor:
         """Of (n, 5), the means among them."""
-        factor = root(theta)
-        away = torch.linalg.solve_triangular(factor, (points - theta[:, None, :2]).mT, upper=False)
-        found = -4.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * away.square().sum((-2, -1))
+        root = factor(theta)
+        away = torch.linalg.solve_triangular(root, (points - theta[:, None, :2]).mT, upper=False)
+        found = -4.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * away.square().sum((-2, -1))
         return torch.where((theta.abs() <= 3).all(-1), found, -math.inf)
 
     def marginal(theta: Tensor) -> Tensor:
         """Of the three others, the means free."""
-        factor = root(theta)
-        away = torch.linalg.solve_triangular(factor, left.mT.expand(len(theta), 2, 4), upper=False)
-        return -3.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * away.square().sum((-2, -1))
+        root = factor(theta)
+        away = torch.linalg.solve_triangular(root, left.mT.expand(len(theta), 2, 4), upper=False)
+        return -3.0 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * away.square().sum((-2, -1))
 
     def with_means(theta: Tensor) -> Tensor:
         """The means drawn given the others; where they fall outside of the box, as they were."""
         white = torch.randn(len(theta), 2, 1, generator=source, dtype=torch.float64)
-        means = middle + 0.5 * (root(theta) @ white)[..., 0]
+        means = middle + 0.5 * (factor(theta) @ white)[..., 0]
         inside = (means.abs() <= 3).all(-1, keepdim=True)
         return torch.cat([torch.where(inside, means, theta[:, :2]), theta[:, 2:]], -1)
 

@@ -114,7 +114,7 @@ class Slcp(_Task):
 
     def data(self, theta: Tensor, white: Tensor) -> Tensor:
         white = white.unflatten(-1, (4, 2))
-        return (theta[:, None, :2] + torch.einsum("bij,bkj->bki", _factor(theta), white)).flatten(1)
+        return (theta[:, None, :2] + torch.einsum("bij,bkj->bki", factor(theta), white)).flatten(1)
 
 
 def covariance(theta: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def covariance(theta: Tensor) -> Tensor:
     return torch.stack(rows, -1).unflatten(-1, (2, 2))
 
 
-def _factor(theta: Tensor) -> Tensor:
+def factor(theta: Tensor) -> Tensor:
     """Lower triangular, (B, 2, 2), whose product with its transpose is the covariance."""
     return torch.linalg.cholesky(covariance(theta))
 

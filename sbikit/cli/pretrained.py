@@ -111,5 +111,5 @@ def show_pretrained(name: str) -> None:
     put(f"pretrained {name}: {found.pretrained.summary}; {found.distribution} {found.version}")
     put(shipped.origin())
     put(f"configuration: {shipped.folder.path / 'run.yaml'}")
-    show_verdicts(shipped.folder.metrics, longest=None)
+    show_verdicts(shipped.folder.metrics, whole=True)
     put(shipped.verdicts())

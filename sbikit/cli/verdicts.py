@@ -6,20 +6,18 @@ from pathlib import Path
 
 from sbikit.cli.terminal import console
 
-_LONG = 20  # as `sbikit.runs.verdicts.LONG`, which a command that prints none need not import
 
-
-def show_verdicts(metrics: Path, longest: int | None = _LONG) -> None:
+def show_verdicts(metrics: Path, *, whole: bool = False) -> None:
     """A table of the figures in metrics.json.
 
     Args:
         metrics: the file.
-        longest: of a validator with more figures those that fail are shown; None shows all.
+        whole: whether all are shown; else of a validator with many those that fail.
     """
-    from sbikit.runs.verdicts import verdict_table
+    from sbikit.runs.verdicts import LONG, verdict_table
     from sbikit.storage.metrics import read_metrics
 
-    table, lines = verdict_table(read_metrics(metrics), longest)
+    table, lines = verdict_table(read_metrics(metrics), None if whole else LONG)
     out = console()
     out.print(table)
     for line in lines:

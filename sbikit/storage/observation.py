@@ -149,8 +149,7 @@ def _observable(groups: Mapping[str, xr.Dataset], variable: Variable, path: Path
 def _checked(array: NDArray[Any], variable: Variable, where: str, mask: torch.Tensor | None) -> torch.Tensor:
     """An observable of the right shape and finite, 0 where it is masked, (B, *shape)."""
     name = variable.name
-    fitting = [shape for shape in shapes_of(variable) if _leading(array.shape, shape) is not None]
-    if not fitting:
+    if not any(_is_of(array.shape, shape) for shape in shapes_of(variable)):
         raise ObservationError(
             f"The observable {name!r} has the wrong shape.",
             where=where,
@@ -170,13 +169,13 @@ def _checked(array: NDArray[Any], variable: Variable, where: str, mask: torch.Te
     return torch.from_numpy(values)
 
 
-def _leading(given: tuple[int, ...], shape: tuple[int, ...]) -> int | None:
-    """How many observations an array is of; None where it is of another shape."""
+def _is_of(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array is of one observation of this shape, or of several."""
     extra = len(given) - len(shape)
     if extra < 0 or given[extra:] != shape:
-        return None
+        return False
     many = [n for n in given[:extra] if n != 1]
-    return None if len(many) > 1 or 0 in many else (many or [1])[0]
+    return len(many) <= 1 and 0 not in many
 
 
 def _not_numbers(name: str, where: str, got: str) -> ObservationError:
