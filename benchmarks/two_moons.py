@@ -23,53 +23,14 @@ import numpy as np
 import torch
 from _product import product_seconds
 from _record import record
-from numpy.typing import NDArray
+from _sbibm.exact import exact_draws
+from _sbibm.tasks import TwoMoons
 from torch import Tensor
 
 import sbikit
-from sbikit import Prior, Simulations, Simulator, Uniform, Values, Vector, Workspace, draw_seeds, normals
+from sbikit import Simulations, Values, Workspace, draw_seeds
 
 DRAWS, OBSERVATIONS = 2000, 5  # of either kind for each observation; held-out observations
-
-
-class TwoMoons(Simulator):
-    """Two crescents: theta (B, 2) to x (B, 2)."""
-
-    prior = Prior({"theta_1": Uniform(-1.0, 1.0), "theta_2": Uniform(-1.0, 1.0)})
-    outputs = (Vector("x", ("x_1", "x_2")),)
-    observed = ("x",)
-
-    def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
-        """One x a row of theta."""
-        theta = parameters["theta"].double()
-        return {"x": (_crescent(normals(seeds, (2,)).double()) + _folded(theta)).float()}
-
-
-def _crescent(white: Tensor) -> Tensor:
-    """Points (..., 2) on the thin half circle, of standard normal numbers (..., 2)."""
-    angle = math.pi * (torch.special.ndtr(white[..., 0]) - 0.5)
-    radius = 0.1 + 0.01 * white[..., 1]
-    return torch.stack([radius * angle.cos() + 0.25, radius * angle.sin()], -1)
-
-
-def _folded(theta: Tensor) -> Tensor:
-    first, second = theta.unbind(-1)
-    return torch.stack([-(first + second).abs(), second - first], -1) / math.sqrt(2.0)
-
-
-def exact_draws(x: Tensor, n: int, seed: int) -> Tensor:
-    """Draws (n, 2) from p(theta | x) of one observation (2,)."""
-    source = sbikit.generator(seed)
-    found = x.new_zeros(0, 2)
-    while len(found) < n:
-        white = torch.randn(4 * n, 2, generator=source, dtype=torch.float64)
-        sign = 2.0 * torch.randint(0, 2, (4 * n,), generator=source) - 1.0
-        folded = math.sqrt(2.0) * (x.double() - _crescent(white))
-        total, difference = -sign * folded[:, 0], folded[:, 1]
-        theta = torch.stack([total - difference, total + difference], -1) / 2.0
-        kept = (folded[:, 0] <= 0) & (theta.abs() <= 1).all(-1)
-        found = torch.cat([found, theta[kept].float()])
-    return found[:n]
 
 
 @dataclass(frozen=True)
@@ -114,7 +75,7 @@ def judge(estimator: str, simulations: int | None, steps: int | None, seed: int)
     seconds = time.process_time() - began
     x = stream.held_out(0, OBSERVATIONS)["x"]
     learned = sampler.sample({"x": x}, DRAWS, seeds=draw_seeds(seed, "two moons", 0, len(x))).values["theta"]
-    return [c2st(learned[:, b], exact_draws(x[b], DRAWS, b)) for b in range(len(x))], seconds
+    return [c2st(learned[:, b], exact_draws("two_moons", x[b], DRAWS, b)) for b in range(len(x))], seconds
 
 
 def main() -> None:

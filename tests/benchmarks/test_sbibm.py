@@ -7,8 +7,9 @@ import pytest
 import scipy.stats
 import torch
 from _sbibm.exact import exact_draws
-from _sbibm.tasks import TASKS, infected
+from _sbibm.tasks import TASKS, BernoulliGlm, infected
 from scipy.integrate import solve_ivp
+from scipy.linalg import toeplitz
 
 from sbikit import Simulations
 from sbikit.testing import check_simulator
@@ -29,6 +30,20 @@ def test_an_epidemic_is_that_of_scipy(beta: float, gamma: float) -> None:
     found = solve_ivp(slope, (0.0, 160.0), [1 - 1e-6, 1e-6], t_eval=days, rtol=1e-10, atol=1e-14)
     ours = infected(torch.tensor([[beta, gamma]]).double())[0]
     np.testing.assert_allclose(ours.numpy(), found.y[1], rtol=2e-4, atol=1e-9)
+
+
+def test_spikes_are_counted_and_correlated_with_the_stimulus() -> None:
+    """Means of the data are those of Bernoulli's law, by scipy's matrix of lags."""
+    stimulus = np.random.RandomState(42).randn(100)
+    np.testing.assert_allclose(stimulus[:3], [0.49671414, -0.1382643, 0.64768857], rtol=1e-6)
+    design = np.concatenate([np.ones((100, 1)), toeplitz(stimulus, np.zeros(9))], 1)
+    theta = np.linspace(-1.0, 1.0, 10)
+    white = torch.randn(20_000, 100, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = BernoulliGlm().data(torch.tensor(theta).expand(20_000, 10), white).numpy()
+    often = 1 / (1 + np.exp(-design @ theta))
+    sd = np.sqrt((often * (1 - often)) @ design**2)
+    assert (np.abs(found.mean(0) - often @ design) < 4 * sd / np.sqrt(20_000)).all()
+    np.testing.assert_allclose(found.std(0), sd, rtol=0.03)
 
 
 @pytest.mark.parametrize(
