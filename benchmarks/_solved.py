@@ -20,7 +20,7 @@ from sbikit import Field, UnsupportedError, Values, draw_seeds
 from sbikit.runs import Run
 from sbikit_calibration.ranks.maps import MapStatistics
 from sbikit_transformer.diffusion import noise_levels
-from sbikit_transformer.estimator import TransformerSampler
+from sbikit_transformer.sampler import TransformerSampler
 
 FIRST, MANY, FIRST_LEVEL = 10_000_000, 96, 150.0
 

@@ -85,6 +85,7 @@ from .roles import StoredDraws as StoredDraws
 from .roles import SupportsBatches as SupportsBatches
 from .roles import SupportsFacts as SupportsFacts
 from .roles import SupportsFloor as SupportsFloor
+from .roles import SupportsGiven as SupportsGiven
 from .roles import SupportsGivenDraws as SupportsGivenDraws
 from .roles import SupportsLogDensity as SupportsLogDensity
 from .roles import SupportsMarginalDensity as SupportsMarginalDensity

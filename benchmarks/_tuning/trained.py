@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sbikit import QuietMonitor, Simulations, Workspace, draw_seeds, generator, load
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
+from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.held_out_error import field_errors, scalar_errors
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.sampler import TransformerSampler
 
 EXACT_DRAWS = 1000
 # Simulations that judge the denoiser, of the training stream, beyond all that train.

@@ -381,9 +381,13 @@ class Denoiser(nn.Module):
         more, sigma = self._of_mean(u, condition), log_sigma.exp()
         guess = self.guide(field, u, condition.modes, condition.vectors, sigma, **more)
         shapes = self.shapes(guess.field, guess.error, field, sigma)
-        expected, log_sd = self._expected(condition)
-        surprise = ((u - expected) / log_sd.exp()).clamp(-FARTHEST, FARTHEST)
+        surprise = self.surprise(u, condition).clamp(-FARTHEST, FARTHEST)
         return Known(guess.field, guess.error.clamp_min(_FIELD_ERROR), shapes, surprise)
+
+    def surprise(self, u: Tensor, condition: Condition) -> Tensor:
+        """What of scalars (B, P) data did not let expect, in standard deviations of what they tell."""
+        expected, log_sd = self._expected(condition)
+        return (u - expected) / log_sd.exp()
 
     def _expected(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Means of the scalars given data, and the logarithms of their standard deviations, (B, P) each."""

@@ -25,6 +25,7 @@ from sbikit.cli.choices import (
     absolute,
     configured,
 )
+from sbikit.cli.new_data import NewData
 from sbikit.cli.plugin_commands import plugins_app
 from sbikit.cli.pretrained import checked_weights, sample_pretrained
 from sbikit.cli.streams import flushed, steady_streams
@@ -252,6 +253,13 @@ def sample(  # noqa: PLR0917
             help=f"Draws for the new data; {_NEW_DRAWS} if left out.",
         ),
     ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Latents that the file holds, too, such as theta: the posterior of the others given these.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -277,9 +285,10 @@ def sample(  # noqa: PLR0917
         of_folders = {"--reference": reference, "--workers": workers, "--cluster": cluster, "--redo": redo}
         with guarded(debug):
             name, data = checked_weights(pretrained, folder, observation, of_folders)
-            sample_pretrained(name, data, draws or _NEW_DRAWS, out, device=device, precision=precision)
+            asked = NewData(data, draws or _NEW_DRAWS, out, given)
+            sample_pretrained(name, asked, device=device, precision=precision)
         return
-    of_new_data = {"--reference": reference, "--draws": draws, "--out": out}
+    of_new_data = {"--reference": reference, "--draws": draws, "--out": out, "--given": given}
     if observation is None and not any(of_new_data.values()):
         _stage(
             folder,
@@ -320,35 +329,32 @@ def sample(  # noqa: PLR0917
         opened = RunFolder.open(folder)
         session.log = opened.log
         job = _job(opened, device=device, precision=precision)
-        (_sample_reference if reference else _sample_fitted)(job, observation, draws or _NEW_DRAWS, out)
+        asked = NewData(observation, draws or _NEW_DRAWS, out, given)
+        (_sample_reference if reference else _sample_fitted)(job, asked)
 
 
-def _sample_fitted(job: Run, observation: Path, draws: int, out: Path | None) -> None:
+def _sample_fitted(job: Run, asked: NewData) -> None:
     """Draw new data's posterior with the fitted sampler, and say where it was never trained."""
     from sbikit.roles.trust import distrust
-    from sbikit.runs.new_data import fitted, sample_observation
-    from sbikit.runs.targets import checked_target
+    from sbikit.runs.new_data import fitted
 
-    target = out or job.folder.path / f"{observation.stem}-posterior.nc"
-    checked_target(target, observation)
+    target = asked.target(job.folder.path, "posterior")
     name = job.config.estimator.name
-    trust = sample_observation(job, fitted(job), name=name, file=observation, draws=draws, out=target)
+    trust = asked.sample(job, fitted(job), name, target)
     for line in distrust(trust):
         _warn(job, line)
     put(f"posterior: {target}")
 
 
-def _sample_reference(job: Run, observation: Path, draws: int, out: Path | None) -> None:
+def _sample_reference(job: Run, asked: NewData) -> None:
     """Draw new data's posterior with the reference, and say whether it may be called one."""
     from sbikit.roles.trust import doubted, in_words, spans
-    from sbikit.runs.new_data import exact, sample_observation
-    from sbikit.runs.targets import checked_target
+    from sbikit.runs.new_data import exact
 
     sampler = exact(job)
     name = job.config.reference.name if job.config.reference else ""
-    target = out or job.folder.path / f"{observation.stem}-{name}.nc"
-    checked_target(target, observation)
-    trust = sample_observation(job, sampler, name=name, file=observation, draws=draws, out=target)
+    target = asked.target(job.folder.path, name)
+    trust = asked.sample(job, sampler, name, target)
     words, bad = in_words(trust), doubted(trust)
     if words:
         job.monitor.say(f"{name}: {words}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from sbikit.cli.new_data import NewData
 from sbikit.cli.terminal import console, put, tell
 from sbikit.cli.verdicts import show_verdicts
 
@@ -46,7 +47,7 @@ def checked_weights(
         raise OptionError(
             "That is of a run folder, and pretrained weights have none.",
             where=", ".join(odd),
-            expected="--observation, --draws, --out, --device and --precision beside --pretrained",
+            expected="--observation, --draws, --given, --out, --device and --precision beside --pretrained",
             fix="leave it out, or train in a run folder of your own: `sbikit run`",
         )
     find_pretrained(name)
@@ -60,16 +61,12 @@ def checked_weights(
     return name, observation
 
 
-def sample_pretrained(
-    name: str, observation: Path, draws: int, out: Path | None, *, device: str | None, precision: str | None
-) -> None:
+def sample_pretrained(name: str, asked: NewData, *, device: str | None, precision: str | None) -> None:
     """Draw new data's posterior; say how the weights were judged, and whether they know such data.
 
     Args:
         name: of the weights.
-        observation: file with the new data.
-        draws: how many.
-        out: where they go; OBSERVATION-posterior.nc in the working directory where left out.
+        asked: what is drawn, and where it goes; in the working directory where left out.
         device: where networks run; a GPU where there is one, where left out.
         precision: of products inside networks; float32 where left out.
     """
@@ -78,20 +75,18 @@ def sample_pretrained(
     from sbikit.runs.devices import Devices, choose_device
     from sbikit.runs.familiar import Wary
     from sbikit.runs.job import Run
-    from sbikit.runs.new_data import sample_observation, wary
+    from sbikit.runs.new_data import wary
     from sbikit.runs.pretrained import open_pretrained
-    from sbikit.runs.targets import checked_target
 
     shipped = open_pretrained(name)
-    target = out or Path(f"{observation.stem}-posterior.nc")
-    checked_target(target, observation)
+    target = asked.target(Path(), "posterior")
     monitor = ConsoleMonitor(console(stderr=True))
     monitor.say(shipped.origin())
     monitor.say(f"{shipped.verdicts()}; `sbikit plugins show {name}` lists them")
     products = Devices(precision=precision or "float32")
     job = Run(shipped.folder, monitor, choose_device(device or "auto"), devices=products)
     sampler, by = wary(job), job.config.estimator.name
-    trust = sample_observation(job, sampler, name=by, file=observation, draws=draws, out=target)
+    trust = asked.sample(job, sampler, by, target)
     doubts = distrust(trust)
     for line in doubts:
         tell(line)

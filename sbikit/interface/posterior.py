@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sbikit.roles.plugin import supports
 from sbikit.roles.sampler import Sampler
 from sbikit.roles.simulator import Simulator, SupportsMasks
 from sbikit.runs.folder import RunFolder
+from sbikit.runs.given import check_given, conditional, spec_given
 from sbikit.runs.new_data import draws_for, seeds_for
 from sbikit.runs.work import summarised
 
@@ -62,13 +64,15 @@ class Posterior(Sampler):
 
         Args:
             observation: variable -> array, of one observation (*shape), or of B of them (B, *shape); the
-                array alone where one variable is observed. The axis of a single channel may be left out.
+                array alone where one variable is observed. The axis of a single channel may be left out. A
+                latent among them is taken for known: what is drawn is the posterior of the others given it.
             n: draws an observation.
             seed: fixes the draws, with the number of the observation; the run's where left out.
             seeds: (B,), one an observation, in place of `seed`.
 
         Raises:
             ObservationError: the observation does not fit the simulator, or is not finite.
+            UnsupportedError: what draws cannot do so given these latents.
             OptionError: there cannot be so many draws, or they do not fit into memory.
         """
         if not 1 <= n <= _MOST:
@@ -76,18 +80,23 @@ class Posterior(Sampler):
                 "There cannot be so many draws.", where="n", expected=f"1 to {_MOST:,}", got=str(n)
             )
         masks = self.simulator.masks() if supports(self.simulator, SupportsMasks) else {}
-        values, single = batch_of(observation, self.simulator.spec, masks)
+        names = [
+            v.name for v in self.spec.latents if isinstance(observation, Mapping) and v.name in observation
+        ]
+        sampler, spec = conditional(self._sampler, names, self.name), spec_given(self.simulator.spec, names)
+        values, single = batch_of(observation, spec, masks)
+        check_given(values, [spec[name] for name in names], self.simulator.prior, "observation")
         if seeds is None:
             count = len(next(iter(values.values())))
             seeds = seeds_for(self.name, self._seed if seed is None else seed, count)
-        quiet, given = QuietMonitor(), np.asarray(seeds)
-        found = draws_for(self._sampler, values, n, seeds=given, monitor=quiet, where="n")
+        quiet, fixed = QuietMonitor(), np.asarray(seeds)
+        found = draws_for(sampler, values, n, seeds=fixed, monitor=quiet, where="n")
         return PosteriorDraws(
             found.values,
             found.trust,
-            spec=self.spec,
-            observation={v.name: values[v.name] for v in self.spec.observables},
-            bounds={v.name: bounds(v, self.simulator.prior) for v in self.spec.vectors},
+            spec=sampler.spec,
+            observation={v.name: values[v.name] for v in sampler.spec.observables},
+            bounds={v.name: bounds(v, self.simulator.prior) for v in sampler.spec.vectors},
             summaries=summarised(self.simulator, values),
             summarised=self.simulator.summarised,
             sampler=self.name,

@@ -64,6 +64,15 @@ class Spec:
                 )
         return replace(self, latents=tuple(v for v in self.latents if v.name in names))
 
+    def given(self, *names: str) -> Spec:
+        """The conditional problem, to which the latents of these names are observed, too.
+
+        Raises:
+            SpecError: a name is not a latent of this problem, or nothing is left to infer.
+        """
+        known = self.select(*names).latents
+        return Spec(tuple(v for v in self.latents if v not in known), (*self.observables, *known))
+
 
 def check_values(values: Values, variables: Iterable[Variable], batch: tuple[int, ...], where: str) -> None:
     """Refuse values that lack a variable, have a wrong shape, or are not finite.

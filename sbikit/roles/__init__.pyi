@@ -14,6 +14,7 @@ from .sampler import Draws as Draws
 from .sampler import ExactSampler as ExactSampler
 from .sampler import Sampler as Sampler
 from .sampler import SupportsBatches as SupportsBatches
+from .sampler import SupportsGiven as SupportsGiven
 from .sampler import SupportsPrecision as SupportsPrecision
 from .simulator import LogDensity as LogDensity
 from .simulator import MarginalDensity as MarginalDensity

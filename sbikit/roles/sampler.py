@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,6 +115,21 @@ class SupportsPrecision(Protocol):
     def in_precision(self, precision: torch.dtype) -> Sampler:
         """The same sampler with products inside its networks in this precision, and all around them in
         float32: its draws differ by far less than they scatter.
+        """
+        ...
+
+
+class SupportsGiven(Protocol):
+    """A sampler that can be told some of the latents, and draws the others from their posterior given these,
+    too.
+    """
+
+    def given(self, names: Collection[str]) -> Sampler:
+        """The sampler to which the latents of these names are observed: `spec.given(*names)`.
+
+        Raises:
+            UnsupportedError: it cannot draw the others given these.
+            SpecError: see `Spec.given`.
         """
         ...
 

@@ -10,7 +10,7 @@ told from figures with a long tail, such as a maximum. Standard deviations are c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from sbikit.problem.errors import ObservationError, RunFolderError, SbikitError
 from sbikit.problem.variables import Values, Variable, Vector
 from sbikit.roles.sampler import Draws, Sampler
+from sbikit.runs.given import conditional
 from sbikit.storage.files import read_json, write_json
 from sbikit.storage.seals import sealed, unsealed
 
@@ -163,6 +164,10 @@ class Wary(Sampler):
 
     def __init__(self, sampler: Sampler, familiar: Familiar) -> None:
         self.spec, self._sampler, self._familiar = sampler.spec, sampler, familiar
+
+    def given(self, names: Collection[str]) -> Wary:
+        """See `sbikit.SupportsGiven.given`."""
+        return Wary(conditional(self._sampler, names, "The fitted sampler"), self._familiar)
 
     def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
         """See `sbikit.Sampler.sample`.

@@ -19,6 +19,7 @@ from sbikit.roles.trust import Trust
 from sbikit.runs.depends import another_configuration, depends_on
 from sbikit.runs.drawing import draw, observed
 from sbikit.runs.familiar import Wary, read_familiar
+from sbikit.runs.given import check_given, checked_names, conditional, spec_given
 from sbikit.runs.job import Run
 from sbikit.runs.stages import after
 from sbikit.runs.work import bounds_of, summarised
@@ -128,7 +129,7 @@ def seeds_for(name: str, seed: int, count: int) -> NDArray[np.int64]:
 
 
 def sample_observation(
-    run: Run, sampler: Sampler, *, name: str, file: Path, draws: int, out: Path
+    run: Run, sampler: Sampler, *, name: str, file: Path, draws: int, out: Path, given: str | None = None
 ) -> tuple[Trust, ...]:
     """Draw the posterior of new data, of one observation or of many.
 
@@ -139,16 +140,22 @@ def sample_observation(
         file: file with the observed variables, see `sbikit.storage.read_observation`.
         draws: how many for each.
         out: netCDF file to write; attributes of its group `posterior` hold name and trust.
+        given: names of latents that the file holds, too, with commas between them: the posterior is that
+            of the others given these.
 
     Returns:
         What the sampler says of its draws, one an observation.
 
     Raises:
         ObservationError: the file does not fit the simulator.
-        OptionError: the draws do not fit into memory.
+        OptionError: the draws do not fit into memory, or a name that is given is that of no latent.
+        UnsupportedError: the sampler cannot draw the others given these.
     """
+    names = () if given is None else checked_names(given, run.simulator.spec)
+    sampler, spec = conditional(sampler, names, name), spec_given(run.simulator.spec, names)
     masks = run.simulator.masks() if supports(run.simulator, SupportsMasks) else {}
-    observation = read_observation(file, run.simulator.spec, masks)
+    observation = read_observation(file, spec, masks)
+    check_given(observation, [spec[known] for known in names], run.simulator.prior, str(file))
     count = len(next(iter(observation.values())))
     seeds = seeds_for(name, run.config.seed, count)
     found = draws_for(sampler, observation, draws, seeds=seeds, monitor=run.monitor, where="--draws")

@@ -25,8 +25,9 @@ from sbikit import (
 )
 from sbikit.simulations import Simulations
 from sbikit_transformer.bounds import fit_bend, harden, soften
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
+from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.sampler import TransformerSampler
 
 LAWS = {
     "beta": (constraints.unit_interval, scipy.stats.beta(2, 5)),

@@ -14,10 +14,11 @@ from torch import Tensor
 from sbikit import QuietMonitor, Simulations, Simulator, Workspace, generator, load
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
+from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.polynomials import Quadratic
+from sbikit_transformer.sampler import TransformerSampler
 from sbikit_transformer.shape_errors import ShapeErrors
 from sbikit_transformer.shapes import COUNT, Shapes, ShapesOf
 

@@ -31,7 +31,8 @@ from sbikit import (
 from sbikit.fields import Rings
 from sbikit.learning import kept_rows
 from sbikit.testing import GaussianField, GaussianVector, check_sampler
-from sbikit_transformer import estimator, training
+from sbikit_transformer import sampler as samplers
+from sbikit_transformer import training
 from sbikit_transformer.bounds import harden, soften
 from sbikit_transformer.conditions import Condition
 from sbikit_transformer.constants import fit_constants
@@ -377,6 +378,43 @@ def test_what_is_saved_draws_the_same(fitted: tuple[DiffusionTransformer, Path])
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
 
 
+def test_fields_given_what_was_drawn_are_those_drawn_with_it(
+    fitted: tuple[DiffusionTransformer, Path],
+) -> None:
+    """Of the same seed: the joint draw is the vectors', then the field's given them."""
+    transformer, folder = fitted
+    simulator = GaussianField()
+    sampler = transformer.load(folder, simulator, device=torch.device("cpu"))
+    data = Simulations(simulator, 0).held_out(0, 2)["data"]
+    seeds = draw_seeds(7, "x", 0, 2)
+    joint = sampler.sample({"data": data}, 3, seeds=seeds).values
+    conditional = sampler.given(["theta"])
+    check_sampler(conditional, {"data": data, "theta": joint["theta"][0]})
+    for i in range(3):
+        given = {"data": data, "theta": joint["theta"][i]}
+        found = conditional.sample(given, 3, seeds=seeds)
+        assert set(found.values) == {"field"}
+        torch.testing.assert_close(found.values["field"][i], joint["field"][i], rtol=1e-4, atol=1e-4)
+        assert all(one.trustworthy for one in found.trust)
+
+
+def test_what_data_rule_out_is_given_with_a_complaint(fitted: tuple[DiffusionTransformer, Path]) -> None:
+    transformer, folder = fitted
+    sampler = transformer.load(folder, GaussianField(), device=torch.device("cpu")).given(["theta"])
+    data = Simulations(GaussianField(), 0).held_out(0, 1)["data"]
+    far = {"data": data, "theta": torch.tensor([[2.5, 3.0]])}
+    (trust,) = sampler.sample(far, 2, seeds=draw_seeds(7, "x", 0, 1)).trust
+    assert not trust.trustworthy
+    assert "from what the data let expect" in trust.complaints[0]
+
+
+def test_other_conditionals_are_refused(fitted: tuple[DiffusionTransformer, Path]) -> None:
+    transformer, folder = fitted
+    sampler = transformer.load(folder, GaussianField(), device=torch.device("cpu"))
+    with pytest.raises(UnsupportedError, match="given field"):
+        sampler.given(["field"])
+
+
 @pytest.mark.parametrize("spoil", ["truncate", "garbage", "remove"])
 def test_damaged_weights_are_refused(
     fitted: tuple[DiffusionTransformer, Path], tmp_path: Path, spoil: str
@@ -438,7 +476,7 @@ def test_a_draw_depends_on_seed_and_observation_alone(
     seeds = draw_seeds(7, "x", 0, 3)
     many = sampler.sample({"data": data}, 5, seeds=seeds).values
     few = sampler.sample({"data": data[1:2]}, 2, seeds=seeds[1:2]).values
-    monkeypatch.setattr(estimator, "_TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(samplers, "_TOKENS_AT_ONCE", 1)
     alone = sampler.sample({"data": data}, 5, seeds=seeds).values
     for name in many:
         torch.testing.assert_close(many[name][:2, 1:2], few[name], rtol=1e-4, atol=1e-4)

@@ -14,9 +14,10 @@ from sbikit import OptionError, QuietMonitor, Simulations, Workspace, draw_seeds
 from sbikit.learning import FixedSet
 from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector
 from sbikit_transformer import training
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerSampler
+from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.loss import Copies
 from sbikit_transformer.options import TransformerOptions
+from sbikit_transformer.sampler import TransformerSampler
 
 SMALL = TransformerOptions(
     steps=40, width=16, depth=1, heads=2, guide_nodes=16, evaluations=4, batch=16, ema=0.9

@@ -31,4 +31,11 @@ class HMC(ExactSampler[HMCOptions]):
         density_of = log_density_of(simulator, "hmc")
         o = self.options
         shared.refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="hmc")
-        return HMCSampler(simulator.spec, density_of, self.options, monitor, torch.device(device))
+        return HMCSampler(
+            simulator.spec,
+            simulator.prior,
+            density_of,
+            options=o,
+            monitor=monitor,
+            device=torch.device(device),
+        )

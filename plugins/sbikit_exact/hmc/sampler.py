@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbikit import Draws, LogDensity, Monitor, Spec, Values
+from sbikit import Draws, LogDensity, Monitor, Prior, Spec, Values
 from sbikit_exact.chains import chain_sizes
 from sbikit_exact.density import errors_of_the_density
+from sbikit_exact.given import at_parameters, refuse_unless_parameters
 from sbikit_exact.hmc.batch import Batch, Task
 from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.threads import at_once, one_at_a_time
@@ -39,6 +40,7 @@ class HMCSampler(JudgedSampler):
 
     Args:
         spec: the problem.
+        prior: of the parameters.
         density_of: the log density given observations (B, *shape).
         options: how to run the chains.
         monitor: hears of progress, and of draws that cannot be trusted.
@@ -53,15 +55,17 @@ class HMCSampler(JudgedSampler):
     def __init__(
         self,
         spec: Spec,
+        prior: Prior,
         density_of: Callable[[Values], LogDensity],
+        *,
         options: HMCOptions,
         monitor: Monitor,
         device: torch.device,
-        *,
         batch: int | None = None,
     ) -> None:
         super().__init__(spec, monitor, device)
-        self._density_of, self._options, self._batch = density_of, options, batch
+        self._prior, self._density_of = prior, density_of
+        self._options, self._batch = options, batch
 
     def batch_size(self, observation: Values) -> int:
         """See `sbikit.SupportsBatches.batch_size`.
@@ -73,7 +77,23 @@ class HMCSampler(JudgedSampler):
 
     def in_batches(self, size: int) -> HMCSampler:
         """See `sbikit.SupportsBatches.in_batches`."""
-        return HMCSampler(self.spec, self._density_of, self._options, self.monitor, self.device, batch=size)
+        return self._with(self.spec, self._density_of, size)
+
+    def given(self, names: Collection[str]) -> HMCSampler:
+        """See `sbikit.SupportsGiven.given`: the fields given the parameters."""
+        refuse_unless_parameters(self.spec, names, self._prior, self.name)
+        return self._with(self.spec.given(*names), at_parameters(self._density_of, self._prior), self._batch)
+
+    def _with(self, spec: Spec, density_of: Callable[[Values], LogDensity], batch: int | None) -> HMCSampler:
+        return HMCSampler(
+            spec,
+            self._prior,
+            density_of,
+            options=self._options,
+            monitor=self.monitor,
+            device=self.device,
+            batch=batch,
+        )
 
     def _parts(self, observation: Values, n: int, seeds: NDArray[np.int64]) -> list[Draws]:
         count, options = len(seeds), self._options

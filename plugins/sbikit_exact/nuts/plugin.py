@@ -34,4 +34,4 @@ class NUTS(ExactSampler[NUTSOptions]):
         load_nutpie()
         o = self.options
         shared.refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="nuts")
-        return NUTSSampler(simulator.spec, density_of, self.options, monitor)
+        return NUTSSampler(simulator.spec, simulator.prior, density_of, self.options, monitor)

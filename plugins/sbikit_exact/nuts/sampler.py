@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbikit import Draws, LogDensity, Monitor, Spec, Values, one_thread
+from sbikit import Draws, LogDensity, Monitor, Prior, Spec, Values, one_thread
 from sbikit_exact.chains import chain_sizes, decode, judged, thin
 from sbikit_exact.diagnostics import diagnose
+from sbikit_exact.given import at_parameters, refuse_unless_parameters
 from sbikit_exact.nuts.engine import run_nuts
 from sbikit_exact.nuts.options import NUTSOptions
 from sbikit_exact.sampler import JudgedSampler, rows_of
@@ -26,6 +27,7 @@ class NUTSSampler(JudgedSampler):
 
     Args:
         spec: the problem.
+        prior: of the parameters.
         density_of: the log density given observations (B, *shape).
         options: how to run the chains.
         monitor: hears of progress, and of draws that cannot be trusted.
@@ -38,12 +40,19 @@ class NUTSSampler(JudgedSampler):
     def __init__(
         self,
         spec: Spec,
+        prior: Prior,
         density_of: Callable[[Values], LogDensity],
         options: NUTSOptions,
         monitor: Monitor,
     ) -> None:
         super().__init__(spec, monitor, torch.device("cpu"))
-        self._density_of, self._options = density_of, options
+        self._prior, self._density_of, self._options = prior, density_of, options
+
+    def given(self, names: Collection[str]) -> NUTSSampler:
+        """See `sbikit.SupportsGiven.given`: the fields given the parameters."""
+        refuse_unless_parameters(self.spec, names, self._prior, self.name)
+        density_of = at_parameters(self._density_of, self._prior)
+        return NUTSSampler(self.spec.given(*names), self._prior, density_of, self._options, self.monitor)
 
     def _parts(self, observation: Values, n: int, seeds: NDArray[np.int64]) -> Iterator[Draws]:
         chains = self._options.chains

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.special import ndtri
 
 from sbikit import Draws, MarginalDensity, Monitor, Prior, Spec, Values, generator, one_thread
+from sbikit_exact.given import refuse_unless_parameters
 from sbikit_exact.sampler import JudgedSampler, rows_of
 from sbikit_exact.wiener.diagnostics import RejectionDiagnostics
+from sbikit_exact.wiener.fields import WienerFields
 from sbikit_exact.wiener.mixture import Weighted
 from sbikit_exact.wiener.options import WienerOptions
 from sbikit_exact.wiener.rejection import Drawn, draw_by_rejection
@@ -54,6 +56,11 @@ class WienerSampler(JudgedSampler):
     ) -> None:
         super().__init__(spec, monitor, torch.device("cpu"))
         self._prior, self._density_of, self._options = prior, density_of, options
+
+    def given(self, names: Collection[str]) -> WienerFields:
+        """See `sbikit.SupportsGiven.given`: the fields given the parameters."""
+        refuse_unless_parameters(self.spec, names, self._prior, self.name)
+        return WienerFields(self.spec.given(*names), self._prior, self._density_of, self.monitor)
 
     def _parts(self, observation: Values, n: int, seeds: NDArray[np.int64]) -> Iterator[Draws]:
         with torch.no_grad(), one_thread():
