@@ -78,7 +78,7 @@ def _tell(what: str, both: tuple[Posterior, Posterior], given: Values, values: V
 
 
 def _tell_looks(what: str, exact: Tensor, own: Tensor) -> None:
-    """How maps look, in units of how the exact ones scatter: draws (2 n, B, C, *grid) and (n, B, C, *grid)."""
+    """How maps (n, B, C, *grid) look, in units of how the 2 n exact ones scatter."""
     found = _looks(own)
     for look, reference in _looks(exact).items():
         first, second = reference.chunk(2)

@@ -15,11 +15,6 @@ from scipy.stats import binom, t
 
 from sbikit import Metric
 
-ALPHA = {"sbc": 0.004, "coverage": 0.002, "mira": 0.002, "tarp": 0.002}
-"""The share of false alarms of each; ranks see most (docs/results/power.md) and get most."""
-
-DESCRIPTION = "probability of an alarm where the posterior is exact, all verdicts together"
-
 
 def refused(p: Sequence[float], alpha: float) -> list[bool]:
     """Which of the hypotheses with these p-values are refused, with one or more wrongly so at most alpha.

@@ -13,16 +13,19 @@ def sbikit_samplers() -> list[Offer]:
             "hmc",
             "sbikit_exact.hmc:HMC",
             "Hamiltonian Monte Carlo, all chains and observations in one batch",
+            options="sbikit_exact.options.hmc:HMCOptions",
         ),
         Offer(
             "nuts",
             "sbikit_exact.nuts:NUTS",
             "the No-U-Turn sampler of nutpie, one observation after the other",
             extra="nuts",
+            options="sbikit_exact.options.nuts:NUTSOptions",
         ),
         Offer(
             "wiener",
             "sbikit_exact.wiener:Wiener",
             "independent draws where the fields can be integrated out, such as Gaussian maps",
+            options="sbikit_exact.options.wiener:WienerOptions",
         ),
     ]

@@ -23,5 +23,6 @@ def sbikit_simulators() -> list[Offer]:
             "lognormal",
             "sbikit_lognormal.simulator:LogNormal",
             "wCDM weak lensing: log-normal convergence on a flat sky, seen as noisy shear",
+            options="sbikit_lognormal.options:LogNormalOptions",
         )
     ]

@@ -14,5 +14,6 @@ def sbikit_estimators() -> list[Offer]:
             "sbikit_npe.estimator:NPE",
             "neural posterior estimation: a normalising flow of sbi on the parameters alone",
             extra="npe",
+            options="sbikit_npe.options:NPEOptions",
         )
     ]

@@ -13,5 +13,6 @@ def sbikit_simulators() -> list[Offer]:
             "table",
             "sbikit_table.simulator:Table",
             "joint draws that were made elsewhere, from a file of named arrays; no simulator",
+            options="sbikit_table.options:TableOptions",
         )
     ]

@@ -16,6 +16,7 @@ def sbikit_estimators() -> list[Offer]:
             "diffusion-transformer",
             "sbikit_transformer.estimator:DiffusionTransformer",
             "joint draws of fields and parameters by one diffusion model over patches and parameters",
+            options="sbikit_transformer.options:TransformerOptions",
         )
     ]
 

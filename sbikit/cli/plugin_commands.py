@@ -140,7 +140,7 @@ def show(name: Name, kind: OfKind = None, debug: Debug = False) -> None:
         from sbikit.runs.config_text import inline
 
         found = _find(name, kind)
-        options = registry.resolve(found.kind, name).Options
+        options = registry.options_of(found.kind, name)
         out = console()
         title = f"{found.kind} {name}: {found.offer.summary} ({found.distribution} {found.version})"
         out.print(Text(title, "bold"), soft_wrap=True)

@@ -33,6 +33,8 @@ class Offer:
         summary: one line for `sbikit plugins`.
         extra: the extra to install for it, "" for none, for example "npe" for `pip install 'sbikit[npe]'`.
         with_reference: of a validator, whether a run that has a reference brings it along.
+        options: "module:Class" of the options, where that module loads nothing heavy: configurations are then
+            read, shown and checked without the plug-in itself. "" takes them from the plug-in.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Offer:
     summary: str
     extra: str = ""
     with_reference: bool = False
+    options: str = ""
 
 
 @dataclass(frozen=True)

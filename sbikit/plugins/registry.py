@@ -160,17 +160,48 @@ def resolve(kind: Kind, name: str) -> type[Plugin]:
     if mine is not None:
         return type(mine.plugin)
     found = find(kind, name)
-    module_name, _, class_name = found.offer.target.partition(":")
+    cls = _imported(found, found.offer.target)
+    _check_class(found, cls)
+    plugin = cast("type[Plugin]", cls)
+    if found.offer.options and plugin.Options is not _imported(found, found.offer.options):
+        raise PluginError(
+            f"The {kind} {name!r} has other options than its offer says.",
+            where=_home(found),
+            expected=f"{found.offer.options}, as the class in brackets",
+            got=f"{plugin.Options.__module__}:{plugin.Options.__qualname__}",
+            fix="mend Offer(options=...), or leave it out",
+        )
+    return plugin
+
+
+def options_of(kind: Kind, name: str) -> type[Options]:
+    """The options of a plug-in, without importing it where its offer says where they are.
+
+    Raises:
+        PluginError: see `resolve`.
+    """
+    if held(kind, name) is None:
+        found = find(kind, name)
+        if found.offer.options:
+            return cast("type[Options]", _imported(found, found.offer.options))
+    return resolve(kind, name).Options
+
+
+def _imported(found: Found, target: str) -> object:
+    """What stands at "module:name".
+
+    Raises:
+        PluginError: an extra is missing, or the import fails.
+    """
+    module_name, _, name = target.partition(":")
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
+        return getattr(importlib.import_module(module_name), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != module_name.partition(".")[0]:
             raise missing_library(found, error) from error
         raise _broken(found, error) from error
     except Exception as error:
         raise _broken(found, error) from error
-    _check_class(found, cls)
-    return cast("type[Plugin]", cls)
 
 
 def made(kind: Kind, name: str, options: Options) -> Plugin:

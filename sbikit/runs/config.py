@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,9 +19,11 @@ from sbikit.problem.errors import OptionError, PluginError
 from sbikit.problem.option_errors import Path as Keys
 from sbikit.problem.option_errors import check_options
 from sbikit.problem.options import Options
-from sbikit.roles.validator import Validator
 from sbikit.runs.draft import SECTIONS, Draft, Overrides, read_preset
 from sbikit.storage.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from sbikit.roles.validator import Validator
 
 PRESET = "quick"
 _MOST_KEPT = 1_000_000_000  # training simulations, which lie on the disk
@@ -278,12 +280,12 @@ def resolve(draft: Draft) -> RunConfig:
 
 def _choice(kind: Kind, named: Named, path: Keys, draft: Draft) -> Choice:
     try:
-        cls = registry.resolve(kind, named.name)
+        model = registry.options_of(kind, named.name)
     except PluginError as error:
         error.where = ", ".join(part for part in (draft.locate((*path, "name")), error.where) if part)
         raise
     options: Mapping[str, Any] = named.model_extra or {}
-    return Choice(named.name, check_options(cls.Options, options, prefix=path, locate=draft.locate))
+    return Choice(named.name, check_options(model, options, prefix=path, locate=draft.locate))
 
 
 def _refuse_twins(validators: Sequence[Named], draft: Draft) -> None:
@@ -297,10 +299,20 @@ def _refuse_twins(validators: Sequence[Named], draft: Draft) -> None:
             )
 
 
+def _needs_reference(validator: str) -> bool:
+    """Whether a validator compares with a reference; where its offer leads to its options alone, it is not
+    imported to tell.
+    """
+    offer = registry.find("validator", validator).offer
+    if offer.options:
+        return offer.with_reference
+    return cast("type[Validator]", registry.resolve("validator", validator)).needs_reference
+
+
 def _refuse_mismatched_reference(config: RunConfig, draft: Draft) -> None:
     """Refuse validators that lack their reference, and a reference beyond the held-out observations."""
     for index, choice in enumerate(config.validators if config.reference is None else ()):
-        if cast("type[Validator]", registry.resolve("validator", choice.name)).needs_reference:
+        if _needs_reference(choice.name):
             raise OptionError(
                 f"The validator {choice.name!r} compares with an exact sampler, and none is chosen.",
                 where=draft.locate(("validators", index, "name")),

@@ -29,10 +29,10 @@ def _union(kind: Kind) -> Any:
     union: Any = None
     for found in catalogue().of(kind):
         try:
-            cls = registry.resolve(kind, found.offer.name)
+            options = registry.options_of(kind, found.offer.name)
         except PluginError:
             continue
         fields: dict[str, Any] = {"name": (Literal[found.offer.name], Field(description=found.offer.summary))}
-        section = create_model(f"{kind} {found.offer.name}", __base__=cls.Options, **fields)
+        section = create_model(f"{kind} {found.offer.name}", __base__=options, **fields)
         union = section if union is None else union | section
     return Named if union is None else union

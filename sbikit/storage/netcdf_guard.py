@@ -12,10 +12,12 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import h5py
-import xarray as xr
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _MOST_GROUPS = 1000
 # zlib packs at most 1,032 bytes into one; a header and small arrays come on top.
@@ -65,12 +67,16 @@ def _guarded(read: Callable[[Path], _Read], path: Path) -> _Read:
 
 
 def _load_classic(path: Path) -> dict[str, xr.Dataset]:
+    import xarray as xr
+
     with xr.open_dataset(path, engine="scipy", decode_times=False) as data:
         _refuse_giant(path, sum(variable.nbytes for variable in data.variables.values()), packed=1)
         return {"/": data.load()}
 
 
 def _load(path: Path, unread: Collection[str] = ()) -> dict[str, xr.Dataset]:
+    import xarray as xr
+
     _look_at(path)
     with xr.open_datatree(path, engine="h5netcdf", decode_times=False, phony_dims="sort") as tree:
         groups = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
@@ -78,6 +84,8 @@ def _load(path: Path, unread: Collection[str] = ()) -> dict[str, xr.Dataset]:
 
 
 def _load_part(path: Path, group: str, names: Collection[str], rows: Mapping[str, slice]) -> xr.Dataset:
+    import xarray as xr
+
     _look_at(path)
     with xr.open_dataset(path, engine="h5netcdf", group=group, decode_times=False, cache=False) as data:
         return data[list(names)].isel(rows).load()

@@ -60,9 +60,20 @@ HEAVY = ("torch", "zarr", "distributed", "camb", "glass", "sbi", "nutpie", "matp
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["run", "--help"], ["--version"], ["plugins"], ["plugins", "--json"], ["plugins", "--help"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["--version"],
+        ["plugins"],
+        ["plugins", "--json"],
+        ["plugins", "--help"],
+        *(["plugins", "show", name] for name in ("lognormal", "diffusion-transformer", "hmc", "agreement")),
+        ["config", "show"],
+        ["config", "show", "--reference", "nuts", "--estimator", "npe"],
+        ["config", "schema"],
+    ],
 )
-def test_help_imports_nothing_heavy(words: list[str]) -> None:
+def test_what_only_tells_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys, sbikit.cli\n"
         f"sys.argv = ['sbikit', *{words!r}]\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,53 @@ def test_options_are_named_in_brackets() -> None:
     assert (One.Options, Two.Options) == (OneOptions, Options)
     assert One().options == OneOptions()
     assert One(OneOptions(size=4)).options.size == 4
+
+
+LIGHT = """
+from sbikit import Options
+
+class LightOptions(Options):
+    size: int = 3
+
+class OtherOptions(Options):
+    pass
+"""
+HEAVY = """
+import numpy
+from sbikit import Estimator
+from sbikit_light.options import LightOptions
+
+class Heavy(Estimator[LightOptions]):
+    def match(self, spec): ...
+    def fit(self, simulations, *, seed, workspace, monitor): ...
+    def save(self, sampler, folder): ...
+    def load(self, folder, simulator, *, device): ...
+"""
+
+
+@pytest.mark.parametrize("name", ["LightOptions", "OtherOptions", "NoOptions"])
+def test_an_offer_may_say_where_its_options_are(toys: Path, name: str) -> None:
+    """They are had without the plug-in, and are its own, or it is refused."""
+    offer = (
+        "from sbikit import Offer, hookimpl\n@hookimpl\ndef sbikit_estimators():\n"
+        "    return [Offer('heavy', 'sbikit_light.heavy:Heavy', 'what', "
+        f"options='sbikit_light.options:{name}')]\n"
+    )
+    files = {f"sbikit_light/{file}.py": text for file, text in (("options", LIGHT), ("heavy", HEAVY))}
+    install(toys, "sbikit-light", {"heavy": "sbikit_light"}, {"sbikit_light/__init__.py": offer, **files})
+    if name == "NoOptions":
+        with pytest.raises(PluginError, match="cannot be imported: AttributeError"):
+            registry.options_of("estimator", "heavy")
+        return
+    assert registry.options_of("estimator", "heavy").__name__ == name
+    assert "sbikit_light.heavy" not in sys.modules
+    if name == "LightOptions":
+        assert sbikit.load("estimator", "heavy", size=4).options.model_dump() == {"size": 4}
+    else:
+        with pytest.raises(PluginError, match="other options than its offer says"):
+            registry.resolve("estimator", "heavy")
+    for module in [module for module in sys.modules if module.startswith("sbikit_light")]:
+        del sys.modules[module]
 
 
 def test_the_list_says_which_extra_mends_what_is_missing(toys: Path) -> None:

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import Field as Option
 from torch import Tensor
 
-from sbikit import Evidence, Metric, Options, Report, Validator, mean_and_error
-from sbikit_calibration.alarms import ALPHA, DESCRIPTION, judged, students_p
+from sbikit import Evidence, Metric, Report, Validator, mean_and_error
+from sbikit_calibration.alarms import judged, students_p
 from sbikit_calibration.coverage.contraction import contraction
 from sbikit_calibration.coverage.ranked import Ranked, ranked
+from sbikit_calibration.options import MiraOptions
 
 IDEAL = 2.0 / 3.0
 
@@ -43,15 +43,6 @@ def mean_score(scores: Tensor) -> tuple[float, float]:
     independent units; their spread is what a bootstrap over observations would give.
     """
     return mean_and_error(scores.mean(1).numpy())
-
-
-class MiraOptions(Options):
-    """Options of `Mira`."""
-
-    # Of 200 observations of a map with 16^2 pixels the error is .0058 with 1 centre, .0037 with 8 and .0035
-    # with 64: what is left is what the centres of one observation share.
-    centres: int = Option(default=8, ge=1, le=1000, description="centres an observation, of each kind")
-    alpha: float = Option(default=ALPHA["mira"], gt=0, lt=1, description=DESCRIPTION)
 
 
 class Mira(Validator[MiraOptions]):

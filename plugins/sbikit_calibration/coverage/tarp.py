@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Self
 
 import torch
-from pydantic import Field as Option
-from pydantic import model_validator
 from torch import Tensor
 
-from sbikit import Curve, Evidence, Metric, Options, Report, Validator, derive_seed, generator
-from sbikit_calibration.alarms import ALPHA, DESCRIPTION, judged
+from sbikit import Curve, Evidence, Metric, Report, Validator, derive_seed, generator
+from sbikit_calibration.alarms import judged
 from sbikit_calibration.coverage.contraction import contraction
 from sbikit_calibration.coverage.ranked import Ranked, ranked
+from sbikit_calibration.options import TarpOptions
 
 # 25 resamples lie beyond either end of a 95 % band; their standard deviation is known to 1/sqrt(2000), 2 %.
 _BOOTSTRAP = 1000
@@ -86,26 +84,6 @@ def bootstrap_curves(curves: Tensor, seed: int) -> Tensor:
     weights = torch.zeros(_BOOTSTRAP, B, dtype=torch.float64)
     weights.scatter_add_(1, picks, torch.ones(_BOOTSTRAP, B, dtype=torch.float64))
     return weights @ curves / B
-
-
-class TarpOptions(Options):
-    """Options of `Tarp`."""
-
-    # What more centres bring is at `MiraOptions`.
-    centres: int = Option(default=8, ge=1, le=1000, description="references an observation, of each kind")
-    alpha: float = Option(default=ALPHA["tarp"], gt=0, lt=1, description=DESCRIPTION)
-    null_draws: int = Option(
-        default=4000,
-        ge=100,
-        le=1_000_000,
-        description="replacements of the truth that make the null; more are made where few are as far off",
-    )
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.alpha * (1 + self.null_draws) < 1:
-            raise ValueError("no p-value can fall below alpha: raise null_draws above 1/alpha")
-        return self
 
 
 class Tarp(Validator[TarpOptions]):

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field as Option
 from torch import Tensor
 
 from sbikit import (
     Evidence,
     Metric,
-    Options,
     Report,
     Validator,
     Variable,
@@ -32,8 +30,9 @@ from sbikit import (
     generator,
     mean_and_error,
 )
-from sbikit_calibration.alarms import ALPHA, DESCRIPTION, binomial_p, judged, students_p
+from sbikit_calibration.alarms import binomial_p, judged, students_p
 from sbikit_calibration.coverage.distance import check_evidence
+from sbikit_calibration.options import CoverageOptions
 
 _REFERENCES = ("doi:10.1214/aoms/1177731788",)
 Floats = NDArray[np.float64]
@@ -67,12 +66,6 @@ def truth_ranks(truth: Tensor, draws: Tensor, source: torch.Generator) -> Intege
         equal += draw == truth
     places = torch.rand(truth.shape, dtype=torch.float64, generator=source) * (equal + 1)
     return (below + places.long().minimum(equal)).numpy()
-
-
-class CoverageOptions(Options):
-    """Options of `Coverage`."""
-
-    alpha: float = Option(default=ALPHA["coverage"], gt=0, lt=1, description=DESCRIPTION)
 
 
 class Coverage(Validator[CoverageOptions]):

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field as Option
-
-from sbikit import Curve, Evidence, Metric, Options, Report, Validator, derive_seed
-from sbikit_calibration.alarms import ALPHA, DESCRIPTION, judged
+from sbikit import Curve, Evidence, Metric, Report, Validator, derive_seed
+from sbikit_calibration.alarms import judged
 from sbikit_calibration.coverage.distance import JOINT, check_evidence
+from sbikit_calibration.options import SbcOptions
 from sbikit_calibration.ranks.figures import Ranked
 from sbikit_calibration.ranks.quantities import Family, quantities
 from sbikit_calibration.ranks.reach import reach
@@ -29,16 +28,6 @@ from sbikit_calibration.ranks.together import joint
 _REFERENCES = ("arXiv:1804.06788", "arXiv:2211.02383", "arXiv:2110.12012")
 _FAMILIES: tuple[Family, ...] = ("parameters", "fields", "dependence")
 _MOST_CURVES = 12  # panels of the figure: four rows of three
-
-
-class SbcOptions(Options):
-    """Options of `Sbc`."""
-
-    alpha: float = Option(default=ALPHA["sbc"], gt=0, lt=1, description=DESCRIPTION)
-    # The joint test has a quarter of alpha: at .001 a p-value of 4000 replacements is known to half of it.
-    null_draws: int = Option(
-        default=4000, ge=100, le=1_000_000, description="replacements of the truth that make the joint null"
-    )
 
 
 class Sbc(Validator[SbcOptions]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.plugin import HMC
 from sbikit_exact.hmc.sampler import HMCSampler
+from sbikit_exact.options.hmc import HMCOptions
 
 __all__ = ["HMC", "HMCOptions", "HMCSampler"]

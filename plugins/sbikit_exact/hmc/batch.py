@@ -13,9 +13,9 @@ from torch import Tensor
 from sbikit import Draws, LogDensity, Spec, Values
 from sbikit_exact.chains import decode, thin
 from sbikit_exact.hmc.ensemble import Ensemble
-from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.record import Record
 from sbikit_exact.hmc.threads import StoppedError
+from sbikit_exact.options.hmc import HMCOptions
 
 
 @dataclass(frozen=True)

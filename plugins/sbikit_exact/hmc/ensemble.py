@@ -37,12 +37,12 @@ from torch import Tensor
 from sbikit import LogDensity, draw_seeds, uniforms
 from sbikit_exact.density import STARTS, cannot_be_sampled
 from sbikit_exact.hmc.motion import follow
-from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.rounding import on_grid
 from sbikit_exact.hmc.scales import RunningMoments, Scales
 from sbikit_exact.hmc.sources import Sources
 from sbikit_exact.hmc.step_size import StepSize
 from sbikit_exact.hmc.target import Target
+from sbikit_exact.options.hmc import HMCOptions
 
 # Share of warm-up that searches for a step size; most steps of a path meanwhile (.8 radians at the first step
 # size), and later, so that no transition takes for ever: paths are whole down to steps of .015.

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 
 from sbikit import ExactSampler, Monitor, Simulator
-from sbikit_exact import options as shared
 from sbikit_exact.density import log_density_of
-from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.sampler import HMCSampler
+from sbikit_exact.memory import refuse_endless
+from sbikit_exact.options.hmc import HMCOptions
 
 
 class HMC(ExactSampler[HMCOptions]):
@@ -30,7 +30,7 @@ class HMC(ExactSampler[HMCOptions]):
         """
         density_of = log_density_of(simulator, "hmc")
         o = self.options
-        shared.refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="hmc")
+        refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="hmc")
         return HMCSampler(
             simulator.spec,
             simulator.prior,

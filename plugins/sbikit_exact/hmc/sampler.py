@@ -14,8 +14,8 @@ from sbikit_exact.chains import chain_sizes
 from sbikit_exact.density import errors_of_the_density
 from sbikit_exact.given import at_parameters, refuse_unless_parameters
 from sbikit_exact.hmc.batch import Batch, Task
-from sbikit_exact.hmc.options import HMCOptions
 from sbikit_exact.hmc.threads import at_once, one_at_a_time
+from sbikit_exact.options.hmc import HMCOptions
 from sbikit_exact.sampler import JudgedSampler, rows_of
 
 # Chains in a batch. At 32 x 32 pixels a gradient of lognormal took 336, 140, 99, 74 and 58 us of a core a

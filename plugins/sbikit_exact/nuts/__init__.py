@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sbikit_exact.nuts.options import NUTSOptions
 from sbikit_exact.nuts.plugin import NUTS
 from sbikit_exact.nuts.sampler import NUTSSampler
+from sbikit_exact.options.nuts import NUTSOptions
 
 __all__ = ["NUTS", "NUTSOptions", "NUTSSampler"]

@@ -21,7 +21,7 @@ from torch import Tensor
 from sbikit import PluginError, derive_seed, generator
 from sbikit_exact.density import STARTS, cannot_be_sampled
 from sbikit_exact.nuts.lockstep import Lockstep
-from sbikit_exact.nuts.options import NUTSOptions
+from sbikit_exact.options.nuts import NUTSOptions
 
 Array = NDArray[np.float64]
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 
 from sbikit import ExactSampler, Monitor, Simulator
-from sbikit_exact import options as shared
 from sbikit_exact.density import log_density_of
+from sbikit_exact.memory import refuse_endless
 from sbikit_exact.nuts.engine import load_nutpie
-from sbikit_exact.nuts.options import NUTSOptions
 from sbikit_exact.nuts.sampler import NUTSSampler
+from sbikit_exact.options.nuts import NUTSOptions
 
 
 class NUTS(ExactSampler[NUTSOptions]):
@@ -33,5 +33,5 @@ class NUTS(ExactSampler[NUTSOptions]):
         density_of = log_density_of(simulator, "nuts")
         load_nutpie()
         o = self.options
-        shared.refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="nuts")
+        refuse_endless(simulator.spec, chains=o.chains, draws=o.draws, name="nuts")
         return NUTSSampler(simulator.spec, simulator.prior, density_of, self.options, monitor)

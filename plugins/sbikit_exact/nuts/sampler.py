@@ -14,7 +14,7 @@ from sbikit_exact.chains import chain_sizes, decode, judged, thin
 from sbikit_exact.diagnostics import diagnose
 from sbikit_exact.given import at_parameters, refuse_unless_parameters
 from sbikit_exact.nuts.engine import run_nuts
-from sbikit_exact.nuts.options import NUTSOptions
+from sbikit_exact.options.nuts import NUTSOptions
 from sbikit_exact.sampler import JudgedSampler, rows_of
 
 

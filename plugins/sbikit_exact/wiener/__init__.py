@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sbikit_exact.wiener.options import WienerOptions
+from sbikit_exact.options.wiener import WienerOptions
 from sbikit_exact.wiener.plugin import Wiener
 from sbikit_exact.wiener.sampler import WienerSampler
 

@@ -17,7 +17,7 @@ from sbikit import (
     copied,
     supports,
 )
-from sbikit_exact.wiener.options import WienerOptions
+from sbikit_exact.options.wiener import WienerOptions
 from sbikit_exact.wiener.sampler import WienerSampler
 
 

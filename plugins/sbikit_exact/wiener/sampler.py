@@ -21,11 +21,11 @@ from torch.special import ndtri
 
 from sbikit import Draws, MarginalDensity, Monitor, Prior, Spec, Values, generator, one_thread
 from sbikit_exact.given import refuse_unless_parameters
+from sbikit_exact.options.wiener import WienerOptions
 from sbikit_exact.sampler import JudgedSampler, rows_of
 from sbikit_exact.wiener.diagnostics import RejectionDiagnostics
 from sbikit_exact.wiener.fields import WienerFields
 from sbikit_exact.wiener.mixture import Weighted
-from sbikit_exact.wiener.options import WienerOptions
 from sbikit_exact.wiener.rejection import Drawn, draw_by_rejection
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
-from sbikit import Law, Normal, Options, TruncatedNormal, Uniform
+from sbikit import Options
+
+if TYPE_CHECKING:
+    from sbikit import Law
 
 
 class UniformLaw(Options):
@@ -23,6 +26,8 @@ class UniformLaw(Options):
 
     def law(self, _limits: tuple[float, float]) -> Law:
         """The law; its range, `reach`, has to lie within the limits."""
+        from sbikit import Uniform
+
         return Uniform(*self.uniform)
 
     def reach(self) -> tuple[float, float]:
@@ -39,6 +44,8 @@ class NormalLaw(Options):
 
     def law(self, limits: tuple[float, float]) -> Law:
         """The law, cut off at the limits where one is finite."""
+        from sbikit import Normal, TruncatedNormal
+
         if limits == (-math.inf, math.inf):
             return Normal(*self.normal)
         return TruncatedNormal(*self.normal, *limits)

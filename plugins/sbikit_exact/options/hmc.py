@@ -8,7 +8,7 @@ from pydantic import Field as Option
 from pydantic import model_validator
 
 from sbikit import Options
-from sbikit_exact import options as shared
+from sbikit_exact.options import shared
 
 # Fewer transitions than Stan's 1,000 and 1,000: coordinates that are made for sampling leave little to learn,
 # and of 4 x 400 transitions one in four must be worth a draw; who is not there yet doubles them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field as Option
 
 from sbikit import Options
-from sbikit_exact import options as shared
+from sbikit_exact.options import shared
 
 # A transition takes 2^10 gradients at most and an acceptance of .8 is tuned to, as by Stan and nutpie. Half
 # of Stan's 1,000 transitions of warm-up, since nutpie learns its mass matrix from gradients, too. 4 x 1,500
