@@ -12,15 +12,16 @@ from _record import record
 from torch import Tensor
 
 from sbikit import Estimator, ExactSampler, QuietMonitor, Sampler, Simulations, Workspace, draw_seeds
-from sbikit.testing import GaussianField, GaussianVector
+from sbikit.testing import GaussianField, GaussianGrids, GaussianVector
 from sbikit_exact.hmc import HMC
 from sbikit_exact.nuts import NUTS
 from sbikit_exact.wiener import Wiener
 from sbikit_npe.estimator import NPE, NPEOptions
-from sbikit_transformer.estimator import DiffusionTransformer, TransformerOptions
+from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.options import TransformerOptions
 
 DRAWS, EXACT = 256, 2048
-Toy = GaussianVector | GaussianField
+Toy = GaussianVector | GaussianField | GaussianGrids
 
 
 def fitted(estimator: Estimator, toy: Toy) -> Sampler:

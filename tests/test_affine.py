@@ -14,6 +14,7 @@ from sbikit_npe.estimator import NPE
 from sbikit_npe.options import NPEOptions
 from sbikit_transformer.conditions import DataMap
 from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.grids import Grids
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.transforms import WHITE, FieldMap
@@ -144,7 +145,7 @@ def test_what_the_transformer_is_told(role: str, scale: float, offset: float, st
     found = []
     for problem in changed(role, scale, offset, stationary):
         draws = Simulations(problem, 0).training(0, 400)
-        told = DataMap(problem, problem.spec, (2, 4))
+        told = DataMap(problem, problem.spec, Grids.of(problem, problem.spec, (2, 4)))
         seen = told.seen(draws)
         told.fit(Parts.held(seen))
         maps, vectors = told.maps_and_vectors(seen)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sbikit import Simulator, Spec, Values
 from sbikit.fields import Rings, Scales
 from sbikit.learning import Parts, PrincipalComponents, Standardise, seen_by_networks
+from sbikit_transformer.grids import Grids
 from sbikit_transformer.map_kinds import MapKinds, by_modes
 from sbikit_transformer.normal import Mixture
 
@@ -21,6 +22,10 @@ FARTHEST = 6.0
 _TINY = 1e-30  # keeps logarithm and quotient of a map that is zero everywhere finite
 # Of maps that are not stationary: they tell where things are. More cost a larger summary token, and memory.
 _COMPONENTS = 64
+
+# Numbers of vectors, and of fields without a place on the grid, above which their leading components are
+# told: laws that are linear in N numbers take memory as N^2.
+_MOST_NUMBERS, _LEADING = 2048, 256
 
 # Of wave numbers, equal parts of log |k|, where there are many maps: each number that is told costs what the
 # law learns of all. Of the 2,685 of five bins on 128 x 128 periodic pixels 1,575 were power a ring: without
@@ -82,26 +87,34 @@ class DataMap(nn.Module):
     Args:
         simulator: may know summaries.
         spec: names the observed variables.
-        grid: that of all fields, empty where there is none.
+        grids: the network's grid, and what becomes of fields that have another.
         guided: whether statistics of the guide's map stand beside these, and the power of what it is told: of
             the maps themselves then no statistics at several scales are told, and their power in few bands.
     """
 
-    def __init__(
-        self, simulator: Simulator, spec: Spec, grid: tuple[int, ...], *, guided: bool = False
-    ) -> None:
+    def __init__(self, simulator: Simulator, spec: Spec, grids: Grids, *, guided: bool = False) -> None:
         super().__init__()
-        self.simulator, self.spec, self.grid = simulator, spec, grid
+        self.simulator, self.spec, self._grids, self.grid = simulator, spec, grids, grids.grid
+        grid = grids.grid
         # Zeros in the shape of one observation tell what there is to see without simulating.
         maps, vectors = self._read({v.name: torch.zeros(1, *v.shape) for v in spec.observables})
-        self.kinds = MapKinds.of(simulator, spec, grid)
+        self.kinds = MapKinds.of(simulator, spec, grids)
         self.rings = _rings(grid, few=guided) if any(self.kinds.stationary) else None
         looked_at = not guided and maps.shape[1] > 0
         self.scales = Scales(grid, periodic=self.kinds.looked_at_periodic()) if looked_at else None
         placed = not all(self.kinds.stationary)
         self.maps = Standardise(maps.shape[1], *(grid if placed and not by_modes(spec.fields) else ()))
-        self.components = PrincipalComponents(maps[0].numel() if placed else 0, _COMPONENTS)
-        self.vectors = Standardise(vectors.shape[1] + self.components.count)
+        # What finer fields have beside means of blocks is mostly noise: it has components of its own, so that
+        # it takes none of the others.
+        coarse = maps[0, self._finer(False)].numel() if placed else 0
+        fine = maps[0, self._finer(True)].numel() if placed else 0
+        self.components = PrincipalComponents(coarse, _COMPONENTS)
+        self.finer_components = PrincipalComponents(fine, _COMPONENTS) if fine else None
+        numbers = vectors.shape[1]
+        self.leading = _Leading(numbers) if numbers > _MOST_NUMBERS else None
+        told = numbers if self.leading is None else self.leading.components.count
+        more = 0 if self.finer_components is None else self.finer_components.count
+        self.vectors = Standardise(told + self.components.count + more)
         self.statistics = Standardise(self.unscaled(maps).shape[1])
         # Of the training simulations, of vectors and of statistics: how alien the strangest of them is.
         self.register_buffer("most_alien", torch.zeros(2))
@@ -112,7 +125,11 @@ class DataMap(nn.Module):
         """Set the scales of maps and vectors from simulations, see `seen`; `statistics` has its own."""
         self.maps.fit_parts(seen.each(MAPS))
         if self.components.count:
-            self.components.fit_parts(self.maps(maps).flatten(1) for maps in seen.each(MAPS))
+            self.components.fit_parts(self._flat(maps, False) for maps in seen.each(MAPS))
+        if self.finer_components is not None:
+            self.finer_components.fit_parts(self._flat(maps, True) for maps in seen.each(MAPS))
+        if self.leading is not None:
+            self.leading.fit(seen)
 
         def with_components(part: Values) -> dict[str, Tensor]:
             return {VECTORS: self._with_components(part[VECTORS], self.maps(part[MAPS]))}
@@ -130,21 +147,35 @@ class DataMap(nn.Module):
         return maps, self.vectors(self._with_components(seen[VECTORS], maps))
 
     def _with_components(self, vectors: Tensor, maps: Tensor) -> Tensor:
-        """Vectors (B, V) and, beside them, the components of standardised maps (B, K, *grid)."""
+        """Vectors (B, V), or what leads in many of them, and beside these the components of standardised maps
+        (B, K, *grid).
+        """
+        if self.leading is not None:
+            vectors = self.leading(vectors)
         if not self.components.count:
             return vectors
-        return torch.cat([vectors, self.components(maps.flatten(1))], 1)
+        found = [vectors, self.components(maps[:, self._finer(False)].flatten(1))]
+        if self.finer_components is not None:
+            found.append(self.finer_components(maps[:, self._finer(True)].flatten(1)))
+        return torch.cat(found, 1)
+
+    def _finer(self, finer: bool) -> list[int]:
+        """Which maps are what finer fields have beside means of blocks, or which are not."""
+        return [i for i, one in enumerate(self.kinds.finer) if one == finer]
+
+    def _flat(self, maps: Tensor, finer: bool) -> Tensor:
+        """Standardised maps of either kind, (B, numbers)."""
+        return self.maps(maps)[:, self._finer(finer)].flatten(1)
 
     def _read(self, observation: Values) -> tuple[Tensor, Tensor]:
-        """Maps (B, K, *grid) on the common grid and everything else flattened, (B, V)."""
-        seen = list(seen_by_networks(self.simulator, self.spec, observation).values())
-        maps = [value for value in seen if self._on_grid(value)]
-        vectors = [value.flatten(1) for value in seen if not self._on_grid(value)]
-        no_map, no_vector = seen[0].new_zeros(len(seen[0]), 0, *self.grid), seen[0].new_zeros(len(seen[0]), 0)
+        """Maps (B, K, *grid) on the network's grid and everything else flattened, (B, V)."""
+        seen = seen_by_networks(self.simulator, self.spec, observation)
+        placed = {name: self._grids.maps(name, value) for name, value in seen.items()}
+        some = next(iter(seen.values()))
+        maps = [value for value in placed.values() if value is not None]
+        vectors = [value.flatten(1) for name, value in seen.items() if placed[name] is None]
+        no_map, no_vector = some.new_zeros(len(some), 0, *self.grid), some.new_zeros(len(some), 0)
         return torch.cat([no_map, *maps], 1), torch.cat([no_vector, *vectors], 1)
-
-    def _on_grid(self, value: Tensor) -> bool:
-        return bool(self.grid) and tuple(value.shape[2:]) == self.grid
 
     def unscaled(self, maps: Tensor) -> Tensor:
         """Of standardised maps (B, K, *grid) mean, log variance and skewness, what they look like at several
@@ -162,6 +193,25 @@ class DataMap(nn.Module):
             return torch.cat(moments, 1)
         log_power = self.rings.log_power(self.rings.transform(self.kinds.for_spectra(maps)))
         return torch.cat([log_power.flatten(1), *moments], 1)
+
+
+class _Leading(nn.Module):
+    """Leading components of many numbers (B, N), each in units of its own."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.scale = Standardise(numbers)
+        self.components = PrincipalComponents(numbers, _LEADING)
+
+    def fit(self, seen: Parts) -> None:
+        """Fit to the `VECTORS` of simulations."""
+        self.scale.fit_parts(seen.each(VECTORS))
+        self.components.fit_parts(self.scale(part) for part in seen.each(VECTORS))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """(B, components)."""
+        found: Tensor = self.components(self.scale(numbers))
+        return found
 
 
 def _rings(grid: tuple[int, ...], *, few: bool) -> Rings:

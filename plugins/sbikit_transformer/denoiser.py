@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from sbikit import Field, Simulator, Spec, UnsupportedError, Values
+from sbikit import Simulator, Spec, Values
 from sbikit.learning import Coordinates
 from sbikit_transformer.conditions import FARTHEST, Condition, DataMap, alien, bounded
 from sbikit_transformer.data_posterior import DataPosterior, LinearLaw
+from sbikit_transformer.grids import Grids, common_grid
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.guided_statistics import GuidedStatistics
@@ -47,23 +48,6 @@ _FIELD_ERROR = 1e-4
 
 State: TypeAlias = tuple[Tensor, Tensor]
 """Field (B, C, *grid) and scalars (B, P)."""
-
-
-def common_grid(spec: Spec) -> tuple[int, ...]:
-    """The grid that all fields of a problem share, empty where there is no field.
-
-    Raises:
-        UnsupportedError: the fields have different grids.
-    """
-    fields = [v for v in (*spec.latents, *spec.observables) if isinstance(v, Field)]
-    if len({f.grid for f in fields}) > 1:
-        raise UnsupportedError(
-            "The transformer needs all fields on one grid.",
-            where=", ".join(f"{f.name} {f.grid}" for f in fields),
-            expected="one grid for all fields",
-            fix="let the simulator put its fields on one grid, or observe vectors beside the field",
-        )
-    return fields[0].grid if fields else ()
 
 
 def patch_size(grid: tuple[int, ...], patch: int) -> tuple[int, ...]:
@@ -121,7 +105,8 @@ class Denoiser(nn.Module):
         channels = self.field_map.channels
         # Of several channels the guide's map tells more than data maps do, each of which is mostly noise.
         guided = channels > 1 and by_modes(spec.fields)
-        self.data_map = DataMap(simulator, spec, self.grid, guided=guided)
+        grids = Grids.of(simulator, spec, self.grid)
+        self.data_map = DataMap(simulator, spec, grids, guided=guided)
         maps, vectors, statistics = (
             len(scale.mean) for scale in (self.data_map.maps, self.data_map.vectors, self.data_map.statistics)
         )
@@ -134,7 +119,7 @@ class Denoiser(nn.Module):
         # At how many levels the scalars' network is evaluated.
         self.register_buffer("knots", torch.full((), 2))
         self.first_law = LinearLaw(scalars, vectors)
-        share = missing(simulator, self.grid)
+        share = missing(simulator, grids)
         self.guide = make_guide(spec.fields, quadratic, self.grid, vectors, nodes=nodes, share=share)
         # Where data are missing is one more map to the field's network.
         places = torch.zeros(0, *self.grid) if share is None else share[None]

@@ -19,7 +19,8 @@ from sbikit import (
     support_bounds,
 )
 from sbikit.learning import describe_problem, fingerprint, read_checkpoint, write_checkpoint
-from sbikit_transformer.denoiser import Denoiser, common_grid
+from sbikit_transformer.denoiser import Denoiser
+from sbikit_transformer.grids import common_grid
 from sbikit_transformer.options import TransformerOptions
 from sbikit_transformer.sampler import TransformerSampler
 from sbikit_transformer.training import looked_at, train, wanted_of_law
@@ -38,7 +39,7 @@ class DiffusionTransformer(Estimator[TransformerOptions]):
     for_checks: ClassVar = {"steps": 50, "guide_simulations": 512, "evaluations": 8}
 
     def match(self, spec: Spec) -> Spec:
-        """Everything, if all fields share a grid and the latent ones lie in intervals.
+        """Everything, if the latent fields share a grid and lie in intervals.
 
         Raises:
             UnsupportedError: they do not.

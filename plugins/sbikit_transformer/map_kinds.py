@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sbikit import Field, Simulator, Spec
 from sbikit.fields import tapered
-from sbikit.learning import declared_fields, seen_by_networks
+from sbikit.learning import seen_by_networks
+from sbikit_transformer.grids import Grids
 
 
 def by_modes(fields: Sequence[Field]) -> bool:
@@ -27,30 +28,35 @@ class MapKinds:
         periodic: of each.
         looked_at: of each, whether its statistics at several scales are told: of summaries that estimate a
             latent field, where there are such, else of all.
+        finer: of each, whether it is what a finer field has beside the means of its blocks.
         axes: of the grid.
     """
 
     stationary: tuple[bool, ...]
     periodic: tuple[bool, ...]
     looked_at: tuple[bool, ...]
+    finer: tuple[bool, ...]
     axes: int
 
     @staticmethod
-    def of(simulator: Simulator, spec: Spec, grid: tuple[int, ...]) -> MapKinds:
-        """Of the maps on a grid, in the order of `seen_by_networks`; nothing is known of undeclared ones."""
+    def of(simulator: Simulator, spec: Spec, grids: Grids) -> MapKinds:
+        """Of the maps on the network's grid, in the order of `seen_by_networks`; nothing is known of those
+        that are not declared.
+        """
         zeros = {v.name: torch.zeros(1, *v.shape) for v in spec.observables}
-        fields = declared_fields(simulator, spec)
         stationary: list[bool] = []
         periodic: list[bool] = []
         estimates: list[bool] = []
+        finer: list[bool] = []
         for name, value in seen_by_networks(simulator, spec, zeros).items():
-            if grid and tuple(value.shape[2:]) == grid:
-                known = fields.get(name)
-                stationary += [known is not None and known.stationary] * value.shape[1]
-                periodic += [known is not None and known.periodic] * value.shape[1]
-                estimates += [known is not None and bool(known.estimates)] * value.shape[1]
+            if (maps := grids.maps(name, value)) is not None:
+                known = grids.fields.get(name)
+                stationary += [known is not None and known.stationary] * maps.shape[1]
+                periodic += [known is not None and known.periodic] * maps.shape[1]
+                estimates += [known is not None and bool(known.estimates)] * maps.shape[1]
+                finer += [i >= value.shape[1] for i in range(maps.shape[1])]
         looked_at = estimates if any(estimates) else [True] * len(estimates)
-        return MapKinds(tuple(stationary), tuple(periodic), tuple(looked_at), len(grid))
+        return MapKinds(tuple(stationary), tuple(periodic), tuple(looked_at), tuple(finer), len(grids.grid))
 
     def looked_at_periodic(self) -> bool:
         """Whether all maps that are looked at close on themselves."""

@@ -30,6 +30,7 @@ from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 from sbikit import Monitor, Simulator, SupportsMasks, supports
 from sbikit.fields import Rings
 from sbikit.learning import LeastSquares
+from sbikit_transformer.grids import Grids
 from sbikit_transformer.levels import between
 from sbikit_transformer.linear_model import applied
 
@@ -59,14 +60,20 @@ class Guessed:
     left: Tensor
 
 
-def missing(simulator: Simulator, grid: tuple[int, ...]) -> Tensor | None:
-    """The share of the masked fields on a grid that misses a pixel, (*grid); None where nothing is."""
-    if not grid or not supports(simulator, SupportsMasks):
+def missing(simulator: Simulator, grids: Grids) -> Tensor | None:
+    """The share of the masked fields that misses a pixel of the network's grid, (*grid); None where nothing
+    is missing. Fields that have no place there are left out.
+    """
+    if not supports(simulator, SupportsMasks):
         return None
-    masks = [mask for mask in simulator.masks().values() if tuple(mask.shape[1:]) == grid]
-    if not masks:
+    shares = []
+    for name, mask in simulator.masks().items():
+        found = grids.maps(name, (~mask.cpu()).float()[None])
+        if found is not None:
+            shares.append(found[0, : len(mask)])  # the means of blocks
+    if not shares:
         return None
-    share = (~torch.cat(masks).cpu()).float().mean(0)
+    share = torch.cat(shares).mean(0)
     return share if bool(share.any()) else None
 
 

@@ -14,6 +14,7 @@ from sbikit import QuietMonitor
 from sbikit.fields import Rings
 from sbikit.learning import Parts
 from sbikit_transformer.data_posterior import LinearLaw
+from sbikit_transformer.grids import Grids
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.guided_flow import follow
 from sbikit_transformer.missing import Missing, missing
@@ -187,11 +188,11 @@ def test_what_is_missing_is_what_masks_say() -> None:
     """A share of the channels on the grid; none where all is seen, or nothing is masked."""
     seen = torch.ones(2, *GRID, dtype=torch.bool)
     seen[0, 3] = False
-    other = torch.zeros(1, 4, 4, dtype=torch.bool)
-    share = missing(Masked(shear=seen, small=other), GRID)  # type: ignore[arg-type]
+    other, grids = torch.zeros(1, 5, 7, dtype=torch.bool), Grids(GRID, None, {})
+    share = missing(Masked(shear=seen, small=other), grids)  # type: ignore[arg-type]
     expected = torch.zeros(GRID)
     expected[3] = 0.5
     torch.testing.assert_close(share, expected)
     for masks in ({}, {"small": other}, {"shear": torch.ones_like(seen)}):
-        assert missing(Masked(**masks), GRID) is None  # type: ignore[arg-type]
-    assert missing(object(), GRID) is None  # type: ignore[arg-type]
+        assert missing(Masked(**masks), grids) is None  # type: ignore[arg-type]
+    assert missing(object(), grids) is None  # type: ignore[arg-type]

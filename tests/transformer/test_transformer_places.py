@@ -28,6 +28,7 @@ from sbikit_transformer.conditions import DataMap
 from sbikit_transformer.constants import fit_constants
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.estimator import DiffusionTransformer
+from sbikit_transformer.grids import Grids
 from sbikit_transformer.guide import Guide
 from sbikit_transformer.linear_guide import LinearGuide
 from sbikit_transformer.options import TransformerOptions
@@ -162,7 +163,7 @@ def test_what_is_told_of_a_stationary_periodic_map() -> None:
     """
     problem = Bump((8, 8), stationary=True, channels=2)
     values = Simulations(problem, 0).training(0, 64)
-    told = DataMap(problem, problem.spec, (8, 8))
+    told = DataMap(problem, problem.spec, Grids.of(problem, problem.spec, (8, 8)))
     told.fit(Parts.held(told.seen(values)))
     maps, vectors = told.maps_and_vectors(told.seen(values))
     statistics = told.unscaled(maps)
@@ -194,7 +195,7 @@ def test_what_is_told_of_a_map_that_is_not_stationary() -> None:
     """One scale a pixel, no rings, and components that tell of the place as much as all pixels do."""
     problem = Bump((24,))
     values = Simulations(problem, 0).training(0, 512)
-    told = DataMap(problem, problem.spec, (24,))
+    told = DataMap(problem, problem.spec, Grids.of(problem, problem.spec, (24,)))
     told.fit(Parts.held(told.seen(values)))
     maps, vectors = told.maps_and_vectors(told.seen(values))
     statistics = told.unscaled(maps)
