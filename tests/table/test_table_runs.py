@@ -83,6 +83,16 @@ def read_tensors_plain(path: Path) -> dict[str, NDArray[Any]]:
     return load_file(path)
 
 
+def test_a_table_of_few_rows_runs_to_its_report(folder: Path) -> None:
+    """Fewer than validators are given elsewhere: they get all that is trained on."""
+    np.savez("few.npz", **made(130))
+    small = [f"--set=sampling.{key}" for key in ("observations=10", "draws=8", "shown_draws=50")]
+    words = ["--estimator", "npe", "--set", "estimator.steps=5", "--validator", "mira", *small, "--out", "r"]
+    status, told = call("run", *TABLE, "--set", "simulator.file=few.npz", *words)
+    assert status == 0, told
+    assert len(read_tensors(Path("r/first-draws.safetensors"))[0]["theta"]) == 120
+
+
 def test_a_table_of_another_file_is_another_configuration(folder: Path) -> None:
     words = ("run", *TABLE, "--set", "simulator.file=a.npz", *CHOSEN, "--out", "r")
     assert call(*words)[0] == 0
