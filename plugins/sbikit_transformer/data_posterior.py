@@ -120,12 +120,13 @@ class DataPosterior(nn.Module):
     Args:
         scalars: P.
         told: length of what is told, W.
+        mixed: whether a mixture is learned; else the linear law is all.
     """
 
     learned: Tensor
     used: Tensor
 
-    def __init__(self, scalars: int, told: int) -> None:
+    def __init__(self, scalars: int, told: int, *, mixed: bool = True) -> None:
         super().__init__()
         self.scalars, self.told = scalars, told
         self.first = LinearLaw(scalars, told)
@@ -134,7 +135,7 @@ class DataPosterior(nn.Module):
         self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
         # Which networks: the one that is told combinations alone, the one that is told all numbers, too.
         self.register_buffer("used", torch.ones(2, dtype=torch.bool))
-        if told and scalars <= _MOST_SCALARS:
+        if mixed and told and scalars <= _MOST_SCALARS:
             self._each = 1 + scalars + pairs(scalars + 1)
             self.components = FittedComponents(scalars, told)
             few = scalars + self.components.count

@@ -34,6 +34,7 @@ from sbikit_transformer.mean_law import MeanLaw
 from sbikit_transformer.missing import missing
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.normal import Mixture, innovation, pairs
+from sbikit_transformer.perceptron import Perceptron
 from sbikit_transformer.polynomials import Quadratic
 from sbikit_transformer.shape_errors import ShapeErrors
 from sbikit_transformer.shapes import COUNT, Shapes, ShapesOf
@@ -131,7 +132,9 @@ class Denoiser(nn.Module):
             statistics += self.guided_statistics.count
         self.shapes = ShapesOf(self.grid) if channels else None
         self.shape_errors = ShapeErrors(quadratic, channels) if channels else None
-        self.posterior = DataPosterior(scalars, vectors + statistics)
+        # Of vectors alone, where a perceptron learns all that is not linear from the start.
+        self.of_vectors = not channels and not maps
+        self.posterior = DataPosterior(scalars, vectors + statistics, mixed=not self.of_vectors)
         self.mean_law = None
         if isinstance(self.guide, Guide):
             self.mean_law = MeanLaw(quadratic, channels, self.posterior.combinations, self.posterior.told)
@@ -140,7 +143,9 @@ class Denoiser(nn.Module):
         transformer = partial(Transformer, scalars=scalars, width=width, depth=depth, heads=heads)
         sides = patch_size(self.grid, patch)
         self.network = Networks(
-            transformer(
+            Perceptron(scalars, moments + told)
+            if self.of_vectors
+            else transformer(
                 grid=() if channels else self.grid,
                 patch=() if channels else sides,
                 channels_in=maps,
@@ -215,7 +220,7 @@ class Denoiser(nn.Module):
 
     def scalar_levels(self) -> TrainingLevels:
         """The noise levels of the scalars in training, once the law is learned."""
-        return TrainingLevels(float(self.low[0]), with_field=False)
+        return TrainingLevels(float(self.low[0]), with_field=False, early=self.of_vectors)
 
     def field_levels(self) -> TrainingLevels:
         """The noise levels of the field in training, once the guide is fitted."""
@@ -290,13 +295,16 @@ class Denoiser(nn.Module):
         components = self.posterior.combined(bounded(vectors, statistics))
         return Condition(maps, modes, vectors, statistics, components, strange, law, law.whole().moments())
 
-    def denoise_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def denoise_scalars(
+        self, u: Tensor, log_sigma: Tensor, condition: Condition, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The clean scalars, and the scale on which the network corrects the law, (B, P) each.
 
         Args:
             u: (B, P), noisy.
             log_sigma: (B,).
             condition: of B observations.
+            kept: of a perceptron in training, see there.
         """
         mean, sd, scale = self._guess_scalars(u, log_sigma, condition)
         sigma = log_sigma.exp()
@@ -305,7 +313,11 @@ class Denoiser(nn.Module):
         summary = torch.cat([condition.moments, condition.told], 1)
         unexpected = innovation(u - mean, sd, sigma[:, None]).clamp(-FARTHEST, FARTHEST)
         with self._products(u):
-            out = self.network.scalars.of_scalars(condition.maps, scalars, unexpected, summary, log_sigma)
+            network = self.network.scalars
+            if isinstance(network, Perceptron):
+                out = network(u * shrink, unexpected, summary, log_sigma, kept)
+            else:
+                out = network.of_scalars(condition.maps, scalars, unexpected, summary, log_sigma)
         return mean + scale * out.to(u.dtype), scale
 
     def guess_scalars(self, u: Tensor, log_sigma: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:

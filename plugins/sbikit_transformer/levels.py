@@ -26,6 +26,8 @@ _WIDE_SHARE = 0.35
 # share of a batch; without a field they are all that is hard.
 _LOW_UP_TO = 0.5
 _LOW_SHARE, _LOW_SHARE_WITHOUT_FIELD = 0.25, 0.5
+# Where all that is not linear is learned at these levels: of two moons and others about e^-1.5 decides.
+_EARLY_BODY, _EARLY_LOW_SHARE = (-1.5, 1.6), 0.1
 # Share of a batch below the lowest level that law or guide asks for: the network learns there what these do
 # not see of a narrow posterior. More for it leaves less for all else.
 _DEEP_SHARE = 0.05
@@ -47,10 +49,13 @@ class TrainingLevels:
     Args:
         low: the lowest level that law or guide asks for.
         with_field: whether they are those of a latent field.
+        early: whether all is learned at them that is not linear, of scalars: what decides a draw then lies
+            lower, and most levels do.
     """
 
     low: float
     with_field: bool
+    early: bool = False
 
     @staticmethod
     def resolving(narrowest: float, *, with_field: bool) -> TrainingLevels:
@@ -66,10 +71,15 @@ class TrainingLevels:
         """
         kind, level = torch.rand(2, count, generator=generator)
         kind = (torch.randperm(count, generator=generator) + kind) / count  # one in each of as many strata
-        found = _BODY[0] + _BODY[1] * torch.randn(count, generator=generator)
+        body = _EARLY_BODY if self.early else _BODY
+        found = body[0] + body[1] * torch.randn(count, generator=generator)
+        if self.early:
+            found = found.clamp_min(math.log(min(self.low, _DEEP)))
         low = _LOW_SHARE if self.with_field else _LOW_SHARE_WITHOUT_FIELD
+        if self.early:
+            low = _EARLY_LOW_SHARE
         deep = low + (_DEEP_SHARE if self.low > _DEEP else 0.0)
-        wide = deep + (1.0 - deep) * _WIDE_SHARE
+        wide = deep + (1.0 - deep) * (_EARLY_LOW_SHARE if self.early else _WIDE_SHARE)
         # From the last share to the first, each over what it is part of.
         for share, first, last in (
             (wide, *_WIDE),

@@ -16,11 +16,14 @@ from sbikit import JointDraws, Values, derive_seed, generator
 from sbikit.learning import FixedSet
 from sbikit_transformer.denoiser import Denoiser
 from sbikit_transformer.levels import TrainingLevels
+from sbikit_transformer.perceptron import DROPPED, Perceptron
 
 SCALARS, FIELD = "scalars", "of_field"  # names of the networks
 
-Noise = dict[str, tuple[Tensor, Tensor]]
-"""Of scalars and field: levels ln sigma (B,), and standard normal noise (B, ...)."""
+Noise = dict[str, tuple[Tensor, ...]]
+"""Of scalars and field: levels ln sigma (B,), and standard normal noise (B, ...); in training, of a
+perceptron, which of its hidden numbers are kept.
+"""
 
 
 class Endless:
@@ -105,7 +108,8 @@ class DenoisingLoss:
         values = self._draws.batch(step, first, count)
         if self._noise is None or self._noise[0] != step:
             source = generator(derive_seed(self._seed, "noise", step))
-            self._noise = step, self._draw_noise(self.rows(step), self._copies, source)
+            drawn = self._draw_noise(self.rows(step), self._copies, source)
+            self._noise = step, self._with_kept(drawn, source)
         return self._of(values, self._copies, _rows(self._noise[1], self._copies, first, count))
 
     @torch.no_grad()
@@ -130,13 +134,21 @@ class DenoisingLoss:
                     count += size
         return total / count
 
+    def _with_kept(self, noise: Noise, source: torch.Generator) -> Noise:
+        """Which hidden numbers of a perceptron are kept, over the share that is, beside its noise."""
+        network = self._denoiser.network.scalars
+        if not isinstance(network, Perceptron):
+            return noise
+        kept = torch.rand(len(noise[SCALARS][0]), *network.hidden, generator=source) >= DROPPED
+        return {**noise, SCALARS: (*noise[SCALARS], kept / (1.0 - DROPPED))}
+
     def _draw_noise(self, count: int, copies: Copies, source: torch.Generator) -> Noise:
         """For the copies of `count` simulations."""
         shapes = {
             SCALARS: (self._denoiser.coordinates.size,),
             FIELD: (self._denoiser.field_map.channels, *self._denoiser.grid),
         }
-        found = {}
+        found: Noise = {}
         for name, levels in self._levels.items():
             rows = count * copies.of(name)
             found[name] = levels.draw(rows, source), torch.randn(rows, *shapes[name], generator=source)
@@ -150,7 +162,7 @@ class DenoisingLoss:
             condition = self._denoiser.condition(values)
         total = torch.zeros((), device=self._device)
         for name, drawn in noise.items():
-            log_sigma, unit = (part.to(self._device) for part in drawn)
+            log_sigma, unit, *kept = (part.to(self._device) for part in drawn)
             many = copies.of(name)
             clean = (field if name == FIELD else u).repeat_interleave(many, 0)
             noisy = clean + log_sigma.exp().view(-1, *[1] * (clean.ndim - 1)) * unit
@@ -159,15 +171,15 @@ class DenoisingLoss:
                 given = u.repeat_interleave(many, 0)
                 found, scale = self._denoiser.denoise_field(noisy, given, log_sigma, told)
             else:
-                found, scale = self._denoiser.denoise_scalars(noisy, log_sigma, told)
+                found, scale = self._denoiser.denoise_scalars(noisy, log_sigma, told, *kept)
             total = total + ((found - clean) / scale).square().mean()
         return total
 
 
 def _rows(noise: Noise, copies: Copies, first: int, count: int) -> Noise:
     """Of the copies of simulations `first` to `first + count - 1`."""
-    found = {}
-    for name, (levels, unit) in noise.items():
+    found: Noise = {}
+    for name, parts in noise.items():
         rows = slice(first * copies.of(name), (first + count) * copies.of(name))
-        found[name] = levels[rows], unit[rows]
+        found[name] = tuple(part[rows] for part in parts)
     return found

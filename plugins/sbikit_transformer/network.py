@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sbikit_transformer.perceptron import Perceptron
 from sbikit_transformer.shapes import COUNT
 
 # Width of SwiGLU's hidden layer in widths of a token: 2/3 of 4 has as many weights as a plain layer of 4
@@ -254,6 +255,16 @@ class Transformer(nn.Module):
 
     frequencies: Tensor
 
+    @property
+    def tokens(self) -> int:
+        """Of a sequence."""
+        return self.position.shape[0]
+
+    @property
+    def numbers(self) -> int:
+        """Of all tokens of one draw."""
+        return self.position.numel()
+
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights that are not zero from `generator`, so that a seed fixes the network."""
         for module in self.modules():
@@ -333,9 +344,9 @@ class Transformer(nn.Module):
 
 
 class Networks(nn.Module):
-    """The transformer of the scalars and, where there is a latent field, that of the field."""
+    """The network of the scalars and, where there is a latent field, that of the field."""
 
-    def __init__(self, scalars: Transformer, field: Transformer | None) -> None:
+    def __init__(self, scalars: Transformer | Perceptron, field: Transformer | None) -> None:
         super().__init__()
         self.scalars = scalars
         self.of_field = field

@@ -111,7 +111,7 @@ class TransformerSampler(Sampler):
     def _scalars(self, told: Condition, seeds: NDArray[np.int64]) -> Tensor:
         """Draws of the scalars given the data of one observation, one a seed, (n, P)."""
         u = torch.empty(len(seeds), self.denoiser.coordinates.size, device=self.device)
-        for rows in self._pieces(len(seeds), self.denoiser.network.scalars.position.shape[0]):
+        for rows in self._pieces(len(seeds), self.denoiser.network.scalars.tokens):
             noise = self._noise(seeds[rows])[:, self._pixels :]
             u[rows] = draw_scalars(self.denoiser, noise, told.repeat(len(noise)), self.scalar_levels)
         return u
@@ -125,7 +125,7 @@ class TransformerSampler(Sampler):
         field = torch.zeros(len(seeds), *shape, device=self.device)
         if denoiser.guide is None:
             return field
-        tokens, grid = denoiser.network.field.position.shape[0], math.prod(denoiser.grid)
+        tokens, grid = denoiser.network.field.tokens, math.prod(denoiser.grid)
         for rows in self._pieces(len(seeds), tokens, grid):
             noise = self._noise(seeds[rows])[:, : self._pixels].unflatten(1, shape)
             each = told.repeat(len(noise))

@@ -52,6 +52,7 @@ from sbikit_transformer.levels import nothing_is_narrower
 from sbikit_transformer.loss import Copies, DenoisingLoss, Endless
 from sbikit_transformer.network import Networks, Transformer
 from sbikit_transformer.options import TransformerOptions, refuse_options_of_a_fixed_set
+from sbikit_transformer.perceptron import Perceptron
 from sbikit_transformer.preparation import Preparation, Reading
 from sbikit_transformer.scalar_flow import enough_knots
 from sbikit_transformer.small_networks import FEW_TIMES, OFTEN
@@ -129,7 +130,9 @@ def train(
     """
     network, o = denoiser.network, options
     network.reset(generator(derive_seed(seed, "weights")))
-    kept = fixed_set(simulations, options, seed, monitor)
+    many = o.copies or (_COPIES if denoiser.guide is None else _COPIES_BESIDE_FIELD)
+    together = many if denoiser.of_vectors else 1  # copies are then of other simulations, where all are kept
+    kept = fixed_set(simulations, options, seed, monitor, together=together)
     guided_by = o.guide_simulations if kept is None else min(o.guide_simulations, kept.training)
     taught_from, taught_by = _of_law(denoiser, options, guided_by, kept, monitor)
     shared = SharedDraws(simulations, workspace.team)
@@ -148,8 +151,7 @@ def train(
     denoiser.to(workspace.device)
     denoiser.precision = workspace.precision
     with_field = denoiser.guide is not None
-    many = o.copies or (_COPIES_BESIDE_FIELD if with_field else _COPIES)
-    copies = Copies(many)
+    copies = Copies(many if kept is None else max(1, many * o.batch // kept.rows(0)))
     first = taught_from + taught_by
     networks = 1 + with_field
     draws = Endless(simulations, first=first, batch=o.batch) if kept is None else kept
@@ -257,9 +259,21 @@ def _of_law(
 
 
 def fixed_set(
-    simulations: JointDraws, options: TransformerOptions, seed: int, monitor: Monitor
+    simulations: JointDraws,
+    options: TransformerOptions,
+    seed: int,
+    monitor: Monitor,
+    *,
+    together: int = 1,
 ) -> FixedSet | None:
     """The draws of a fixed set; None of an endless stream.
+
+    Args:
+        simulations: all there are.
+        options: of the training.
+        seed: fixes their order.
+        monitor: is told how many they are.
+        together: batches in one step, as far as a step has no more than a quarter of the simulations.
 
     Raises:
         OptionError: an option of a fixed set is given for an endless stream.
@@ -270,7 +284,9 @@ def fixed_set(
     count = simulations.size
     fraction = _VALIDATION if options.validation_fraction is None else options.validation_fraction
     judges = min(validation_size(count, fraction), _MOST_JUDGES)
-    kept = FixedSet(simulations, count=count, judges=judges, batch=options.batch, seed=seed)
+    most = max(1, (count - judges) // (4 * options.batch))
+    batch = options.batch * min(together, most)
+    kept = FixedSet(simulations, count=count, judges=judges, batch=batch, seed=seed)
     noise = ", with other noise in each epoch" if kept.fresh_noise else ""
     monitor.say(
         f"diffusion-transformer: training on all {count:,} kept simulations{noise}; {judges:,} of them judge"
@@ -295,9 +311,9 @@ def best_average(
 def enough_threads(networks: Networks, batch: int, copies: Copies) -> AbstractContextManager[None]:
     """One thread for networks and a batch that are too small for more, else as many as there are."""
     numbers = {
-        part.position.numel() * copies.of(name)
+        part.numbers * copies.of(name)
         for name, part in networks.named_children()
-        if isinstance(part, Transformer)
+        if isinstance(part, Transformer | Perceptron)
     }
     return one_thread() if batch * max(numbers) < _LEAST_NUMBERS else nullcontext()
 
