@@ -249,9 +249,9 @@ def _of_law(
     """The first simulation that teaches what data tell, and how many do: as many as are wanted, are there and
     fit in memory.
     """
-    wanted = wanted_of_law(options)
+    wanted = guided_by if denoiser.of_vectors else wanted_of_law(options)  # a linear law needs no more
     if kept is not None:
-        wanted = min(wanted, kept.training)
+        wanted = kept.training if denoiser.of_vectors else min(wanted, kept.training)
     most = max(1, _LAW_NUMBERS // numbers_of_law(denoiser))
     if most < wanted:
         monitor.say(f"diffusion-transformer: {most:,} of {wanted:,} simulations teach what data tell: memory")
