@@ -44,7 +44,7 @@ def exact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_posterior_of_two_modes_is_known() -> None:
-    # What 3,000 simulations teach: with four times the steps it is no nearer.
+    # Tolerances are what 3,000 simulations leave open.
     kept = sbikit.simulate(Squared(), 3000, progress=False)
     options = {"steps": 400, "guide_simulations": 1024}
     posterior = sbikit.fit(kept, "diffusion-transformer", seed=1, progress=False, **options)
