@@ -116,6 +116,11 @@ def record(kept: Kept) -> dict[str, Any]:
     }
 
 
+def kept_size(folder: RunFolder) -> int | None:
+    """How many good simulations the stage `keep` has kept; None where the run keeps none."""
+    return None if folder.config.simulations.count is None else int(read_sealed_record(folder.kept)["good"])
+
+
 def fault(folder: RunFolder, simulator: Simulator) -> str:
     """Why the store does not hold what the stage `keep` has left in it; "" where it does."""
     wanted, recorded = asked(folder, simulator), read_sealed_record(folder.kept)

@@ -38,6 +38,7 @@ from sbikit.runs.drawing import Chunk, Work, remaining
 from sbikit.runs.familiar import note, noted_draws
 from sbikit.runs.fitting import LEAST_TRAINING, first_draws, fit_here, fresh_estimator, made_by
 from sbikit.runs.job import Run
+from sbikit.runs.own_store import gives_draws, kept_size
 from sbikit.runs.pace import note_pace
 from sbikit.storage.draws import write_stored_draws
 from sbikit.storage.kept import read_kept, write_kept
@@ -316,7 +317,8 @@ def _complete_training(run: Run) -> None:
     kept = read_kept(run.folder.first_draws, made_by(run)) or {}
     chunks, have = ([kept], len(kept[run.simulator.prior.name])) if kept else ([], 0)
     left = noted_draws(run.folder.first_draws_noted)
-    size = run.simulations.size
+    # The record of what was kept outlives it; of draws that were given some are held out.
+    size = run.simulations.size if gives_draws(run.config) else kept_size(run.folder)
     needed = max(left, LEAST_TRAINING if size is None else min(LEAST_TRAINING, size))
     if have >= needed:
         return

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from sbikit import Metric
-from sbikit_calibration.alarms import ALPHA, binomial_p, judged, refused, students_p
+from sbikit_calibration.alarms import binomial_p, judged, refused, students_p
+from sbikit_calibration.options import ALPHA
 
 
 def test_holm_refuses_step_by_step() -> None:

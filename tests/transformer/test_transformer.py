@@ -435,18 +435,19 @@ def test_weights_of_another_problem_are_refused(fitted: tuple[DiffusionTransform
 
 
 class TwoGrids(Simulator):
-    """A simulator whose fields have different grids."""
+    """A simulator whose latent fields have different grids."""
 
     prior = Prior({"a": Normal(0.0, 1.0)})
-    outputs = (Field("fine", (8, 8)), Field("coarse", (4, 4)))
-    observed = ("coarse",)
+    outputs = (Field("fine", (8, 8)), Field("coarse", (4, 4)), Field("seen", (4, 4)))
+    observed = ("seen",)
 
     def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
         fine = normals(seeds, (1, 8, 8))
-        return {"fine": fine, "coarse": torch.nn.functional.avg_pool2d(fine, 2)}
+        coarse = torch.nn.functional.avg_pool2d(fine, 2)
+        return {"fine": fine, "coarse": coarse, "seen": coarse}
 
 
-def test_fields_on_different_grids_are_refused_before_any_work() -> None:
+def test_latent_fields_on_different_grids_are_refused_before_any_work() -> None:
     with pytest.raises(UnsupportedError, match="one grid"):
         DiffusionTransformer(SMALL).match(TwoGrids().spec)
 

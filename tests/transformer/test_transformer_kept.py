@@ -86,7 +86,7 @@ def test_the_guide_sees_no_draw_that_judges() -> None:
             return super().progress(title, total, start)
 
     with pytest.raises(Interrupted):
-        fit(Watched(GaussianVector(), 110), monitor=Stop())
+        fit(Watched(GaussianField(GaussianFieldOptions(size=4)), 110), monitor=Stop())
     assert max(seen) == 88
 
 
