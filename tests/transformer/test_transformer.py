@@ -30,7 +30,7 @@ from sbikit import (
 )
 from sbikit.fields import Rings
 from sbikit.learning import kept_rows
-from sbikit.testing import GaussianField, GaussianVector, check_sampler
+from sbikit.testing import GaussianField, GaussianFieldOptions, GaussianVector, check_sampler
 from sbikit_transformer import sampler as samplers
 from sbikit_transformer import training
 from sbikit_transformer.bounds import harden, soften
@@ -319,16 +319,14 @@ def test_no_more_simulations_teach_what_data_tell_than_fit_in_memory(monkeypatch
             if "loss" in record:
                 used.append(record["simulations"])
 
-    vector = GaussianVector()
+    toy = GaussianField(GaussianFieldOptions(size=4))
     options = SMALL.model_copy(update={"steps": 1, "guide_simulations": 64, "law_simulations": 500})
     sampler = DiffusionTransformer(options).fit(
-        Simulations(vector, 0), seed=0, workspace=Workspace(), monitor=Listening()
+        Simulations(toy, 0), seed=0, workspace=Workspace(), monitor=Listening()
     )
     assert (said, used) == ([], [64 + 500 + 32])
     monkeypatch.setattr(training, "_LAW_NUMBERS", 300 * numbers_of_law(sampler.denoiser))
-    DiffusionTransformer(options).fit(
-        Simulations(vector, 0), seed=0, workspace=Workspace(), monitor=Listening()
-    )
+    DiffusionTransformer(options).fit(Simulations(toy, 0), seed=0, workspace=Workspace(), monitor=Listening())
     assert used == [64 + 500 + 32, 64 + 300 + 32]
     assert said == ["diffusion-transformer: 300 of 500 simulations teach what data tell: memory"]
 
