@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from _untrained import untrained
@@ -50,8 +51,12 @@ def train_steps(
     optimisers: Mapping[str, torch.optim.Optimizer],
     steps: int,
     tick: Callable[[], object],
+    *,
+    folder: Path | None = None,
 ) -> None:
-    """So many steps at the full rate, on all threads; `tick` is called after each."""
+    """So many steps at the full rate, on all threads; `tick` is called after each. A folder keeps the last one's
+    checkpoint.
+    """
     draws = Endless(simulations, first=2 * GUIDE, batch=OPTIONS.batch)
     loss = DenoisingLoss(denoiser, draws, copies=COPIES, seed=0, device=torch.device("cpu"))
     plan = Plan(
@@ -64,4 +69,4 @@ def train_steps(
     )
     network = denoiser.network
     trainer = Trainer(network, optimisers, loss, Average(network, OPTIONS.ema), plan, whole=denoiser)
-    trainer.run(sbikit.Workspace(), Clock(tick), "benchmark")
+    trainer.run(sbikit.Workspace(folder=folder), Clock(tick), "benchmark")

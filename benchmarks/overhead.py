@@ -1,7 +1,7 @@
 """What the toolkit adds to a training step: `python benchmarks/overhead.py`.
 
 Steps of the quick preset on one thread, block after block in turn: those of `Trainer` on the training stream,
-with a run folder in which it keeps checkpoints, and those of a loop that a person would write, on the same
+with a log and a folder for its checkpoint, and those of a loop that a person would write, on the same
 network, loss and optimisers: parameters from the prior, `simulate` called at once, gradient, clipping, steps,
 average of the weights. Errors are standard errors over pairs of blocks.
 """
@@ -15,20 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from _product import product_seconds
-from _quick_training import COPIES, GUIDE, OPTIONS, Clock, quick_denoiser
+from _quick_training import COPIES, OPTIONS, quick_denoiser, train_steps
 from _record import record
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import sbikit
 from sbikit import Values, derive_seed, draw_seeds
-from sbikit.learning import Average, Plan, Trainer
 from sbikit_transformer.denoiser import Denoiser
-from sbikit_transformer.loss import DenoisingLoss, Endless
+from sbikit_transformer.loss import DenoisingLoss
 from sbikit_transformer.training import make_optimisers
 
 BLOCKS, STEPS, SKIPPED = 12, 30, 5  # steps of a block, and how many of them are not counted
-ROUND = 25  # steps between two entries of the log, as in training
 GOAL = 1.05
 
 
@@ -53,22 +51,13 @@ class Bare:
 
 def by_toolkit(denoiser: Denoiser, simulations: sbikit.Simulations, folder: Path) -> float:
     """CPU seconds of a step of the trainer, the mean over a block."""
-    draws, network = Endless(simulations, first=2 * GUIDE, batch=OPTIONS.batch), denoiser.network
-    loss = DenoisingLoss(denoiser, draws, copies=COPIES, seed=0, device=torch.device("cpu"))
-    plan = Plan(
-        steps=STEPS,
-        round=ROUND,
-        clip=1.0,
-        rate=lambda step, steps: 1.0,
-        simulations=draws.used,
-        keep_seconds=60.0,
-    )
-    optimisers = make_optimisers(network, OPTIONS.rate)
     ticks = [time.process_time()]
-    monitor = Clock(lambda: ticks.append(time.process_time()))
-    Trainer(network, optimisers, loss, Average(network, OPTIONS.ema), plan, whole=denoiser).run(
-        sbikit.Workspace(folder=folder), monitor, "benchmark"
-    )
+
+    def tick() -> None:
+        ticks.append(time.process_time())
+
+    optimisers = make_optimisers(denoiser.network, OPTIONS.rate)
+    train_steps(denoiser, simulations, optimisers, STEPS, tick, folder=folder)
     return (ticks[STEPS] - ticks[SKIPPED]) / (STEPS - SKIPPED)
 
 

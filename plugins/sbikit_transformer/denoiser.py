@@ -220,7 +220,7 @@ class Denoiser(nn.Module):
 
     def scalar_levels(self) -> TrainingLevels:
         """The noise levels of the scalars in training, once the law is learned."""
-        return TrainingLevels(float(self.low[0]), with_field=False, early=self.of_vectors)
+        return TrainingLevels(float(self.low[0]), with_field=False, of_vectors=self.of_vectors)
 
     def field_levels(self) -> TrainingLevels:
         """The noise levels of the field in training, once the guide is fitted."""

@@ -32,7 +32,7 @@ _APART = "data_map.components.directions"
 
 class DiffusionTransformer(Estimator[TransformerOptions]):
     """Transformer diffusion: of parameters given data, then of fields given both, their patches and the
-    parameters being tokens of one sequence.
+    parameters being tokens of one sequence. Of vectors alone a perceptron stands in the transformer's place.
     """
 
     divides = True

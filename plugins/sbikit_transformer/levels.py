@@ -17,17 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Of ln sigma: mean and standard deviation of the levels where the draw is decided, and a range that reaches
-# to the largest level, e^5 = 150, which trains pure noise too; its share of the levels that are not low.
-_BODY = (0.8, 0.8)
+# Of ln sigma: a range that reaches to the largest level, e^5 = 150, which trains pure noise too.
 _WIDE = (-0.5, 5.0)
-_WIDE_SHARE = 0.35
-# Low levels reach up to e^0.5: the detail of a map, its upper tail, the width of narrow posteriors. Their
-# share of a batch; without a field they are all that is hard.
+# Low levels reach up to e^0.5: the detail of a map, its upper tail, the width of narrow posteriors.
 _LOW_UP_TO = 0.5
-_LOW_SHARE, _LOW_SHARE_WITHOUT_FIELD = 0.25, 0.5
-# Where all that is not linear is learned at these levels: of two moons and others about e^-1.5 decides.
-_EARLY_BODY, _EARLY_LOW_SHARE = (-1.5, 1.6), 0.1
 # Share of a batch below the lowest level that law or guide asks for: the network learns there what these do
 # not see of a narrow posterior. More for it leaves less for all else.
 _DEEP_SHARE = 0.05
@@ -43,19 +36,40 @@ _LEFT = 0.95
 
 
 @dataclass(frozen=True)
+class _Shares:
+    """Where the levels of a batch lie.
+
+    Args:
+        body: mean and standard deviation of ln sigma where the draw is decided.
+        low: share of low levels.
+        wide: of those that are not low, the share that reaches to the largest one.
+    """
+
+    body: tuple[float, float]
+    low: float
+    wide: float
+
+
+_OF_FIELD = _Shares((0.8, 0.8), 0.25, 0.35)
+_OF_SCALARS = _Shares((0.8, 0.8), 0.5, 0.35)  # without a field low levels are all that is hard
+# Of vectors alone, where all that is not linear is learned: of two moons and others about e^-1.5 decides.
+_OF_VECTORS = _Shares((-1.5, 1.6), 0.1, 0.1)
+
+
+@dataclass(frozen=True)
 class TrainingLevels:
     """The law of noise levels in training.
 
     Args:
         low: the lowest level that law or guide asks for.
         with_field: whether they are those of a latent field.
-        early: whether all is learned at them that is not linear, of scalars: what decides a draw then lies
-            lower, and most levels do.
+        of_vectors: whether all is learned at them that is not linear, of vectors alone: what decides a draw
+            then lies lower, and most levels do.
     """
 
     low: float
     with_field: bool
-    early: bool = False
+    of_vectors: bool = False
 
     @staticmethod
     def resolving(narrowest: float, *, with_field: bool) -> TrainingLevels:
@@ -66,25 +80,21 @@ class TrainingLevels:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Noise levels of a training batch, ln sigma, (count,).
 
-        Low ones are uniform in ln sigma. The others come from a bulk: 65 % N(0.8, 0.8), where the draw is
-        decided, and 35 % U(-0.5, 5).
+        Low ones are uniform in ln sigma. The others come from a bulk: of a field 65 % N(0.8, 0.8), where the
+        draw is decided, and 35 % U(-0.5, 5).
         """
+        of = _OF_FIELD if self.with_field else _OF_VECTORS if self.of_vectors else _OF_SCALARS
         kind, level = torch.rand(2, count, generator=generator)
         kind = (torch.randperm(count, generator=generator) + kind) / count  # one in each of as many strata
-        body = _EARLY_BODY if self.early else _BODY
-        found = body[0] + body[1] * torch.randn(count, generator=generator)
-        if self.early:
-            found = found.clamp_min(math.log(min(self.low, _DEEP)))
-        low = _LOW_SHARE if self.with_field else _LOW_SHARE_WITHOUT_FIELD
-        if self.early:
-            low = _EARLY_LOW_SHARE
-        deep = low + (_DEEP_SHARE if self.low > _DEEP else 0.0)
-        wide = deep + (1.0 - deep) * (_EARLY_LOW_SHARE if self.early else _WIDE_SHARE)
+        found = of.body[0] + of.body[1] * torch.randn(count, generator=generator)
+        found = found.clamp_min(math.log(min(self.low, _DEEP)))
+        deep = of.low + (_DEEP_SHARE if self.low > _DEEP else 0.0)
+        wide = deep + (1.0 - deep) * of.wide
         # From the last share to the first, each over what it is part of.
         for share, first, last in (
             (wide, *_WIDE),
             (deep, math.log(_DEEP), math.log(self.low)),
-            (low, math.log(self.low), _LOW_UP_TO),
+            (of.low, math.log(self.low), _LOW_UP_TO),
         ):
             found = torch.where(kind < share, first + (last - first) * level, found)
         return found

@@ -120,6 +120,13 @@ class TransformerOptions(Options):
         return None if self.minutes is not None else self.steps or _STEPS
 
 
+def without_effect_on_vectors(options: TransformerOptions) -> tuple[str, ...]:
+    """Which options are not at their defaults, and have no effect where neither a field nor a map is seen."""
+    names = ("width", "depth", "heads", "patch", "law_simulations")
+    plain = TransformerOptions()
+    return tuple(name for name in names if getattr(options, name) != getattr(plain, name))
+
+
 def refuse_options_of_a_fixed_set(options: TransformerOptions) -> None:
     """Refuse what has no effect on an endless stream.
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sbikit import Draws, MarginalDensity, Monitor, Prior, Spec, Values, generator, one_thread
-from sbikit_exact.sampler import JudgedSampler, rows_of
+from sbikit import (
+    Draws,
+    MarginalDensity,
+    Monitor,
+    Prior,
+    Sampler,
+    Spec,
+    Values,
+    check_observation,
+    generator,
+    one_thread,
+)
+from sbikit_exact.sampler import rows_of
 
 
-class WienerFields(JudgedSampler):
-    """Draws of fields from their exact posterior given parameters.
+class WienerFields(Sampler):
+    """Draws of fields from their exact posterior given parameters, of which there is nothing to judge.
 
     Args:
         spec: the conditional problem, to which the parameters are observed.
@@ -22,9 +33,6 @@ class WienerFields(JudgedSampler):
         monitor: hears of progress.
     """
 
-    name = "wiener"
-    gravest = remedy = ""
-
     def __init__(
         self,
         spec: Spec,
@@ -32,16 +40,27 @@ class WienerFields(JudgedSampler):
         density_of: Callable[[Values], MarginalDensity],
         monitor: Monitor,
     ) -> None:
-        super().__init__(spec, monitor, torch.device("cpu"))
-        self._prior, self._density_of = prior, density_of
+        self.spec, self._prior, self._density_of, self._monitor = spec, prior, density_of, monitor
 
-    def _parts(self, observation: Values, n: int, seeds: NDArray[np.int64]) -> Iterator[Draws]:
-        with self.monitor.progress("Wiener", len(seeds)) as advance:
+    def sample(self, observation: Values, n: int, *, seeds: NDArray[np.int64]) -> Draws:
+        """Draw `n` samples of the fields for each of B observations; see `sbikit.Sampler.sample`.
+
+        Raises:
+            ObservationError: the observation does not fit the problem, or there is not one seed for each.
+        """
+        check_observation(observation, self.spec, seeds)
+        rows = []
+        with self._monitor.progress("Wiener", len(seeds)) as advance:
             for b, seed in enumerate(seeds.tolist()):
-                one = dict(rows_of(observation, b))
+                one = {name: torch.as_tensor(value) for name, value in rows_of(observation, b).items()}
                 theta = one.pop(self._prior.name).double().expand(n, -1)
                 with torch.no_grad(), one_thread():
-                    found = self._density_of(one).draw(theta, 0, generator(seed))
-                fields = {v.name: found[v.name].float().cpu().unsqueeze(1) for v in self.spec.latents}
-                yield Draws.unjudged(fields)
+                    rows.append(self._density_of(one).draw(theta, 0, generator(seed)))
                 advance(1)
+        none = {v.name: torch.empty(n, 0, *v.shape) for v in self.spec.latents}
+        return Draws.unjudged(
+            {
+                name: torch.cat([empty, *(row[name].float().cpu().unsqueeze(1) for row in rows)], 1)
+                for name, empty in none.items()
+            }
+        )
