@@ -54,8 +54,8 @@ def train_steps(
     *,
     folder: Path | None = None,
 ) -> None:
-    """So many steps at the full rate, on all threads; `tick` is called after each. A folder keeps the last one's
-    checkpoint.
+    """So many steps at the full rate, on all threads; `tick` is called after each. A folder keeps the last
+    one's checkpoint.
     """
     draws = Endless(simulations, first=2 * GUIDE, batch=OPTIONS.batch)
     loss = DenoisingLoss(denoiser, draws, copies=COPIES, seed=0, device=torch.device("cpu"))
