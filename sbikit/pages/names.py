@@ -16,13 +16,17 @@ from sbikit.roles.validator import Curve
 
 # Most scalars whose names are listed in a table's cell and in a figure's title; of more, it says how many.
 _MOST_LABELS, _MOST_TITLED = 6, 4
+_MOST_NAMED = 12  # scalars whose names are all written in a sentence: of more, the first ones and the last
 
 
 def name_html(variable: Variable) -> Markup:
-    """A variable's name: a field's symbol, a vector's parameters."""
+    """A variable's name: a field's symbol, a vector's parameters, of many the first ones and the last."""
     if isinstance(variable, Field):
         return latex_to_html(variable.latex, variable.name)
-    return Markup(", ").join(labels_html(variable))
+    names = labels_html(variable)
+    if len(names) > _MOST_NAMED:
+        names = [*names[:2], Markup("…"), names[-1]]
+    return Markup(", ").join(names)
 
 
 def labels_html(vector: Vector) -> list[Markup]:

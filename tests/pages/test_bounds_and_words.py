@@ -123,6 +123,8 @@ def test_cells_have_the_name_of_their_kind() -> None:
     ]
     assert str(_described(Vector("x", ("x1", "x2")), "number")) == "the 2 numbers x1, x2"
     assert str(_described(Vector("x", ("x1",)), "number")) == "the number x1"
+    many = Vector("x", tuple(f"x{i}" for i in range(1, 61)))
+    assert str(_described(many, "number")) == "the 60 numbers x1, x2, …, x60"
 
 
 def test_a_page_about_a_series_speaks_of_no_pixels(tmp_path: Path) -> None:
