@@ -26,7 +26,7 @@ from sbikit import (
     draw_seeds,
     supports,
 )
-from sbikit.testing import GaussianField, GaussianGrids, GaussianVector
+from sbikit.testing import GaussianField, GaussianGaps, GaussianGrids, GaussianVector
 from sbikit_exact.hmc import HMC
 from sbikit_exact.nuts import NUTS
 from sbikit_exact.wiener import Wiener
@@ -35,8 +35,8 @@ from sbikit_transformer.estimator import DiffusionTransformer
 from sbikit_transformer.options import TransformerOptions
 
 DRAWS, EXACT = 256, 2048
-Toy = GaussianVector | GaussianField | GaussianGrids
-TOYS: tuple[Toy, ...] = (GaussianVector(), GaussianField(), GaussianGrids())
+Toy = GaussianVector | GaussianField | GaussianGrids | GaussianGaps
+TOYS: tuple[Toy, ...] = (GaussianVector(), GaussianField(), GaussianGrids(), GaussianGaps())
 
 
 def fitted(estimator: Estimator, toy: Toy) -> Sampler:

@@ -58,6 +58,7 @@ from .problem import generator as generator
 from .problem import normals as normals
 from .problem import one_thread as one_thread
 from .problem import round_into as round_into
+from .problem import seen_of as seen_of
 from .problem import support_bounds as support_bounds
 from .problem import uniforms as uniforms
 from .roles import BEYOND_TRAINING as BEYOND_TRAINING

@@ -10,6 +10,7 @@ from sbikit import Estimator, ExactSampler, QuietMonitor, Sampler, Simulations, 
 from sbikit.testing import (
     GaussianField,
     GaussianFieldOptions,
+    GaussianGaps,
     GaussianVector,
     Spoiled,
     check_estimator,
@@ -34,6 +35,7 @@ SMALL = GaussianFieldOptions(size=8, parameters=1)
 SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "vector": GaussianVector,
     "field": GaussianField,
+    "gaps": GaussianGaps,
     "lognormal": lambda: LogNormal(LogNormalOptions(size=8)),
     "lognormal-gaussian": lambda: LogNormal(
         LogNormalOptions(size=8, field="gaussian", wiener=True, quadratics=3)
@@ -45,6 +47,7 @@ SIMULATORS: dict[str, Callable[[], Simulator]] = {
 SAMPLERS: dict[str, Callable[[], tuple[Simulator, Sampler]]] = {
     "vector-exact": lambda: _exact(GaussianVector()),
     "field-exact": lambda: _exact(GaussianField()),
+    "gaps-exact": lambda: _exact(GaussianGaps()),
     "hmc": lambda: _sampled(HMC(HMCOptions(warmup=50, draws=50, max_draws=100)), GaussianVector()),
     "hmc-field": lambda: _sampled(HMC(HMCOptions(warmup=50, draws=50, max_draws=50)), GaussianField(SMALL)),
     "nuts": lambda: _sampled(NUTS(NUTSOptions(warmup=50, draws=50)), GaussianVector()),
@@ -72,7 +75,7 @@ def _sampled(exact: ExactSampler, toy: Simulator) -> tuple[Simulator, Sampler]:
     return toy, exact.posterior(toy, monitor=QuietMonitor())
 
 
-def _exact(toy: GaussianVector | GaussianField) -> tuple[Simulator, Sampler]:
+def _exact(toy: GaussianVector | GaussianField | GaussianGaps) -> tuple[Simulator, Sampler]:
     return toy, toy.exact_sampler()
 
 

@@ -10,6 +10,8 @@ import pydantic
 from sbikit import Options
 
 Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+Fill = Number | tuple[Number, ...] | None
+_FILL = "of data that can be missing, NaN: a typical value, one for all or one a channel or number"
 
 
 class LawOptions(Options):
@@ -65,6 +67,7 @@ class FieldOptions(Options):
         default=False, description="whether its law is the same everywhere on the grid"
     )
     periodic: bool = pydantic.Field(default=False, description="whether the grid closes on itself")
+    fill: Fill = pydantic.Field(default=None, description=_FILL)
 
 
 class VectorOptions(Options):
@@ -74,6 +77,7 @@ class VectorOptions(Options):
         default=None, min_length=1, description="D names; made from the array's name where left out"
     )
     units: tuple[str, ...] = pydantic.Field(default=(), description="D units")
+    fill: Fill = pydantic.Field(default=None, description=_FILL)
 
 
 class TableOptions(Options):

@@ -101,6 +101,7 @@ def _field(name: str, o: FieldOptions, shape: tuple[int, ...] | None) -> Field:
         latex=o.latex,
         stationary=o.stationary,
         periodic=o.periodic,
+        fill=o.fill,
     )
     if shape is not None and math.prod(found.shape) != math.prod(shape):
         raise _mismatch(name, found.shape, shape, "fields")
@@ -120,7 +121,7 @@ def _vector(name: str, o: VectorOptions, shape: tuple[int, ...] | None) -> Vecto
         labels = (name,) if count == 1 else tuple(f"{name}_{i + 1}" for i in range(count))
     if shape is not None and len(labels) != math.prod(shape):
         raise _mismatch(name, (len(labels),), shape, "vectors")
-    return Vector(name, labels, units=o.units)
+    return Vector(name, labels, units=o.units, fill=o.fill)
 
 
 def _mismatch(name: str, told: tuple[int, ...], shape: tuple[int, ...], section: str) -> OptionError:

@@ -26,6 +26,7 @@ from sbikit.interface.fitted import fit
 from sbikit.interface.kept import KeptSimulations
 from sbikit.interface.posterior import Posterior
 from sbikit.problem.errors import CheckpointError, PluginError
+from sbikit.problem.gaps import filled
 from sbikit.problem.prior import Prior
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec, check_observation
@@ -194,8 +195,9 @@ def as_prior_and_function(
 
     Returns:
         The prior as a distribution of torch, and a function from parameters (B, D), or (D,), to data (B, P):
-        all observables of a draw in one row, each flattened, in the simulator's order. Both draw from torch's
-        global generator, as such functions do.
+        all observables of a draw in one row, each flattened, in the simulator's order, and after each that
+        can be missing which of its numbers are seen. Both draw from torch's global generator, as such
+        functions do.
     """
     made = simulator_of(simulator)
 
@@ -203,7 +205,8 @@ def as_prior_and_function(
         rows = torch.atleast_2d(torch.as_tensor(theta, dtype=torch.float32))
         seeds = torch.randint(2**62, (len(rows),)).numpy()
         found = made.simulate({made.prior.name: rows}, seeds=seeds)
-        return in_a_row({name: torch.as_tensor(found[name]).float() for name in made.observed}, made.spec)
+        measured = {name: torch.as_tensor(found[name]).float() for name in made.observed}
+        return in_a_row(filled(measured, made.spec.measured), made.spec)
 
     return PriorDistribution(made.prior), simulate
 

@@ -38,7 +38,7 @@ def batch_of(observation: Any, spec: Spec, masks: Values) -> tuple[dict[str, tor
 
 
 def _arrays(observation: Any, spec: Spec) -> dict[str, NDArray[Any]]:
-    names = [v.name for v in spec.observables]
+    names = [v.name for v in spec.measured]
     if not isinstance(observation, Mapping):
         if len(names) > 1:
             raise ObservationError(
@@ -56,7 +56,8 @@ def _arrays(observation: Any, spec: Spec) -> dict[str, NDArray[Any]]:
             expected=", ".join(names),
             got=", ".join(map(str, observation)) or "nothing",
         )
-    return {name: _array(observation[name]) for name in names}
+    told = [v.name for v in spec.observables if v.tells and v.name in observation]
+    return {name: _array(observation[name]) for name in (*names, *told)}
 
 
 def _array(value: Any) -> NDArray[Any]:

@@ -141,5 +141,5 @@ class Posterior(Sampler):
 
     def __repr__(self) -> str:
         latents = ", ".join(v.name for v in self.spec.latents)
-        seen = ", ".join(v.name for v in self.spec.observables)
+        seen = ", ".join(v.name for v in self.spec.measured)
         return f"p({latents} | {seen}) by {self.name}"

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from sbikit.problem.copies import copied
 from sbikit.problem.errors import SimulationError, UnsupportedError
+from sbikit.problem.gaps import filled
 from sbikit.problem.seeds import draw_seeds
 from sbikit.problem.spec import Spec
-from sbikit.problem.variables import Values
+from sbikit.problem.variables import Values, Variable
 from sbikit.roles.plugin import supports
 from sbikit.roles.simulator import Simulator, SupportsObserve
 
@@ -49,12 +50,14 @@ class FreshNoise:
         seeds = np.concatenate([draw_seeds(self._seed, stream, i, 1) for i in numbers.tolist()])
         latents = {v.name: draws[v.name] for v in self._spec.latents}
         observed = self._simulator.observe(copied(latents), seeds=seeds)
-        return {**draws, **{v.name: self._checked(observed, v.name, draws) for v in self._spec.observables}}
+        found = {v.name: self._checked(observed, v, draws) for v in self._spec.measured}
+        return {**draws, **filled(found, self._spec.measured)}
 
-    def _checked(self, observed: Values, name: str, draws: Values) -> Tensor:
+    def _checked(self, observed: Values, variable: Variable, draws: Values) -> Tensor:
+        name = variable.name
         expected, found = tuple(draws[name].shape), observed.get(name)
         value = None if found is None else torch.as_tensor(found).detach().float()
-        if value is None or tuple(value.shape) != expected or not bool(value.isfinite().all()):
+        if value is None or tuple(value.shape) != expected or not _usable(value, variable):
             raise SimulationError(
                 f"{type(self._simulator).__name__}.observe returned no usable {name!r}.",
                 where=f"{type(self._simulator).__name__}.observe",
@@ -63,6 +66,11 @@ class FreshNoise:
                 fix="mend it, or leave `observe` out of the simulator: kept draws then keep their noise",
             )
         return value
+
+
+def _usable(value: Tensor, variable: Variable) -> bool:
+    good = value.isfinite() if variable.fill is None else ~value.isinf()
+    return bool(good.all())
 
 
 def _described(value: Tensor) -> str:

@@ -34,7 +34,9 @@ def fingerprint(*parts: Any) -> str:
 
 def _describe(variable: Variable) -> list[Any]:
     labels = list(variable.labels) if isinstance(variable, Vector) else []
-    described = [variable.name, list(variable.shape), labels, describe_support(variable.support)]
+    described: list[Any] = [variable.name, list(variable.shape), labels, describe_support(variable.support)]
+    if variable.fills:
+        described = [*described, {"fill": list(variable.fills)}]
     if isinstance(variable, Vector):
         return described
     return [*described, {"stationary": variable.stationary, "periodic": variable.periodic}]

@@ -11,6 +11,8 @@ from .errors import SpecError as SpecError
 from .errors import StoreError as StoreError
 from .errors import TrainingError as TrainingError
 from .errors import UnsupportedError as UnsupportedError
+from .gaps import filled as filled
+from .gaps import seen_of as seen_of
 from .laws import Law as Law
 from .laws import LogNormal as LogNormal
 from .laws import LogUniform as LogUniform

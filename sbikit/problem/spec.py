@@ -50,6 +50,11 @@ class Spec:
         """The latent fields."""
         return tuple(v for v in self.latents if isinstance(v, Field))
 
+    @property
+    def measured(self) -> tuple[Variable, ...]:
+        """The observables but for those that only tell which numbers of the others are seen."""
+        return tuple(v for v in self.observables if not v.tells)
+
     def select(self, *names: str) -> Spec:
         """The marginal problem that infers only the latents of these names.
 

@@ -30,6 +30,12 @@ class Vector:
         units: D units, empty for dimensionless.
         latex: D names in LaTeX without `$`; the labels where left out.
         support: the set each scalar lies in.
+        fill: of data that can be missing, NaN, what stands in their place: a typical value, one for each
+            scalar or one for all. None: they are never missing. See `sbikit.seen_of`.
+        tells: of a variable made by `sbikit.seen_of`, the name of the one it tells of, "" for none.
+
+    Raises:
+        SpecError: labels, units or fill do not fit together.
     """
 
     name: str
@@ -37,6 +43,8 @@ class Vector:
     units: tuple[str, ...] = ()
     latex: tuple[str, ...] = ()
     support: constraints.Constraint = constraints.real
+    fill: float | tuple[float, ...] | None = None
+    tells: str = ""
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
@@ -55,6 +63,7 @@ class Vector:
                     expected=f"{len(self.labels)} entries, or none",
                     got=repr(given),
                 )
+        _check_fill(self.fill, self.fills, len(self.labels), f"Vector({self.name!r})")
         object.__setattr__(self, "units", self.units or ("",) * len(self.labels))
         object.__setattr__(self, "latex", self.latex or self.labels)
 
@@ -62,6 +71,11 @@ class Vector:
     def shape(self) -> tuple[int, ...]:
         """`(D,)`."""
         return (len(self.labels),)
+
+    @property
+    def fills(self) -> tuple[float, ...]:
+        """`fill` for each scalar; none where they are never missing."""
+        return _fills(self.fill, len(self.labels))
 
 
 _CELLS = {1: "point", 3: "voxel"}  # what the cells of a grid are called; in two dimensions pixels
@@ -87,6 +101,12 @@ class Field:
             time series with a beginning, or an image with something in the middle, is not.
         periodic: whether the grid closes on itself, so that the last pixel along each axis is the neighbour
             of the first.
+        fill: of data that can be missing, NaN, what stands in their place: a typical value, one for each
+            channel or one for all. None: they are never missing. See `sbikit.seen_of`.
+        tells: of a variable made by `sbikit.seen_of`, the name of the one it tells of, "" for none.
+
+    Raises:
+        SpecError: grid, channels, extent or fill do not fit together.
     """
 
     name: str
@@ -100,6 +120,8 @@ class Field:
     estimates: str = ""
     stationary: bool = False
     periodic: bool = False
+    fill: float | tuple[float, ...] | None = None
+    tells: str = ""
 
     def __post_init__(self) -> None:
         if not self.grid or min(self.grid) < 1 or self.channels < 1:
@@ -115,6 +137,7 @@ class Field:
                 expected=f"{len(self.grid)} numbers",
                 got=repr(self.extent),
             )
+        _check_fill(self.fill, self.fills, self.channels, f"Field({self.name!r})")
         object.__setattr__(self, "extent", self.extent or tuple(float(n) for n in self.grid))
         object.__setattr__(self, "latex", self.latex or self.name)
         object.__setattr__(self, "extent_unit", self.extent_unit or _CELLS.get(len(self.grid), "pixel"))
@@ -123,6 +146,29 @@ class Field:
     def shape(self) -> tuple[int, ...]:
         """`(C, *grid)`."""
         return (self.channels, *self.grid)
+
+    @property
+    def fills(self) -> tuple[float, ...]:
+        """`fill` for each channel; none where they are never missing."""
+        return _fills(self.fill, self.channels)
+
+
+def _fills(fill: float | tuple[float, ...] | None, count: int) -> tuple[float, ...]:
+    if fill is None:
+        return ()
+    return (float(fill),) * count if isinstance(fill, int | float) else tuple(map(float, fill))
+
+
+def _check_fill(
+    given: float | tuple[float, ...] | None, fills: tuple[float, ...], count: int, where: str
+) -> None:
+    if given is not None and (len(fills) != count or not all(map(math.isfinite, fills))):
+        raise SpecError(
+            "What stands for missing values does not fit the variable.",
+            where=f"{where}.fill",
+            expected=f"a finite number, or {count} of them",
+            got=repr(given),
+        )
 
 
 Variable: TypeAlias = Vector | Field

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbikit.problem.errors import PluginError, SpecError
+from sbikit.problem.gaps import told
 from sbikit.problem.prior import Prior
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values, Variable
@@ -34,7 +35,7 @@ class Simulator(Plugin[OptionsT_co]):
         prior: laws of the parameters.
         outputs: the variables that a draw has.
         observed: names of the outputs that an instrument sees; the others are inferred
-            together with the parameters.
+            together with the parameters. Of those that have a `fill`, numbers may be missing, NaN.
         summarised: the fields and vectors that `summaries` makes of the data, none where it has no such
             method.
     """
@@ -84,6 +85,11 @@ class Simulator(Plugin[OptionsT_co]):
         return simulate_each(self.simulate_one, *given, seeds=seeds, where=method_of(self))
 
     @cached_property
+    def drawn(self) -> tuple[Variable, ...]:
+        """The outputs, and which numbers are seen of those that can be missing (`sbikit.seen_of`)."""
+        return told(self.outputs)
+
+    @cached_property
     def spec(self) -> Spec:
         """Parameters and unobserved outputs given the observed ones."""
         known = {variable.name for variable in self.outputs}
@@ -96,7 +102,15 @@ class Simulator(Plugin[OptionsT_co]):
                 got=", ".join(self.observed) or "nothing",
             )
         hidden = tuple(v for v in self.outputs if v.name not in self.observed)
-        seen = tuple(v for v in self.outputs if v.name in self.observed)
+        gaps = [v.name for v in hidden if v.fill is not None]
+        if gaps:
+            raise SpecError(
+                f"{gaps[0]!r} is inferred, and has a value that stands for missing ones.",
+                where=f"{type(self).__name__}.outputs",
+                expected="`fill` of observed variables alone",
+                fix="leave it out, or name the variable among the observed ones",
+            )
+        seen = tuple(v for v in self.drawn if v.name in self.observed or v.tells in self.observed)
         return Spec((self.prior.variable, *hidden), seen)
 
 

@@ -37,7 +37,7 @@ def conditional(sampler: Sampler, names: Collection[str], by: str) -> Sampler:
         raise UnsupportedError(
             f"{by} draws all latents together, and none given others.",
             where=", ".join(names),
-            expected="the observables alone: " + ", ".join(v.name for v in sampler.spec.observables),
+            expected="the observables alone: " + ", ".join(v.name for v in sampler.spec.measured),
             fix="leave these latents out, or use diffusion-transformer, hmc, nuts or wiener for fields given "
             "parameters",
         )

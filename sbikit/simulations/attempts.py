@@ -131,7 +131,7 @@ def attempt_given(simulator: Simulator, given: Given) -> Attempts:
 def failed(simulator: Simulator, wanted: Wanted, failure: Failure, seconds: float) -> Attempts:
     """One attempt that left nothing but the reason: it outlasted its limit, or ended its process."""
     parameters, seeds = simulator.prior.sample(wanted.seeds("parameters")), wanted.seeds("simulator")
-    outputs = {v.name: torch.zeros(1, *v.shape) for v in simulator.outputs}
+    outputs = {v.name: torch.zeros(1, *v.shape) for v in simulator.drawn}
     where = describe_draw(simulator, parameters, seeds, wanted.draws, 0)
     error = SimulationError(failure.error.message, where=where, fix=failure.error.fix)
     found = Failure(failure.kind, failure.words, error)

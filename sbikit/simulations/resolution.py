@@ -18,6 +18,7 @@ from sbikit.problem.variables import Variable, Vector
 _LEAST_GAPS = {torch.float64: 512.0, torch.float32: 16.0}
 # Below this much of a value's size float64 rounds, and below so many gaps float32: a constant.
 _ROUNDING, _ROUNDING_GAPS = 1e-12, 2.0
+_FAR = 30.0  # standard deviations: with one in ten so far, nine look a tenth as wide as they are
 _FEWEST, _MOST = 8, 64  # draws: fewer tell no spread, and more no more of it
 
 
@@ -54,6 +55,35 @@ def check_resolution(variable: Variable, raw: Tensor, *, first: int, where: str)
     _check_support(variable, raw, (low, high), where)
     if first == 0 and len(raw) >= _FEWEST:
         _check_spread(variable, raw[:_MOST], where)
+
+
+def check_fill(variable: Variable, raw: Tensor, seen: Tensor, where: str) -> None:
+    """Refuse a value for missing numbers that is nothing like those that are seen: in its units they would
+    all be the same.
+
+    Args:
+        variable: whose numbers can be missing.
+        raw: (B, *shape), with its `fill` where they are.
+        seen: of the same shape, 0 there.
+        where: for messages.
+
+    Raises:
+        SimulationError: it is too far from them.
+    """
+    for part, fill in enumerate(variable.fills):
+        values = raw[:, part][seen[:, part] > 0.0].double()
+        if len(values) < _FEWEST:
+            continue
+        middle, spread = float(values.median()), float(values.std())
+        if abs(fill - middle) > _FAR * spread > 0.0:
+            name = variable.labels[part] if isinstance(variable, Vector) else f"channel {part + 1}"
+            raise SimulationError(
+                f"What stands for missing values of {variable.name!r} is far from those that are seen.",
+                where=f"{name} in {where}",
+                expected=f"within {_FAR:.0f} standard deviations: {middle:.6g} +- {spread:.3g}",
+                got=f"fill={fill:.6g}",
+                fix=f"declare fill={middle:.6g} for it",
+            )
 
 
 def _check_spread(variable: Variable, raw: Tensor, where: str) -> None:

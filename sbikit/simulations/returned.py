@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sbikit.problem.errors import SimulationError
+from sbikit.problem.gaps import filled
 from sbikit.roles.simulator import Simulator, method_of
 from sbikit.simulations.outputs import real_tensor
 
 
 def returned(simulator: Simulator, raw: object, count: int, where: str) -> dict[str, Tensor]:
-    """Every output, (count, *shape), in its own precision; values may be not finite.
+    """All that a draw has, (count, *shape), in its own precision; values may be not finite.
 
     Args:
         simulator: what returned it.
@@ -54,7 +55,7 @@ def returned(simulator: Simulator, raw: object, count: int, where: str) -> dict[
                 fix="reshape the output, or correct the variable's declaration",
             )
         outputs[variable.name] = tensor
-    return outputs
+    return filled(outputs, simulator.outputs)
 
 
 def finite_rows(outputs: Mapping[str, Tensor]) -> Tensor:

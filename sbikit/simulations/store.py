@@ -190,7 +190,7 @@ class Store:
 
 def variables_of(simulator: Simulator) -> tuple[Variable, ...]:
     """What a draw consists of: the parameters, then each output."""
-    return (simulator.prior.variable, *simulator.outputs)
+    return (simulator.prior.variable, *simulator.drawn)
 
 
 def exists(path: Path) -> bool:

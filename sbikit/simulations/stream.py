@@ -160,7 +160,7 @@ class Simulations:
         if isinstance(found, Done):
             outputs: Values = found.value.outputs
             return outputs
-        return {v.name: torch.zeros(n, *v.shape) for v in self.simulator.outputs}
+        return {v.name: torch.zeros(n, *v.shape) for v in self.simulator.drawn}
 
     def _drawing(self) -> tuple[Drawing, Pool]:
         if self._under_way is None:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from sbikit.problem.copies import copied
 from sbikit.problem.errors import SbikitError, SimulationError
+from sbikit.problem.gaps import seen_of
 from sbikit.problem.variables import Values
 from sbikit.roles.simulator import Simulator, method_of
-from sbikit.simulations.resolution import check_resolution
+from sbikit.simulations.resolution import check_fill, check_resolution
 from sbikit.simulations.returned import finite_rows, returned
 
 _MOST_WORDS = 400  # characters of what a simulator says of one draw
@@ -130,9 +131,9 @@ class _Batch:
                 rows.append(self.run(slice(row, row + 1)))
             except _Raised as raised:
                 failures[row] = self._raised(raised.error, self._described(row))
-                rows.append({v.name: torch.zeros(1, *v.shape) for v in self._simulator.outputs})
+                rows.append({v.name: torch.zeros(1, *v.shape) for v in self._simulator.drawn})
             seconds[row] = time.perf_counter() - began
-        wide = {v.name: torch.cat([row[v.name] for row in rows]) for v in self._simulator.outputs}
+        wide = {v.name: torch.cat([row[v.name] for row in rows]) for v in self._simulator.drawn}
         together = None if failures else self._raised(error, self._where).error
         return self.tried(wide, failures, seconds, together)
 
@@ -148,7 +149,7 @@ class _Batch:
             failures[row] = self._not_finite(wide, row)
         good = [row for row in range(len(seconds)) if row not in failures]
         outputs: dict[str, Tensor] = {}
-        for variable in self._simulator.outputs:
+        for variable in self._simulator.drawn:
             tensor = wide[variable.name]
             check_resolution(
                 variable,
@@ -156,6 +157,8 @@ class _Batch:
                 first=int(self._draws[0]),
                 where=f"{self._method}, {self._where}",
             )
+            if variable.fill is not None and self._draws[0] == 0:
+                check_fill(variable, tensor, wide[seen_of(variable).name], f"{self._method}, {self._where}")
             outputs[variable.name] = tensor.to(torch.float32).clone(memory_format=torch.contiguous_format)
             outputs[variable.name][list(failures)] = 0.0
         return Tried(outputs, failures, seconds, alone)
@@ -174,7 +177,7 @@ class _Batch:
         return Failure("raised", words[:_MOST_WORDS], refusal)
 
     def _not_finite(self, wide: dict[str, Tensor], row: int) -> Failure:
-        for variable in self._simulator.outputs:
+        for variable in self._simulator.drawn:
             values = wide[variable.name][row]
             if bad := int((~values.isfinite()).sum()):
                 break

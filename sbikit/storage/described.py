@@ -33,12 +33,15 @@ def coordinates_of(variable: Variable) -> dict[str, Any]:
 
 
 def attributes_of(variable: Variable) -> dict[str, Any]:
+    gaps: dict[str, Any] = {} if variable.fill is None else {"fill": np.array(variable.fills)}
+    gaps |= {"tells": variable.tells} if variable.tells else {}
     if isinstance(variable, Vector):
         return {
             "kind": "vector",
             "long_name": list(variable.latex),
             "unit": list(variable.units),
             "labels": list(variable.labels),
+            **gaps,
         }
     return {
         "kind": "field",
@@ -49,6 +52,7 @@ def attributes_of(variable: Variable) -> dict[str, Any]:
         "estimates": variable.estimates,
         "stationary": int(variable.stationary),
         "periodic": int(variable.periodic),
+        **gaps,
     }
 
 
@@ -59,12 +63,18 @@ def _texts(value: Any) -> tuple[str, ...]:
 def variable_of(name: str, array: xr.DataArray, group: str, path: Path) -> Variable:
     attributes = array.attrs
     try:
+        fill = attributes.get("fill")
+        gaps: dict[str, Any] = {
+            "fill": None if fill is None else tuple(float(one) for one in np.atleast_1d(fill)),
+            "tells": str(attributes.get("tells", "")),
+        }
         if attributes["kind"] == "vector":
             return Vector(
                 name,
                 labels=_texts(attributes["labels"]),
                 units=_texts(attributes["unit"]),
                 latex=_texts(attributes["long_name"]),
+                **gaps,
             )
         dims = [dim for dim in array.dims if str(dim).startswith(f"{name}_")]
         channels, *grid = (array.sizes[dim] for dim in dims)
@@ -79,6 +89,7 @@ def variable_of(name: str, array: xr.DataArray, group: str, path: Path) -> Varia
             estimates=str(attributes.get("estimates", "")),
             stationary=bool(attributes.get("stationary", False)),
             periodic=bool(attributes.get("periodic", False)),
+            **gaps,
         )
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, SpecError) as error:
         problem = f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sbikit.problem.errors import ObservationError
+from sbikit.problem.gaps import filled
 from sbikit.problem.spec import Spec
 from sbikit.problem.variables import Values, Variable, Vector
 from sbikit.storage.netcdf_guard import NetCDFRefusedError, load_groups
@@ -32,7 +33,8 @@ def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dic
             elsewhere, NaN too, is taken for 0.
 
     Returns:
-        The observables as float32 tensors, each (B, *shape), B of 1 for one observation.
+        The observables as float32 tensors, each (B, *shape), B of 1 for one observation. Of those that can be
+        missing NaN is missing, and so is what NAME_seen, where the file has it, says is not seen.
 
     Raises:
         ObservationError: the file cannot be read, or an observable is missing, found in several
@@ -46,10 +48,11 @@ def read_observation(path: Path, spec: Spec, masks: Values | None = None) -> dic
             got="a folder" if path.is_dir() else "no such file",
         )
     if path.suffix == ".npy":
-        arrays = {v: _load_array(path, spec) for v in spec.observables}
+        arrays = {v: _load_array(path, spec) for v in spec.measured}
     else:
         groups = _load_observation(path)
-        arrays = {v: _observable(groups, v, path) for v in spec.observables}
+        there = {str(name) for data in groups.values() for name in data.data_vars}
+        arrays = {v: _observable(groups, v, path) for v in spec.observables if not v.tells or v.name in there}
     return checked_observation(arrays, masks or {}, str(path))
 
 
@@ -61,6 +64,7 @@ def checked_observation(
     Args:
         arrays: of each observable, (*shape) or, of B observations, (B, *shape), with any further leading axes
             of length one; the axis of a single channel, or of a vector of one number, may be left out.
+            Those that only tell which numbers of another are seen may be left out.
         masks: of some observables, where they are observed; what the arrays hold elsewhere is taken for 0.
         where: where they are from, for messages.
 
@@ -71,6 +75,11 @@ def checked_observation(
         ObservationError: one is of the wrong shape or not finite, or they are not of as many observations.
     """
     found = {v.name: _checked(array, v, where, masks.get(v.name)) for v, array in arrays.items()}
+    for variable in arrays:
+        if variable.tells in found:
+            seen = found.pop(variable.name).expand_as(found[variable.tells]) > 0.0
+            found[variable.tells] = found[variable.tells].masked_fill(~seen, torch.nan)
+    found = filled(found, [v for v in arrays if not v.tells])
     counts = {name: len(value) for name, value in found.items()}
     if len(set(counts.values())) > 1:
         raise ObservationError(
@@ -92,7 +101,7 @@ def shapes_of(variable: Variable) -> tuple[tuple[int, ...], ...]:
 
 def _load_array(path: Path, spec: Spec) -> NDArray[Any]:
     """The array of a NumPy file."""
-    names = [variable.name for variable in spec.observables]
+    names = [variable.name for variable in spec.measured]
     if len(names) > 1:
         raise ObservationError(
             f"A NumPy file holds one array, and {len(names)} observables are wanted.",
@@ -163,9 +172,12 @@ def _checked(array: NDArray[Any], variable: Variable, where: str, mask: torch.Te
         values = np.array(array, dtype=np.float32).reshape(-1, *variable.shape)
     if mask is not None:
         values[:, ~mask.numpy()] = 0.0
-    bad = int((~np.isfinite(values)).sum())
+    bad = int((~np.isfinite(values) if variable.fill is None else np.isinf(values)).sum())
     if bad:
-        raise _not_numbers(name, where, f"{bad} of {values.size} values are NaN or beyond single precision")
+        what = "NaN" if variable.fill is None else "infinite"
+        raise _not_numbers(
+            name, where, f"{bad} of {values.size} values are {what} or beyond single precision"
+        )
     return torch.from_numpy(values)
 
 
@@ -185,7 +197,8 @@ def _not_numbers(name: str, where: str, got: str) -> ObservationError:
         expected="finite numbers",
         got=got,
         fix="fill what is missing as the simulator does for masked data; where data can be missing, let the "
-        "simulator say so (sbikit.SupportsMasks), so that what is trained has seen such data",
+        "simulator say so, so that what is trained has seen such data: always in the same places "
+        "(sbikit.SupportsMasks), or here and there (`fill` of the variable)",
     )
 
 

@@ -7,6 +7,8 @@ from .exact_samplers import check_exact_sampler as check_exact_sampler
 from .field import ExactField as ExactField
 from .field import GaussianField as GaussianField
 from .field import GaussianFieldOptions as GaussianFieldOptions
+from .gaps import ExactGaps as ExactGaps
+from .gaps import GaussianGaps as GaussianGaps
 from .grids import ExactGrids as ExactGrids
 from .grids import GaussianGrids as GaussianGrids
 from .promises import ContractError as ContractError

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sbikit.problem.errors import UnsupportedError
+from sbikit.problem.gaps import filled
 from sbikit.problem.variables import Field, Values, Variable
 from sbikit.roles.simulator import (
     SupportsFacts,
@@ -57,7 +58,8 @@ def check_observe(
     def observe(rows: Sequence[int], seeds: NDArray[np.int64]) -> Values:
         chosen = {key: value[list(rows)] for key, value in latents.items()}
         with global_random_state_kept(where):
-            seen = simulator.observe(chosen, seeds=seeds)
+            noisy = simulator.observe(chosen, seeds=seeds)
+        seen = filled(noisy, [v for v in observables if v.name in noisy and not v.tells])
         shapes(seen, observables, (len(rows),), where)
         return seen
 

@@ -47,21 +47,16 @@ class GaussianGrids(Simulator):
     def __init__(self) -> None:
         super().__init__()
         self.matrix, self.noise = _matrix(), _noise()
-        self._root = torch.linalg.cholesky(self.covariance()[2:, 2:] - self._mound_alone())
+        self._root, self._mound = torch.linalg.cholesky(smooth(_HIDDEN)), mound(_HIDDEN)
 
     def covariance(self) -> Tensor:
         """C of parameters and hidden pixels, (146, 146), float64."""
-        pixels = _HIDDEN**2
+        pixels, high = _HIDDEN**2, mound(_HIDDEN)
         found = torch.zeros(2 + pixels, 2 + pixels, dtype=torch.float64)
         found[:2, :2] = torch.eye(2)
-        found[0, 2:] = found[2:, 0] = _mound()
-        at = torch.cartesian_prod(*[torch.arange(_HIDDEN, dtype=torch.float64)] * 2)
-        smooth = torch.exp(-0.5 * torch.cdist(at, at).square() / _LENGTH**2)
-        found[2:, 2:] = smooth + _NUGGET * torch.eye(pixels) + self._mound_alone()
+        found[0, 2:] = found[2:, 0] = high
+        found[2:, 2:] = smooth(_HIDDEN) + torch.outer(high, high)
         return found
-
-    def _mound_alone(self) -> Tensor:
-        return torch.outer(_mound(), _mound())
 
     def simulate(self, parameters: Values, *, seeds: NDArray[np.int64]) -> dict[str, Tensor]:
         """The three fields, each (B, 1, *grid)."""
@@ -69,8 +64,8 @@ class GaussianGrids(Simulator):
         white = normals(seeds, (pixels + len(self.noise),)).double()
         # One draw after the other, so that it is rounded alike in every batch.
         fields = [
-            self._root @ own + mound * _mound()
-            for own, mound in zip(white[:, :pixels], theta[:, 0], strict=True)
+            self._root @ own + height * self._mound
+            for own, height in zip(white[:, :pixels], theta[:, 0], strict=True)
         ]
         latents = [torch.cat([both, field]) for both, field in zip(theta, fields, strict=True)]
         data = [self.matrix @ z + self.noise * own for z, own in zip(latents, white[:, pixels:], strict=True)]
@@ -115,9 +110,15 @@ class ExactGrids(Sampler):
         )
 
 
-def _mound() -> Tensor:
-    """What a unit of the first parameter adds to the hidden map, (144,)."""
-    x = torch.linspace(-1.0, 1.0, _HIDDEN, dtype=torch.float64)
+def smooth(size: int) -> Tensor:
+    """Covariance of a map of unit variance that is alike over two pixels, and of pixels' own, (P, P)."""
+    at = torch.cartesian_prod(*[torch.arange(size, dtype=torch.float64)] * 2)
+    return torch.exp(-0.5 * torch.cdist(at, at).square() / _LENGTH**2) + _NUGGET * torch.eye(size**2)
+
+
+def mound(size: int) -> Tensor:
+    """What a unit of the first parameter adds to the hidden map, (P,)."""
+    x = torch.linspace(-1.0, 1.0, size, dtype=torch.float64)
     return (_MOUND * torch.exp(-3.0 * (x[:, None] ** 2 + (x[None, :] - 0.3) ** 2))).flatten()
 
 

@@ -29,7 +29,7 @@ def check_memory(call: Call, arguments: Values, seeds: NDArray[np.int64], where:
     upside_down = {name: value.flip(0) for name, value in arguments.items()}
     _called(call, upside_down, seeds[::-1].copy(), where)
     for name, value in before.items():
-        if not torch.equal(_tensor(first[name], name, where), value):
+        if not torch.allclose(_tensor(first[name], name, where), value, rtol=0.0, atol=0.0, equal_nan=True):
             raise ContractError(
                 f"The next call overwrites the {name!r} that the last one returned.",
                 where=where,

@@ -157,3 +157,21 @@ def test_draws_are_not_imported_over_others(folder: Path) -> None:
     assert json.loads(Path("r/simulations.json").read_text()) == before
     assert call("run", "--config", "r/run.yaml", "--out", "r")[0] == 0
     assert read_config(Path("r/run.yaml")).simulations.count == 2050
+
+
+def test_a_table_may_have_gaps(folder: Path) -> None:
+    arrays = made(2100)
+    gaps = np.random.default_rng(0).random(arrays["x"].shape) < 0.2
+    arrays["x"] = np.where(gaps, np.nan, arrays["x"])
+    np.savez("gaps.npz", **arrays)
+    words = ("run", *TABLE, "--set", "simulator.file=gaps.npz", *CHOSEN)
+    status, said = call(*words, "--out", "r")
+    assert (status, "NaN" in said) == (2, True)
+    filled = "simulator.vectors={x: {fill: [1.5, -3.0, 2.0]}}"
+    assert call(*words, "--set", filled, "--out", "g")[0] == 0
+    group = zarr.open_group("g/simulations.zarr", mode="r")
+    x, seen, rows = (np.asarray(group[name]) for name in ("values/x", "values/x_seen", "seed"))
+    assert np.array_equal(seen > 0, ~gaps[rows])
+    assert np.array_equal(
+        x, np.where(gaps, np.float32([1.5, -3.0, 2.0]), arrays["x"]).astype(np.float32)[rows]
+    )

@@ -36,7 +36,7 @@ def field_line(shown: ShownField, layout: FigureLayout) -> Figure:
 
 @styled
 def data_lines(field: Field, values: Array, layout: FigureLayout) -> Figure:
-    """Every channel of a field of one axis, values (C, n)."""
+    """Every channel of a field of one axis, values (C, n), NaN where they are missing."""
     figure, made = panels(field.channels, layout, height=0.5, columns=1 if layout is NARROW else 2)
     for channel, axes in enumerate(made):
         axes.plot(_positions(field), values[channel], color=TRUTH, linewidth=1.0)
@@ -48,9 +48,10 @@ def data_lines(field: Field, values: Array, layout: FigureLayout) -> Figure:
 
 @styled
 def data_points(vector: Vector, values: Array, layout: FigureLayout) -> Figure:
-    """An observed vector, values (D,)."""
+    """An observed vector, values (D,), NaN where they are missing."""
     figure, (axes,) = panels(1, layout, height=0.36 if layout is WIDE else 0.7)
     axes.plot(np.arange(len(values)), values, "o", color=TRUTH, markersize=4)
+    axes.set_xlim(-0.5, len(values) - 0.5)
     few = len(values) <= (16 if layout is WIDE else 6)  # names that fit side by side, 0.55 inch each
     if few:
         names = [math_label(t, p) for t, p in zip(vector.latex, vector.labels, strict=True)]

@@ -69,7 +69,7 @@ def data_maps(field: Field, values: Array, layout: FigureLayout, *, signed: bool
 
     Args:
         field: a field of two or three axes.
-        values: (C, *grid).
+        values: (C, *grid), NaN where they are missing.
         layout: the layout.
         signed: whether colours diverge from zero.
     """
@@ -95,7 +95,8 @@ def _middle(values: Array) -> Array:
 
 def _robust_range(*values: Array) -> tuple[float, float]:
     """The 0.3 % and 99.7 % quantiles of all pixels together: a scale that no outlier sets."""
-    low, high = np.quantile(np.concatenate([v.ravel() for v in values]), [0.003, 0.997])
+    pixels = np.concatenate([v[np.isfinite(v)] for v in values])
+    low, high = np.quantile(pixels if pixels.size else [0.0], [0.003, 0.997])
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 

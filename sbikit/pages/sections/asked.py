@@ -45,7 +45,7 @@ def asked(files: RunFiles) -> Asked:
         reference=str(run["reference"]["name"]) if run.get("reference") else "",
         validators=", ".join(str(one["name"]) for one in run.get("validators") or ()),
         inferred=_listed(posterior.spec.latents, "parameter"),
-        observed=_listed(posterior.spec.observables, "number"),
+        observed=_listed(posterior.spec.measured, "number"),
         simulations=plural(int(count), "simulation") if count is not None else "simulations",
         shown_draws=plural(len(next(iter(posterior.posterior.values()))), "draw"),
         held_out=held_out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -22,23 +23,38 @@ def _unlike(one: Field) -> str:
 
 def observation(posterior: PosteriorFile) -> list[Picture]:
     """Figures of the shown data and their summaries."""
-    pictures = [_observed(v, posterior.observed[v.name]) for v in posterior.spec.observables]
+    pictures = [_observed(v, _measured(v, posterior)) for v in posterior.spec.measured]
     return pictures + [_summary(one, posterior.summaries[one.name]) for one in posterior.summarised]
 
 
+def _measured(variable: Variable, posterior: PosteriorFile) -> Array:
+    """Its values, NaN where they are missing."""
+    values = posterior.observed[variable.name]
+    for other in posterior.spec.observables:
+        if other.tells == variable.name:
+            return np.where(posterior.observed[other.name] > 0.0, values, np.nan)
+    return values
+
+
 def _observed(variable: Variable, values: Array) -> Picture:
-    name = f"observation_{variable.name}"
+    name, gaps = f"observation_{variable.name}", _gaps(values)
     if isinstance(variable, Vector):
         return make_picture(
             name,
             f"The observed vector {variable.name}",
-            f"The observed {variable.name}.",
+            f"The observed {variable.name}.{gaps}",
             "values that the simulator does not make.",
             lambda layout: data_points(variable, values, layout),
         )
     scale = f", {variable.channels} channels on one colour scale" if variable.channels > 1 else ""
-    caption = f"The observed {title(variable.name)}{scale}."
+    caption = f"The observed {title(variable.name)}{scale}.{gaps}"
     return _field_data(variable, values, name, caption, _unlike(variable), signed=_around_zero(values))
+
+
+def _gaps(values: Array) -> str:
+    """How many of them are missing, as a sentence."""
+    missing = int(np.isnan(values).sum())
+    return f" Missing, and left blank: {missing:,} of {values.size:,} values." if missing else ""
 
 
 def _summary(one: Variable, values: Array) -> Picture:
@@ -60,7 +76,8 @@ def _summary(one: Variable, values: Array) -> Picture:
 
 def _around_zero(values: Array) -> bool:
     """Whether values of both signs scatter around zero more than they are displaced from it."""
-    return bool(values.min() < 0 < values.max() and abs(values.mean()) < 0.5 * values.std())
+    seen = values[np.isfinite(values)]
+    return bool(seen.size and seen.min() < 0 < seen.max() and abs(seen.mean()) < 0.5 * seen.std())
 
 
 def _field_data(one: Field, values: Array, name: str, caption: str, look: str, *, signed: bool) -> Picture:
